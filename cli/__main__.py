@@ -1,0 +1,5 @@
+"""`python -m cli`: what the `./aisle` launcher runs."""
+
+from cli.app import main
+
+main()

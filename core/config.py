@@ -1,0 +1,162 @@
+"""Configuration: YAML files checked against frozen models; an unknown key is an error that names the nearest known one.
+
+`configs/pipeline.yaml` holds every default with its reason. A user's file (`nightly --config F`) needs only the keys that differ.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from core.artifact import hash_json
+from core.errors import ConfigError, nearest
+from core.schema import EventType
+
+M = TypeVar("M", bound="Section")
+
+
+class Section(BaseModel):
+    """One section of a configuration file. Frozen; unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def fingerprint(self) -> str:
+        """Hex sha256 of the values."""
+        return hash_json(self.model_dump(mode="json"))
+
+
+class DataConfig(Section):
+    """How the shop's events are read."""
+
+    gains: dict[EventType, float]
+    max_rejected_share: float = Field(ge=0, le=1)
+    session_gap_minutes: float = Field(gt=0)
+    bot_events_per_day: int = Field(gt=0)
+    synthetic_time: bool | None
+
+    @model_validator(mode="after")
+    def _some_gain(self) -> Self:
+        if not any(g > 0 for g in self.gains.values()):
+            raise ValueError("no event type has a positive gain: nothing would count as a success")
+        return self
+
+
+class TimeConfig(Section):
+    """Where the one timeline is cut (design 5), as quantiles of the times of positive-gain events of known users."""
+
+    ranker: float = Field(gt=0, lt=1)
+    validation: float = Field(gt=0, lt=1)
+    test: float = Field(gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.ranker < self.validation < self.test:
+            raise ValueError(f"expected ranker < validation < test, got {self.ranker}, {self.validation}, {self.test}")
+        return self
+
+
+class PairConfig(Section):
+    """Co-visitation and next-item transitions."""
+
+    window: int = Field(ge=1, le=50)
+    gap_days: float = Field(gt=0)
+    half_life_days: float = Field(gt=0)
+    per_item: int = Field(ge=1)
+
+
+class SourcesConfig(Section):
+    """The sources without learning."""
+
+    recent_days: float = Field(gt=0)
+    neighbours: int = Field(ge=1)
+    history_events: int = Field(ge=1)
+    context_items: int = Field(ge=1)
+    candidates: int = Field(ge=1)
+    quotas: dict[str, int]
+
+
+class EvaluationConfig(Section):
+    """What `evaluate` measures, and how sure it is."""
+
+    seed: int
+    bootstrap_samples: int = Field(ge=100)
+    confidence: float = Field(gt=0, lt=1)
+    seen: Literal["auto", "keep", "remove"]
+
+
+class PipelineConfig(Section):
+    """The whole of `configs/pipeline.yaml`."""
+
+    data: DataConfig
+    time: TimeConfig
+    pairs: PairConfig
+    sources: SourcesConfig
+    evaluation: EvaluationConfig
+
+
+DEFAULTS = Path(__file__).resolve().parent.parent / "configs" / "pipeline.yaml"
+
+
+def load_pipeline(path: Path | None = None) -> PipelineConfig:
+    """The defaults, with the keys of `path` laid over them."""
+    values = read_yaml(DEFAULTS)
+    if path is not None:
+        values = _overlaid(values, read_yaml(path))
+    return checked(PipelineConfig, values, path or DEFAULTS)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping."""
+    try:
+        values = yaml.safe_load(path.read_bytes())
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such configuration file") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: a directory, expected a YAML file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        mark = getattr(e, "problem_mark", None)
+        where = f":{mark.line + 1}" if mark else ""
+        problem = " ".join(str(getattr(e, "problem", None) or e).split())
+        raise ConfigError(f"{path}{where}: not valid YAML: {problem}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: holds a {type(values).__name__}, expected a mapping of sections")
+    return values
+
+
+def checked(model: type[M], values: dict[str, Any], where: Path | str) -> M:
+    """`values` as a `model`; the first problem becomes one line that names the place and, for an unknown key, the nearest known one."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as e:
+        problem = e.errors()[0]
+        at = ".".join(str(p) for p in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            known = _section_at(model, problem["loc"][:-1])
+            raise ConfigError(f"{where}: unknown key {at!r}; {nearest(str(problem['loc'][-1]), known.model_fields)}") from None
+        if problem["type"] == "missing":
+            raise ConfigError(f"{where}: missing key {at!r}") from None
+        if problem["type"] == "enum" and problem["loc"][-1] == "[key]":
+            raise ConfigError(f"{where}: unknown event type {problem['input']!r} in {problem['loc'][-3]!r}; {nearest(str(problem['input']), EventType)}") from None
+        got = f" (got {problem['input']!r})" if not isinstance(problem["input"], dict) else ""
+        raise ConfigError(f"{where}: {at}: {problem['msg'].removeprefix('Value error, ')}{got}") from None
+
+
+def _section_at(model: type[Section], loc: tuple[int | str, ...]) -> type[Section]:
+    for name in loc:
+        annotation = model.model_fields[str(name)].annotation
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            model = annotation
+    return model
+
+
+def _overlaid(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = _overlaid(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged

@@ -1,0 +1,89 @@
+"""The work directory: where each stage leaves its artifact, which one is newest, and who may write.
+
+    WORK/
+      lock                        owner of the run (one writer)
+      ids/                        the permanent id maps, `latest` of `prepare`
+      stages/<stage>/<id>/        immutable artifacts; `stages/<stage>/latest` points to the newest
+      user_state/<window_end>/    histories for `batch` and `materialize`
+      releases/<name>/            published; `releases/current` points to the champion
+      redis/                      the embedded server's files
+      logs/
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from core import atomic
+from core.errors import BusyError, NotFoundError
+
+
+@dataclass(frozen=True)
+class Work:
+    """Paths under one work directory."""
+
+    root: Path
+
+    @property
+    def releases(self) -> Path:
+        """Published releases."""
+        return self.root / "releases"
+
+    @property
+    def current(self) -> Path:
+        """The link to the champion."""
+        return self.releases / "current"
+
+    def stage(self, stage: str, id: str) -> Path:
+        """Where the artifact `id` of `stage` is, or will be."""
+        return self.root / "stages" / stage / id
+
+    def latest(self, stage: str) -> Path:
+        """The newest artifact of `stage`."""
+        link = self.root / "stages" / stage / "latest"
+        if not link.exists():
+            raise NotFoundError(f"{self.root}: no {stage} yet; run `./aisle nightly --data DATA --work {self.root}`")
+        return link.resolve()
+
+    def has(self, stage: str) -> bool:
+        """Whether `stage` ever completed."""
+        return (self.root / "stages" / stage / "latest").exists()
+
+    def set_latest(self, stage: str, id: str) -> None:
+        """Make `id` the newest artifact of `stage`."""
+        atomic.symlink(self.root / "stages" / stage / "latest", id)
+
+    def user_state(self, window_end: int) -> Path:
+        """User state as of `window_end`, microseconds."""
+        return self.root / "user_state" / str(window_end)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the only writer, or fail at once naming the one that is. The lock goes with the process, however it ends."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with open(self.root / "lock", "a+") as f:
+            try:
+                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                f.seek(0)
+                raise BusyError(f"{self.root}: {_owner(f.read())} is writing here; wait for it to end, or stop it") from None
+            f.seek(0)
+            f.truncate()
+            f.write(json.dumps({"pid": os.getpid(), "since": time.time()}))
+            f.flush()
+            yield
+
+
+def _owner(text: str) -> str:
+    try:
+        owner = json.loads(text)
+        return f"process {owner['pid']} (for {time.time() - owner['since']:.0f} s)"
+    except (ValueError, KeyError):
+        return "another process"
