@@ -1,0 +1,62 @@
+"""Candidate sources and what they hand to ranking. Every source, learned or not, answers through these two protocols."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from core.columns import Array
+from core.history import Query
+from core.ids import NO_ROW
+
+
+class Scoring(Protocol):
+    """One source's opinion for one query."""
+
+    def top(self, k: int, excluded: Array) -> tuple[Array, Array]:
+        """The best k item rows that are not in `excluded` (sorted int32): rows int32 `[m]`, scores float32 `[m]`, m <= k, best first.
+
+        Ties break by row; no item twice; only items that the source has evidence for, so m may be 0.
+        """
+
+    def of(self, rows: Array) -> Array:
+        """The scores float32 `[n]` of any item rows int32 `[n]`; 0 where the source has no evidence."""
+
+
+class Source(Protocol):
+    """A candidate source, opened from a release."""
+
+    @property
+    def name(self) -> str:
+        """The name in configuration, responses and metrics."""
+
+    def scoring(self, query: Query) -> Scoring:
+        """Form the opinion for `query`. Reads nothing but its own fitted files and the query."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The union of what the sources proposed for one query, each item once."""
+
+    rows: Array  # int32 [n], ascending
+    sources: tuple[str, ...]  # S names
+    scores: Array  # float32 [n, S]: every source's score of every candidate
+    ranks: Array  # int32 [n, S]: position in the source's own list, from 0; NO_ROW where it did not propose the item
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def gather(sources: tuple[Source, ...], quotas: dict[str, int], query: Query, excluded: Array) -> Candidates:
+    """Ask every source for its quota, unite the answers, and let every source score the whole union."""
+    scorings = [s.scoring(query) for s in sources]
+    lists = [scoring.top(quotas.get(s.name, 0), excluded)[0] for s, scoring in zip(sources, scorings, strict=True)]
+    rows = np.unique(np.concatenate(lists)) if lists else np.empty(0, np.int32)
+    scores = np.empty((len(rows), len(sources)), np.float32)
+    ranks = np.full((len(rows), len(sources)), NO_ROW, np.int32)
+    for s, (scoring, proposed) in enumerate(zip(scorings, lists, strict=True)):
+        scores[:, s] = scoring.of(rows)
+        ranks[np.searchsorted(rows, proposed), s] = np.arange(len(proposed), dtype=np.int32)
+    return Candidates(rows.astype(np.int32), tuple(s.name for s in sources), scores, ranks)
