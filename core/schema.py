@@ -145,3 +145,8 @@ USERS: Final = TableContract(
 CONTRACTS: Final[dict[Table, TableContract]] = {c.table: c for c in (EVENTS, ITEMS, USERS)}
 
 CATEGORY_SEPARATOR: Final = " > "
+
+# Beside the tables of a data directory that `import` or `simulate` wrote.
+DATASET_FILE: Final = "dataset.yaml"  # layout, source file names, `synthetic_time: true|false`
+REJECTED: Final = "rejected"  # folder of the rows that could not become events, each with its `reason`
+REASON: Final = "reason"
