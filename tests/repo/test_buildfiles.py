@@ -1,0 +1,82 @@
+"""The BUILD files say what the imports say."""
+
+# bazel: data=[//:tree]
+
+from pathlib import Path
+
+import pytest
+
+from tests.repo.checkout import copy, write
+from tools import buildfiles
+
+
+def test_build_files_are_current(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = copy(tmp_path)
+    assert (buildfiles.main(["--check"], root), capsys.readouterr().out) == (0, "")
+    with (root / "core" / "errors.py").open("a") as source:
+        source.write("\nimport core.ids\n")
+    assert (buildfiles.main(["--check"], root), capsys.readouterr().out) == (1, "stale: core/BUILD.bazel\n")
+
+
+def test_a_target_for_each_module(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "core/__init__.py": "",
+            "core/ids.py": "# bazel: data=[//configs:all_files]\n",
+            "ranking/scorer.py": "from core.ids import x\nimport numpy",
+            "ranking/train.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ranking import scorer",
+            "tests/conftest.py": "",
+            "tests/ranking/test_train.py": "# bazel: size=medium, tags=[exclusive]\nfrom ranking import train",
+            "tests/golden/v1/a.json": "{}",
+        },
+    )
+    texts = {str(p.relative_to(tmp_path)): text for p, text in buildfiles.build_files(tmp_path).items()}
+    assert 'name = "ids",\n    srcs = ["ids.py"],\n    data = ["//configs:all_files"],\n    deps = [":__init__"],' in texts["core/BUILD.bazel"]
+    ranking = texts["ranking/BUILD.bazel"]
+    assert 'deps = [\n        "//core:__init__",\n        "//core:ids",\n    ],' in ranking
+    assert 'name = "train",\n    srcs = ["train.py"],\n    deps = [":scorer"],' in ranking
+    # Only the online module is visible to serving.
+    assert ranking.count('"//serving:__subpackages__"') == 1
+    assert ranking.index('name = "scorer"') < ranking.index('"//serving:__subpackages__"') < ranking.index('name = "train"')
+    test = texts["tests/ranking/BUILD.bazel"]
+    assert 'size = "medium",\n    tags = ["exclusive"],\n    deps = [\n        "//ranking:train",\n        "//tests:conftest",\n    ],' in test
+    assert "tests/golden/BUILD.bazel" in texts
+    assert "tests/golden/v1/BUILD.bazel" not in texts
+    assert '"//tests/golden:all_files",' in texts["BUILD.bazel"]
+
+
+def test_protos_are_modules_of_the_generated_package(tmp_path: Path) -> None:
+    write(tmp_path, {"proto/aisle/v1/events.proto": "", "serving/a.py": "from aisle.v1 import events_pb2, events_pb2_grpc"})
+    files = buildfiles.build_files(tmp_path)
+    assert 'deps = ["//proto:events"],' in files[tmp_path / "serving" / "BUILD.bazel"]
+    assert 'src = "aisle/v1/events.proto",' in files[tmp_path / "proto" / "BUILD.bazel"]
+
+
+def test_modules_found_by_name_are_dependencies(tmp_path: Path) -> None:
+    source = 'import importlib\ndef load(name):\n    return importlib.import_module(f"cli.commands.{name}")'
+    write(tmp_path, {"cli/app.py": source, "cli/commands/demo.py": "", "cli/commands/serve.py": ""})
+    text = buildfiles.build_files(tmp_path)[tmp_path / "cli" / "BUILD.bazel"]
+    assert 'deps = [\n        "//cli/commands:demo",\n        "//cli/commands:serve",\n    ],' in text
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("import core.b", "core.a -> core.b -> core.a"),
+        ("# bazel: sise=small", "unknown key in '# bazel: sise='"),
+        ("# bazel: size=small", "unknown key in '# bazel: size='"),  # not a test
+        ("# bazel: data", "cannot read '# bazel: data'"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], source: str, message: str) -> None:
+    write(tmp_path, {"core/a.py": source, "core/b.py": "import core.a"})
+    assert buildfiles.main([], tmp_path) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_what_no_longer_belongs_is_removed(tmp_path: Path) -> None:
+    write(tmp_path, {"core/a.py": "", "core/old/BUILD.bazel": "", "tools/bazel/BUILD.bazel": ""})
+    assert buildfiles.main([], tmp_path) == 0
+    assert not (tmp_path / "core/old/BUILD.bazel").exists()
+    assert (tmp_path / "tools/bazel/BUILD.bazel").exists()

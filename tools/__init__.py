@@ -1,0 +1,1 @@
+"""Developer helpers: proto generation, BUILD files, the layer table, Bazel rules."""
