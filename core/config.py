@@ -74,6 +74,7 @@ class SourcesConfig(Section):
     neighbours: int = Field(ge=1)
     history_events: int = Field(ge=1)
     context_items: int = Field(ge=1)
+    warm_events: int = Field(ge=1)
     candidates: int = Field(ge=1)
     quotas: dict[str, int]
 
@@ -82,6 +83,7 @@ class EvaluationConfig(Section):
     """What `evaluate` measures, and how sure it is."""
 
     seed: int
+    max_queries: int = Field(ge=1)
     bootstrap_samples: int = Field(ge=100)
     confidence: float = Field(gt=0, lt=1)
     seen: Literal["auto", "keep", "remove"]

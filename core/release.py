@@ -1,0 +1,51 @@
+"""What a release directory holds. One immutable artifact: parts of different releases never meet.
+
+    releases/<name>/
+      manifest.json     parents (prepared, retrieval, ...), about: window, fold, config hash, seen, metrics of the twin, user state hash
+      settings.json     quotas, blend weights, history limit and ladder thresholds that the request path runs with
+      ids/items/        item id map (core.ids)
+      items/            item columns, row-aligned with the map (core.columns)
+      sources/          one folder a candidate source (retrieval.sources)
+
+A release holds no user data. The **twin** is the same directory built as of T2: what the test window judges; the published release is
+refitted up to the end of the data with the twin's settings, and carries the twin's metrics.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Final
+
+from core.config import Section, checked
+from core.errors import ArtifactError
+
+KIND: Final = "release"
+FORMAT_VERSION: Final = 1
+SETTINGS: Final = "settings.json"
+
+STATE_KIND: Final = "user-state"
+STATE_FORMAT_VERSION: Final = 1
+
+
+class ReleaseSettings(Section):
+    """How the request path runs this release."""
+
+    quotas: dict[str, int]  # candidates asked of each source
+    weights: dict[str, float]  # of each source in the unlearned blend
+    history_events: int  # newest events of a person that are read
+    warm_events: int  # this many events with positive gain make a person warm
+    candidates: int  # at most this many are ranked
+
+    def write(self, folder: Path) -> None:
+        """Write into a release directory."""
+        (folder / SETTINGS).write_text(json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> ReleaseSettings:
+        """Read from a release directory."""
+        try:
+            values = json.loads((folder / SETTINGS).read_bytes())
+        except (FileNotFoundError, ValueError) as e:
+            raise ArtifactError(f"{folder / SETTINGS}: missing or not JSON ({e})") from None
+        return checked(cls, values, folder / SETTINGS)

@@ -1,0 +1,105 @@
+"""The nightly run: a short list of stages, each of which leaves one immutable artifact and is skipped when that is already there.
+
+    prepare -> train-retrieval -> twin -> evaluate -> gates -> publish
+
+A stage's artifact is named by the fingerprint of its code, its configuration and its inputs, and appears in one rename; so a killed run leaves
+whole artifacts or none, and the next run continues after the last whole one.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from core import atomic
+from core.config import PipelineConfig
+from core.prepared import Prepared
+from core.work import Work
+from pipeline import gates
+from pipeline.evaluate import evaluate_twin
+from pipeline.publish import publish
+from pipeline.twin import release_settings
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class StageRecord:
+    """How one stage went."""
+
+    seconds: float
+    skipped: bool
+    id: str
+
+
+@dataclass
+class Night:
+    """How the run went."""
+
+    started: float = field(default_factory=time.perf_counter)
+    stages: dict[str, StageRecord] = field(default_factory=dict)
+    gates: list[gates.Verdict] = field(default_factory=list)
+    release: Path | None = None
+
+    @property
+    def refused(self) -> list[str]:
+        """One line for each gate that failed."""
+        return [g.reason for g in self.gates if not g.passed]
+
+    def stage(self, name: str, done: Callable[[], Path]) -> Path:
+        """Run one stage and record it; skipped means that its artifact was there before."""
+        start, wall = time.perf_counter(), time.time()
+        path = done()
+        skipped = path.stat().st_mtime < wall - 1e-3
+        self.stages[name] = StageRecord(round(time.perf_counter() - start, 2), skipped, path.name)
+        return path
+
+    def result(self) -> dict[str, Any]:
+        """The JSON of `nightly`."""
+        return {
+            "release": None if self.release is None else str(self.release),
+            "published": self.release is not None,
+            "gates": [asdict(g) for g in self.gates],
+            "stages": {name: asdict(r) for name, r in self.stages.items()},
+            "seconds": round(time.perf_counter() - self.started, 1),
+        }
+
+
+def run(data: Path, work: Work, config: PipelineConfig, *, full: bool = False, say: Say) -> Night:
+    """Run what is not there yet, judge the twin, and publish the refitted release if every gate passes."""
+    from data_prep.prepare import run as prepare
+    from retrieval.fit import run as train_retrieval
+
+    night = Night()
+    with work.locked():
+        _sweep(work, full, say)
+        prepared = Prepared(night.stage("prepare", lambda: prepare(data, work, config, say)))
+        sources = night.stage("train-retrieval", lambda: train_retrieval(work, config, say))
+        settings = release_settings(sources, config)
+        report = night.stage("evaluate", lambda: evaluate_twin(work, prepared, sources, settings, config, say))
+        metrics = json.loads((report / "report.json").read_bytes())["protocols"]["global"]
+        night.gates = gates.judge(prepared, metrics)
+        for verdict in night.gates:
+            say(f"gate {verdict.gate}: {'passed' if verdict.passed else 'REFUSED'}: {verdict.reason}")
+        if not night.refused:
+            night.release = night.stage("publish", lambda: publish(work, prepared, sources, settings, config, metrics))
+            say(f"published {night.release.name}")
+    return night
+
+
+def _sweep(work: Work, full: bool, say: Say) -> None:
+    """Remove what killed runs left half-written; with `full`, the stages' artifacts too, so that all of them run again."""
+    folders = [work.root, work.releases, work.root / "user_state", *(work.root / "stages").glob("*")]
+    left = [name for folder in folders if folder.is_dir() for name in atomic.sweep(folder)]
+    if left:
+        say(f"removed {len(left)} half-written leftovers of an interrupted run")
+    if full:
+        # id maps must survive: they only ever grow
+        for folder in (work.root / "stages").glob("*"):
+            if folder.name != "prepare":
+                shutil.rmtree(folder)

@@ -1,0 +1,28 @@
+"""The twin: the release as it would have been at T2, which the test window judges."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from core import artifact
+from core.config import PipelineConfig
+from core.prepared import TWIN, Fold, Prepared
+from core.release import ReleaseSettings
+from core.work import Work
+from pipeline.publish import assemble
+
+
+def release_settings(sources: Path, config: PipelineConfig) -> ReleaseSettings:
+    """What the request path runs with: the configuration, and the blend weights that `train-retrieval` chose on the validation window."""
+    weights = json.loads((sources / "weights.json").read_bytes())
+    s = config.sources
+    return ReleaseSettings(quotas=s.quotas, weights=weights, history_events=s.history_events, warm_events=s.warm_events, candidates=s.candidates)
+
+
+def twin(work: Work, prepared: Prepared, sources: Path, settings: ReleaseSettings, fold: Fold = TWIN) -> Path:
+    """The release of `fold`, assembled where the stages keep their artifacts."""
+    id = artifact.hash_json([prepared.manifest.id, sources.name, settings.fingerprint(), fold.name])[:32]
+    path = work.stage("twin", id)
+    assemble(path, prepared, sources / fold.name, fold, settings, {})
+    return path

@@ -1,0 +1,88 @@
+"""`batch`: the request path without gRPC, for many users."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+
+from core.columns import Array
+from core.history import Query
+from core.ids import NO_ROW
+from serving.release import Release
+from serving.request_path import Answer, Request, answer
+from serving.user_state import UserState
+
+_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class BatchQuery:
+    """One row of the query file, ids outside."""
+
+    query_id: str
+    user_id: str
+    time: int | None  # microseconds; None: the end of the release's window
+    placement: str = ""
+    context_items: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BatchAnswer:
+    """One query's page, ids outside."""
+
+    query_id: str
+    item_ids: list[str]
+    scores: Array
+    sources: tuple[str, ...]
+
+
+class Batch:
+    """Answers queries from one release and its user state."""
+
+    def __init__(self, release: Path, user_state: Path) -> None:
+        self.release = Release.open(release)
+        self.state = UserState.open(user_state, self.release.settings.history_events)
+
+    def answer(self, query: BatchQuery, k: int, exclude_seen: bool) -> Answer:
+        """Clock and history as of the query's time; everything else is the release's."""
+        time = self.release.window_end if query.time is None else query.time
+        user = int(self.state.rows([query.user_id])[0])
+        context = self.release.item_ids.rows(query.context_items)
+        asked = Query(time, user, self.state.histories.before(user, time), context[context != NO_ROW], query.placement)
+        return answer(self.release, Request(asked, k, exclude_seen=exclude_seen))
+
+    def rendered(self, query: BatchQuery, k: int, exclude_seen: bool) -> BatchAnswer:
+        """The page in the shop's own ids."""
+        page = self.answer(query, k, exclude_seen)
+        return BatchAnswer(query.query_id, [self.release.item_ids[r] for r in page.rows.tolist()], page.scores, page.sources)
+
+
+def run(release: Path, user_state: Path, queries: Sequence[BatchQuery], k: int, exclude_seen: bool) -> Iterator[BatchAnswer]:
+    """Answers in the order of the queries; on every core when there are many."""
+    if len(queries) <= 2 * _CHUNK:
+        batch = Batch(release, user_state)
+        for query in queries:
+            yield batch.rendered(query, k, exclude_seen)
+        return
+    chunks = [queries[at : at + _CHUNK] for at in range(0, len(queries), _CHUNK)]
+    with ProcessPoolExecutor(os.cpu_count(), get_context("forkserver"), _open, (release, user_state, k, exclude_seen)) as pool:
+        for answers in pool.map(_answer_chunk, chunks):
+            yield from answers
+
+
+_worker: tuple[Batch, int, bool]
+
+
+def _open(release: Path, user_state: Path, k: int, exclude_seen: bool) -> None:
+    global _worker
+    _worker = Batch(release, user_state), k, exclude_seen
+
+
+def _answer_chunk(queries: Sequence[BatchQuery]) -> list[BatchAnswer]:
+    batch, k, exclude_seen = _worker
+    return [batch.rendered(query, k, exclude_seen) for query in queries]

@@ -1,0 +1,64 @@
+"""Opens a release for answering: maps its files, checks that its parts belong together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from core.artifact import Manifest, open_artifact
+from core.candidates import Source
+from core.columns import Array, Columns
+from core.errors import ArtifactError
+from core.history import Query
+from core.ids import IdMap
+from core.release import FORMAT_VERSION, KIND, ReleaseSettings
+from core.schema import Column
+from retrieval.sources import open_sources
+
+
+@dataclass(frozen=True)
+class Release:
+    """An opened release; every array is memory-mapped and read-only."""
+
+    path: Path
+    manifest: Manifest
+    settings: ReleaseSettings
+    item_ids: IdMap
+    items: Columns
+    sources: tuple[Source, ...]
+    available: Array  # bool [items]
+    fill: Array  # int32 [items]: every item, the most popular first, for pages that nothing else fills
+
+    @property
+    def window_end(self) -> int:
+        """One past the newest event that the release knows of, microseconds."""
+        return int(self.manifest.about["window"][1])
+
+    @classmethod
+    def open(cls, path: Path, *, stamped: bool = False) -> Release:
+        """Open the release at `path` (a link such as `releases/current` is followed once, here)."""
+        path = path.resolve()
+        manifest = open_artifact(path, kind=KIND, format_version=FORMAT_VERSION, stamped=stamped)
+        item_ids, items = IdMap.open(path / "ids" / "items"), Columns.open(path / "items")
+        if len(item_ids) != items.rows:
+            raise ArtifactError(f"{path}: {items.rows} item rows, but {len(item_ids)} ids: parts of different releases never meet")
+        sources = open_sources(path / "sources")
+        return cls(
+            path=path,
+            manifest=manifest,
+            settings=ReleaseSettings.read(path),
+            item_ids=item_ids,
+            items=items,
+            sources=sources,
+            available=np.asarray(items.numbers(Column.AVAILABLE)) & item_ids.alive,
+            fill=_fill_order(sources, items.rows),
+        )
+
+
+def _fill_order(sources: tuple[Source, ...], n_items: int) -> Array:
+    """Every item row: recently popular ones first, then popular ones, then the rest by row."""
+    scores = {s.name: s.scoring(Query(time=0)).of(np.arange(n_items, dtype=np.int32)) for s in sources if s.name in ("recent_popularity", "popularity")}
+    none = np.zeros(n_items, np.float32)
+    return np.lexsort((-scores.get("popularity", none), -scores.get("recent_popularity", none))).astype(np.int32)

@@ -1,0 +1,130 @@
+"""The request path, stage by stage. Every candidate ends in exactly one place: on the page, below it, or removed with a reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+
+from core.candidates import Candidates, Source, gather
+from core.columns import Array
+from core.history import Query
+from ranking.blend import blend
+from serving.release import Release
+
+_NONE = np.empty(0, np.int32)
+
+
+class Level(StrEnum):
+    """Which rung of the fallback ladder answered (design 8)."""
+
+    WARM = "warm"
+    SHORT = "short-history"
+    CONTEXT = "context"
+    POPULAR = "popular"
+
+
+class Removal(StrEnum):
+    """Why a candidate is not on the page."""
+
+    UNAVAILABLE = "unavailable"
+    BELOW = "below-page"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked, in rows."""
+
+    query: Query
+    k: int
+    excluded: Array = field(default_factory=lambda: _NONE)  # item rows never to return
+    exclude_seen: bool = False  # nor anything of the person's history
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A page, and what became of every candidate."""
+
+    rows: Array  # int32 [m], best first, m = k unless the catalogue is smaller
+    scores: Array  # float32 [m], descending; items that only fill the page carry -inf-free scores below every candidate's
+    sources: tuple[str, ...]  # [m] the source that speaks most for each item; "fill" where none does
+    level: Level
+    candidates: Candidates
+    removed: dict[Removal, Array]
+
+
+def answer(release: Release, request: Request, sources: tuple[Source, ...] | None = None) -> Answer:
+    """Run every stage in order. `sources` narrows the release's own (a baseline is the path with one source)."""
+    sources = release.sources if sources is None else sources
+    settings, query = release.settings, request.query
+    excluded = _excluded(request)
+    quotas = settings.quotas if len(sources) > 1 else {sources[0].name: settings.candidates}
+
+    candidates = gather(sources, quotas, query, excluded)
+    kept, removed = _available(release, candidates)
+    scores = blend(candidates, settings.weights if len(sources) > 1 else {sources[0].name: 1.0})[kept]
+    order = _best_first(candidates.rows[kept], scores)
+    page = kept[order[: request.k]]
+    removed[Removal.BELOW] = candidates.rows[kept[order[request.k :]]]
+
+    fill = _fill(release, request.k - len(page), np.concatenate([candidates.rows, excluded]))
+    lowest = float(scores.min()) if len(scores) else 0.0
+    return Answer(
+        rows=np.concatenate([candidates.rows[page], fill]),
+        scores=np.concatenate([scores[order[: request.k]], lowest - 1 - np.arange(len(fill), dtype=np.float32)]).astype(np.float32),
+        sources=(*_speakers(candidates, page, settings.weights), *("fill" for _ in fill)),
+        level=level(release, query),
+        candidates=candidates,
+        removed=removed,
+    )
+
+
+def level(release: Release, query: Query) -> Level:
+    """The rung that a query stands on: how much is known of the person, else of the page."""
+    successes = int(np.count_nonzero(query.history.gains > 0))
+    if successes >= release.settings.warm_events:
+        return Level.WARM
+    if successes:
+        return Level.SHORT
+    return Level.CONTEXT if len(query.context) else Level.POPULAR
+
+
+def _excluded(request: Request) -> Array:
+    parts = [request.excluded, request.query.context]
+    if request.exclude_seen:
+        parts.append(request.query.history.items[request.query.history.gains > 0])
+    return np.unique(np.concatenate(parts)).astype(np.int32)
+
+
+def _available(release: Release, candidates: Candidates) -> tuple[Array, dict[Removal, Array]]:
+    ok = release.available[candidates.rows]
+    return np.flatnonzero(ok), {Removal.UNAVAILABLE: candidates.rows[~ok]}
+
+
+def _best_first(rows: Array, scores: Array) -> Array:
+    """Positions by falling score; ties by row; a NaN never takes a slot before a number."""
+    return np.lexsort((rows, -np.where(np.isnan(scores), -np.inf, scores)))
+
+
+def _fill(release: Release, missing: int, taken: Array) -> Array:
+    """The most popular available items that are not `taken`."""
+    if missing <= 0:
+        return _NONE
+    for reach in (missing + len(taken), len(release.fill)):
+        rows = release.fill[:reach]
+        rows = rows[release.available[rows] & ~np.isin(rows, taken)]
+        if len(rows) >= missing:
+            break
+    return rows[:missing]
+
+
+def _speakers(candidates: Candidates, page: Array, weights: dict[str, float]) -> tuple[str, ...]:
+    """For each item the source whose weighted, normalised score is highest; among those that proposed it."""
+    if not len(page):
+        return ()
+    top = candidates.scores.max(axis=0, initial=0)
+    weight = np.array([weights.get(s, 0.0) for s in candidates.sources], np.float32)
+    part = candidates.scores[page] / np.where(top > 0, top, 1) * weight
+    part = np.where(candidates.ranks[page] >= 0, part, -1)
+    return tuple(candidates.sources[s] for s in part.argmax(axis=1))

@@ -1,0 +1,41 @@
+"""User state for offline use: the histories up to a window's end, apart from the release (which holds no user data).
+
+    user_state/<window_end>/
+      manifest.json     kind "user-state"; about: window_end
+      ids/users/        person key map
+      events/           user item time type gain, sorted by (user, time)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.artifact import open_artifact
+from core.columns import Array, Columns
+from core.history import Histories, user_starts
+from core.ids import IdMap, person_key
+from core.release import STATE_FORMAT_VERSION, STATE_KIND
+from core.schema import Column
+
+EVENT_COLUMNS = (Column.USER, Column.ITEM, Column.TIME, Column.TYPE, Column.GAIN)
+
+
+@dataclass(frozen=True)
+class UserState:
+    """An opened user state."""
+
+    ids: IdMap
+    histories: Histories
+
+    @classmethod
+    def open(cls, path: Path, limit: int | None = None) -> UserState:
+        """Open the user state at `path`; `limit` keeps the newest events of each person."""
+        open_artifact(path, kind=STATE_KIND, format_version=STATE_FORMAT_VERSION)
+        ids, events = IdMap.open(path / "ids" / "users"), Columns.open(path / "events")
+        return cls(ids, Histories(events, user_starts(events.numbers(Column.USER), len(ids)), limit))
+
+    def rows(self, user_ids: Iterable[str]) -> Array:
+        """int32 rows of known users, NO_ROW for strangers."""
+        return self.ids.rows(person_key(u) for u in user_ids)
