@@ -79,6 +79,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
     >>> nearest("zzz", ["b", "a"])
     'known: a, b'
     """
-    known = sorted(known)
+    known = sorted(str(k) for k in known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(known)

@@ -1,0 +1,63 @@
+"""Id maps: dense rows, grow only, look-ups exact."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.ids import NO_ROW, IdMap, hash64, person_key
+
+ids = st.lists(st.text(min_size=1), unique=True, max_size=200)
+
+
+@given(ids, st.lists(st.text(min_size=1)))
+def test_every_id_has_its_row_and_no_other_id_has_one(known: list[str], asked: list[str]) -> None:
+    id_map = IdMap.of(known)
+    expected = {external: row for row, external in enumerate(known)}
+    assert [id_map.row(a) for a in asked + known] == [expected.get(a, NO_ROW) for a in asked + known]
+    assert id_map.rows(asked + known).tolist() == [expected.get(a, NO_ROW) for a in asked + known]
+    assert [id_map[r] for r in range(len(id_map))] == known
+
+
+@given(ids, ids)
+def test_growing_keeps_every_row_and_does_not_depend_on_the_order_of_new_ids(first: list[str], more: list[str]) -> None:
+    old, grown = IdMap.of(first), IdMap.of(first).extended(more)
+    assert [grown.row(i) for i in first] == [old.row(i) for i in first]
+    new = [i for i in more if i not in first]
+    # new ids follow the old rows in sorted order
+    assert [grown[r] for r in range(len(first), len(grown))] == sorted(new)
+    assert list(grown.extended(reversed(more)).alive) == list(grown.alive)
+
+
+def test_a_tombstone_keeps_its_row() -> None:
+    id_map = IdMap.of(["a", "b"], alive=np.array([False, True])).extended(["c"])
+    assert id_map.row("a") == 0
+    assert id_map.alive.tolist() == [False, True, True]
+
+
+def test_round_trip_through_files(tmp_path: Path) -> None:
+    IdMap.of(["x", "é", "日本"]).write(tmp_path)
+    assert IdMap.open(tmp_path).rows(["日本", "x", "é", "no"]).tolist() == [2, 0, 1, NO_ROW]
+
+
+def test_an_empty_map_knows_nothing(tmp_path: Path) -> None:
+    IdMap.of([]).write(tmp_path)
+    assert IdMap.open(tmp_path).row("a") == NO_ROW
+
+
+@pytest.mark.parametrize("bad", [["a", "a"], [""]])
+def test_ids_must_be_distinct_and_not_empty(bad: list[str]) -> None:
+    with pytest.raises(ValueError, match="distinct and not empty"):
+        IdMap.of(bad)
+
+
+def test_the_hash_is_part_of_the_format() -> None:
+    # first 8 bytes of BLAKE2b-64("a"), little-endian; a change would orphan every id map on disk
+    assert hash64("a") == int.from_bytes(bytes.fromhex("40f89e395b66422f"), "little")
+
+
+def test_a_user_and_a_visitor_with_one_id_are_two_people() -> None:
+    assert person_key("7") != person_key(None, "7")
+    assert person_key("7", "guest") == person_key("7")
