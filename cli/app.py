@@ -20,7 +20,12 @@ import cli.commands
 from cli.output import console, finish
 from core.errors import AisleError, GateRefused, nearest
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Aisle: a two-stage recommender service for storefronts.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Aisle: a two-stage recommender service for storefronts.",
+)
 
 
 def _register() -> None:
@@ -51,7 +56,10 @@ def main() -> None:
     except BrokenPipeError:
         os._exit(141)
     except Exception as e:  # noqa: BLE001 - the last line of stderr is for a person, the stack goes to a file
-        _fail(f"{type(e).__name__}: {_one_line(str(e))} - this is a bug in Aisle; the stack trace is in {_keep_trace()}", 1)
+        _fail(
+            f"{type(e).__name__}: {_one_line(str(e))} - this is a bug in Aisle; the stack trace is in {_keep_trace()}",
+            1,
+        )
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -60,7 +68,11 @@ def _usage(error: click.UsageError) -> str:
         name = error.message.split("'")[1] if "'" in error.message else ""
         commands = getattr(error.ctx.command, "commands", {})
         return f"no command {name!r}; {nearest(name, commands)}"
-    where = f" (see `./aisle {error.ctx.info_name} --help`)" if error.ctx is not None and error.ctx.parent is not None else ""
+    where = (
+        f" (see `./aisle {error.ctx.info_name} --help`)"
+        if error.ctx is not None and error.ctx.parent is not None
+        else ""
+    )
     return _one_line(error.format_message()) + where
 
 

@@ -76,7 +76,11 @@ def publish(path: Path, *, kind: str, format_version: int, id: str) -> Iterator[
             id=id,
             parents=dict(sorted(draft.parents.items())),
             about=draft.about,
-            build={"time": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), "host": platform.node(), "commit": git_commit()},
+            build={
+                "time": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+                "host": platform.node(),
+                "commit": git_commit(),
+            },
             files=files,
         )
         (beside / MANIFEST).write_text(json.dumps(manifest.model_dump(), indent=1, sort_keys=True) + "\n")
@@ -91,7 +95,9 @@ def read_manifest(path: Path) -> Manifest:
     except FileNotFoundError:
         raise ArtifactError(f"{path}: no {MANIFEST}: not an artifact of Aisle") from None
     except ValidationError as e:
-        raise ArtifactError(f"{path / MANIFEST}: altered or not a manifest ({e.error_count()} problems, first: {e.errors()[0]['msg']})") from None
+        raise ArtifactError(
+            f"{path / MANIFEST}: altered or not a manifest ({e.error_count()} problems, first: {e.errors()[0]['msg']})"
+        ) from None
 
 
 def open_artifact(path: Path, *, kind: str, format_version: int, stamped: bool = False) -> Manifest:
@@ -103,8 +109,14 @@ def open_artifact(path: Path, *, kind: str, format_version: int, stamped: bool =
     if manifest.kind != kind:
         raise ArtifactError(f"{path}: holds a {manifest.kind!r} artifact, expected {kind!r}")
     if manifest.format_version != format_version:
-        newer = "a newer Aisle wrote it: update this one" if manifest.format_version > format_version else "rebuild it with `./aisle nightly`"
-        raise ArtifactError(f"{path}: format version {manifest.format_version}, this Aisle reads {format_version}; {newer}")
+        newer = (
+            "a newer Aisle wrote it: update this one"
+            if manifest.format_version > format_version
+            else "rebuild it with `./aisle nightly`"
+        )
+        raise ArtifactError(
+            f"{path}: format version {manifest.format_version}, this Aisle reads {format_version}; {newer}"
+        )
     for name, entry in manifest.files.items():
         try:
             size = (path / name).stat().st_size
@@ -130,14 +142,19 @@ def verify(path: Path) -> Manifest:
         except FileNotFoundError:
             raise ArtifactError(f"{path / name}: missing, the manifest lists it with {entry.size} bytes") from None
         if found != entry.sha256:
-            raise ArtifactError(f"{path / name}: sha256 {found[:12]}..., the manifest says {entry.sha256[:12]}...: truncated or altered")
+            raise ArtifactError(
+                f"{path / name}: sha256 {found[:12]}..., the manifest says {entry.sha256[:12]}...: truncated or altered"
+            )
     atomic.write_bytes(path / STAMP, json.dumps(_stamp(path, manifest), sort_keys=True).encode())
     return manifest
 
 
 def _stamp(path: Path, manifest: Manifest) -> dict[str, Any]:
     stats = {name: (path / name).stat() for name in manifest.files}
-    return {"manifest": sha256(path / MANIFEST), "files": {name: [s.st_size, s.st_mtime_ns] for name, s in stats.items()}}
+    return {
+        "manifest": sha256(path / MANIFEST),
+        "files": {name: [s.st_size, s.st_mtime_ns] for name, s in stats.items()},
+    }
 
 
 def _read_stamp(path: Path) -> dict[str, Any] | None:
@@ -178,7 +195,9 @@ def git_commit() -> str:
     """The commit of the checkout this code runs from, or "unknown"."""
     root = Path(__file__).resolve().parent.parent
     try:
-        out = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False, timeout=10)
+        out = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False, timeout=10
+        )
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
     return out.stdout.strip() or "unknown"
@@ -187,7 +206,9 @@ def git_commit() -> str:
 def same_parent(name: str, expected: str, found: str, where: Path | str) -> None:
     """Refuse an artifact whose parent is not the one beside it; the message shows both sides."""
     if expected != found:
-        raise ArtifactError(f"{where}: made for {name} {found[:16]}, but the {name} here is {expected[:16]}: parts of different releases never meet")
+        raise ArtifactError(
+            f"{where}: made for {name} {found[:16]}, but the {name} here is {expected[:16]}: parts of different releases never meet"
+        )
 
 
 def facts(manifest: Manifest) -> Mapping[str, Any]:

@@ -157,7 +157,10 @@ class Columns(Mapping[str, AnyColumn]):
             raise ArtifactError(f"{folder}: no {_HEADER}: not a column folder, or one that was cut short") from None
         except ValueError as e:
             raise ArtifactError(f"{folder / _HEADER}: not readable as JSON ({e})") from None
-        columns = {n: _join(kind, [load_array(folder / f"{n}{p}.npy") for p in _PARTS[kind]]) for n, kind in header["columns"].items()}
+        columns = {
+            n: _join(kind, [load_array(folder / f"{n}{p}.npy") for p in _PARTS[kind]])
+            for n, kind in header["columns"].items()
+        }
         return cls(columns, header["rows"])
 
     def write(self, folder: Path) -> None:

@@ -139,11 +139,15 @@ def checked(model: type[M], values: dict[str, Any], where: Path | str) -> M:
         at = ".".join(str(p) for p in problem["loc"])
         if problem["type"] == "extra_forbidden":
             known = _section_at(model, problem["loc"][:-1])
-            raise ConfigError(f"{where}: unknown key {at!r}; {nearest(str(problem['loc'][-1]), known.model_fields)}") from None
+            raise ConfigError(
+                f"{where}: unknown key {at!r}; {nearest(str(problem['loc'][-1]), known.model_fields)}"
+            ) from None
         if problem["type"] == "missing":
             raise ConfigError(f"{where}: missing key {at!r}") from None
         if problem["type"] == "enum" and problem["loc"][-1] == "[key]":
-            raise ConfigError(f"{where}: unknown event type {problem['input']!r} in {problem['loc'][-3]!r}; {nearest(str(problem['input']), EventType)}") from None
+            raise ConfigError(
+                f"{where}: unknown event type {problem['input']!r} in {problem['loc'][-3]!r}; {nearest(str(problem['input']), EventType)}"
+            ) from None
         got = f" (got {problem['input']!r})" if not isinstance(problem["input"], dict) else ""
         raise ConfigError(f"{where}: {at}: {problem['msg'].removeprefix('Value error, ')}{got}") from None
 

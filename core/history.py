@@ -79,7 +79,9 @@ class Histories:
             stop = start + int(np.searchsorted(self._times[start:stop], time, side="left"))
         if self._limit is not None:
             start = max(start, stop - self._limit)
-        return History(self._items[start:stop], self._times[start:stop], self._types[start:stop], self._gains[start:stop])
+        return History(
+            self._items[start:stop], self._times[start:stop], self._types[start:stop], self._gains[start:stop]
+        )
 
 
 def user_starts(users: Array, n_users: int) -> Array:

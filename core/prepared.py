@@ -147,5 +147,7 @@ class Prepared:
         """Events with positive gain known at `fold`, every person."""
         e = self.events
         keep = (e.numbers(fold.column) < fold.below) & (e.numbers(Column.GAIN) > 0)
-        user, item, time, kind, gain = (np.asarray(e.numbers(c)[keep]) for c in (Column.USER, Column.ITEM, Column.TIME, Column.TYPE, Column.GAIN))
+        user, item, time, kind, gain = (
+            np.asarray(e.numbers(c)[keep]) for c in (Column.USER, Column.ITEM, Column.TIME, Column.TYPE, Column.GAIN)
+        )
         return Interactions(user, item, time, kind, gain, len(self.user_ids), len(self.item_ids), self.until(fold))

@@ -1,13 +1,13 @@
 """The work directory: where each stage leaves its artifact, which one is newest, and who may write.
 
-    WORK/
-      lock                        owner of the run (one writer)
-      ids/                        the permanent id maps, `latest` of `prepare`
-      stages/<stage>/<id>/        immutable artifacts; `stages/<stage>/latest` points to the newest
-      user_state/<window_end>/    histories for `batch` and `materialize`
-      releases/<name>/            published; `releases/current` points to the champion
-      redis/                      the embedded server's files
-      logs/
+WORK/
+  lock                        owner of the run (one writer)
+  ids/                        the permanent id maps, `latest` of `prepare`
+  stages/<stage>/<id>/        immutable artifacts; `stages/<stage>/latest` points to the newest
+  user_state/<window_end>/    histories for `batch` and `materialize`
+  releases/<name>/            published; `releases/current` points to the champion
+  redis/                      the embedded server's files
+  logs/
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ class Work:
                 fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 f.seek(0)
-                raise BusyError(f"{self.root}: {_owner(f.read())} is writing here; wait for it to end, or stop it") from None
+                raise BusyError(
+                    f"{self.root}: {_owner(f.read())} is writing here; wait for it to end, or stop it"
+                ) from None
             f.seek(0)
             f.truncate()
             f.write(json.dumps({"pid": os.getpid(), "since": time.time()}))

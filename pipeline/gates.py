@@ -36,4 +36,8 @@ def _popularity(metrics: Mapping[str, Any]) -> Verdict:
     difference = metrics["baselines"]["popularity"]["ndcg@10_difference"]
     ok = difference["high"] >= 0
     low, high = difference["low"], difference["high"]
-    return Verdict("popularity", ok, f"NDCG@10 against popularity {difference['mean']:+.4f}, interval {low:+.4f} to {high:+.4f}, refused below 0")
+    return Verdict(
+        "popularity",
+        ok,
+        f"NDCG@10 against popularity {difference['mean']:+.4f}, interval {low:+.4f} to {high:+.4f}, refused below 0",
+    )

@@ -17,20 +17,31 @@ from core.work import Work
 from serving.user_state import EVENT_COLUMNS
 
 
-def assemble(path: Path, prepared: Prepared, sources: Path, fold: Fold, settings: ReleaseSettings, about: Mapping[str, Any]) -> None:
+def assemble(
+    path: Path, prepared: Prepared, sources: Path, fold: Fold, settings: ReleaseSettings, about: Mapping[str, Any]
+) -> None:
     """Write the release of `fold` at `path`: the items, the fold's fitted `sources`, the settings."""
     if path.exists():
         return
     with artifact.publish(path, kind=KIND, format_version=FORMAT_VERSION, id=path.name) as draft:
         draft.parents.update(prepared=prepared.manifest.id, sources=sources.parent.name)
-        draft.about.update(about, fold=fold.name, window=[prepared.cuts.start, prepared.until(fold)], seen=seen(prepared))
+        draft.about.update(
+            about, fold=fold.name, window=[prepared.cuts.start, prepared.until(fold)], seen=seen(prepared)
+        )
         link_tree(prepared.path / "ids" / "items", draft.path / "ids" / "items")
         link_tree(prepared.path / "items", draft.path / "items")
         link_tree(sources, draft.path / "sources")
         settings.write(draft.path)
 
 
-def publish(work: Work, prepared: Prepared, sources: Path, settings: ReleaseSettings, config: PipelineConfig, metrics: Mapping[str, Any]) -> Path:
+def publish(
+    work: Work,
+    prepared: Prepared,
+    sources: Path,
+    settings: ReleaseSettings,
+    config: PipelineConfig,
+    metrics: Mapping[str, Any],
+) -> Path:
     """Write the user state and the release refitted up to the end of the data, verify it in full, make it `current`."""
     state = work.user_state(prepared.cuts.end)
     write_user_state(state, prepared)
@@ -56,7 +67,9 @@ def write_user_state(path: Path, prepared: Prepared) -> None:
             return
         # another data set that ends at the same moment: the state goes with the newest
         shutil.rmtree(path)
-    with artifact.publish(path, kind=STATE_KIND, format_version=STATE_FORMAT_VERSION, id=str(prepared.cuts.end)) as draft:
+    with artifact.publish(
+        path, kind=STATE_KIND, format_version=STATE_FORMAT_VERSION, id=str(prepared.cuts.end)
+    ) as draft:
         draft.parents["prepared"] = prepared.manifest.id
         draft.about["window_end"] = prepared.cuts.end
         link_tree(prepared.path / "ids" / "users", draft.path / "ids" / "users")

@@ -17,7 +17,13 @@ def release_settings(sources: Path, config: PipelineConfig) -> ReleaseSettings:
     """What the request path runs with: the configuration, and the blend weights that `train-retrieval` chose on the validation window."""
     weights = json.loads((sources / "weights.json").read_bytes())
     s = config.sources
-    return ReleaseSettings(quotas=s.quotas, weights=weights, history_events=s.history_events, warm_events=s.warm_events, candidates=s.candidates)
+    return ReleaseSettings(
+        quotas=s.quotas,
+        weights=weights,
+        history_events=s.history_events,
+        warm_events=s.warm_events,
+        candidates=s.candidates,
+    )
 
 
 def twin(work: Work, prepared: Prepared, sources: Path, settings: ReleaseSettings, fold: Fold = TWIN) -> Path:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-
 from core.columns import Array
 from core.history import Query
 from core.ids import NO_ROW
@@ -59,10 +58,14 @@ class Batch:
     def rendered(self, query: BatchQuery, k: int, exclude_seen: bool) -> BatchAnswer:
         """The page in the shop's own ids."""
         page = self.answer(query, k, exclude_seen)
-        return BatchAnswer(query.query_id, [self.release.item_ids[r] for r in page.rows.tolist()], page.scores, page.sources)
+        return BatchAnswer(
+            query.query_id, [self.release.item_ids[r] for r in page.rows.tolist()], page.scores, page.sources
+        )
 
 
-def run(release: Path, user_state: Path, queries: Sequence[BatchQuery], k: int, exclude_seen: bool) -> Iterator[BatchAnswer]:
+def run(
+    release: Path, user_state: Path, queries: Sequence[BatchQuery], k: int, exclude_seen: bool
+) -> Iterator[BatchAnswer]:
     """Answers in the order of the queries; on every core when there are many."""
     if len(queries) <= 2 * _CHUNK:
         batch = Batch(release, user_state)
@@ -70,7 +73,9 @@ def run(release: Path, user_state: Path, queries: Sequence[BatchQuery], k: int, 
             yield batch.rendered(query, k, exclude_seen)
         return
     chunks = [queries[at : at + _CHUNK] for at in range(0, len(queries), _CHUNK)]
-    with ProcessPoolExecutor(os.cpu_count(), get_context("forkserver"), _open, (release, user_state, k, exclude_seen)) as pool:
+    with ProcessPoolExecutor(
+        os.cpu_count(), get_context("forkserver"), _open, (release, user_state, k, exclude_seen)
+    ) as pool:
         for answers in pool.map(_answer_chunk, chunks):
             yield from answers
 

@@ -43,7 +43,9 @@ class Release:
         manifest = open_artifact(path, kind=KIND, format_version=FORMAT_VERSION, stamped=stamped)
         item_ids, items = IdMap.open(path / "ids" / "items"), Columns.open(path / "items")
         if len(item_ids) != items.rows:
-            raise ArtifactError(f"{path}: {items.rows} item rows, but {len(item_ids)} ids: parts of different releases never meet")
+            raise ArtifactError(
+                f"{path}: {items.rows} item rows, but {len(item_ids)} ids: parts of different releases never meet"
+            )
         sources = open_sources(path / "sources")
         return cls(
             path=path,
@@ -59,6 +61,10 @@ class Release:
 
 def _fill_order(sources: tuple[Source, ...], n_items: int) -> Array:
     """Every item row: recently popular ones first, then popular ones, then the rest by row."""
-    scores = {s.name: s.scoring(Query(time=0)).of(np.arange(n_items, dtype=np.int32)) for s in sources if s.name in ("recent_popularity", "popularity")}
+    scores = {
+        s.name: s.scoring(Query(time=0)).of(np.arange(n_items, dtype=np.int32))
+        for s in sources
+        if s.name in ("recent_popularity", "popularity")
+    }
     none = np.zeros(n_items, np.float32)
     return np.lexsort((-scores.get("popularity", none), -scores.get("recent_popularity", none))).astype(np.int32)

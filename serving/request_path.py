@@ -47,7 +47,9 @@ class Answer:
     """A page, and what became of every candidate."""
 
     rows: Array  # int32 [m], best first, m = k unless the catalogue is smaller
-    scores: Array  # float32 [m], descending; items that only fill the page carry -inf-free scores below every candidate's
+    scores: (
+        Array  # float32 [m], descending; items that only fill the page carry -inf-free scores below every candidate's
+    )
     sources: tuple[str, ...]  # [m] the source that speaks most for each item; "fill" where none does
     level: Level
     candidates: Candidates
@@ -72,7 +74,9 @@ def answer(release: Release, request: Request, sources: tuple[Source, ...] | Non
     lowest = float(scores.min()) if len(scores) else 0.0
     return Answer(
         rows=np.concatenate([candidates.rows[page], fill]),
-        scores=np.concatenate([scores[order[: request.k]], lowest - 1 - np.arange(len(fill), dtype=np.float32)]).astype(np.float32),
+        scores=np.concatenate([scores[order[: request.k]], lowest - 1 - np.arange(len(fill), dtype=np.float32)]).astype(
+            np.float32
+        ),
         sources=(*_speakers(candidates, page, settings.weights), *("fill" for _ in fill)),
         level=level(release, query),
         candidates=candidates,

@@ -1,9 +1,9 @@
 """User state for offline use: the histories up to a window's end, apart from the release (which holds no user data).
 
-    user_state/<window_end>/
-      manifest.json     kind "user-state"; about: window_end
-      ids/users/        person key map
-      events/           user item time type gain, sorted by (user, time)
+user_state/<window_end>/
+  manifest.json     kind "user-state"; about: window_end
+  ids/users/        person key map
+  events/           user item time type gain, sorted by (user, time)
 """
 
 from __future__ import annotations

@@ -18,7 +18,9 @@ def register(app: typer.Typer) -> None:
 def nightly(
     data: Annotated[Path, typer.Option(help="the shop's tables: events/, items/, users/ (docs/data-contract.md)")],
     work: Annotated[Path, typer.Option(help="work directory; made if it is not there")],
-    config: Annotated[Path | None, typer.Option(help="YAML with the keys that differ from configs/pipeline.yaml")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML with the keys that differ from configs/pipeline.yaml")
+    ] = None,
     full: Annotated[bool, typer.Option("--full", help="run every stage again, whatever is already there")] = False,
 ) -> None:
     """Prepare, train, evaluate, gate and publish. Resumes after a kill: stages whose inputs did not change are not run again."""

@@ -36,9 +36,13 @@ def test_two_makings_differ_only_in_the_build_section(tmp_path: Path) -> None:
 
 
 def test_an_error_while_writing_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), artifact.publish(tmp_path / "t", kind="thing", format_version=1, id="x") as draft:
-        (draft.path / "a").write_text("half")
-        raise RuntimeError
+    def fails() -> None:
+        with artifact.publish(tmp_path / "t", kind="thing", format_version=1, id="x") as draft:
+            (draft.path / "a").write_text("half")
+            raise RuntimeError("planted")
+
+    with pytest.raises(RuntimeError, match="planted"):
+        fails()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -48,7 +52,12 @@ def test_kill_9_while_writing_leaves_nothing_visible_and_a_sweep_clears_the_rest
         "with artifact.publish(pathlib.Path(sys.argv[1]), kind='thing', format_version=1, id='x') as draft:\n"
         "    (draft.path / 'a').write_text('half'); print('writing', flush=True); sys.stdin.read()\n"
     )
-    writer = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "t")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+    writer = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "t")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
     assert writer.stdout is not None
     assert writer.stdout.readline() == b"writing\n"
     writer.send_signal(signal.SIGKILL)
@@ -129,9 +138,14 @@ def test_foreign_parents_show_both_sides() -> None:
 def test_a_file_is_replaced_in_one_step(tmp_path: Path) -> None:
     target = tmp_path / "f"
     target.write_text("old")
-    with pytest.raises(RuntimeError), atomic.new_file(target) as beside:
-        beside.write_text("half")
-        raise RuntimeError
+
+    def fails() -> None:
+        with atomic.new_file(target) as beside:
+            beside.write_text("half")
+            raise RuntimeError("planted")
+
+    with pytest.raises(RuntimeError, match="planted"):
+        fails()
     assert target.read_text() == "old"
     with atomic.new_file(target) as beside:
         beside.write_text("new")

@@ -20,7 +20,9 @@ class Fixed:
         return self
 
     def top(self, k: int, excluded: Array) -> tuple[Array, Array]:
-        order = [r for r in np.argsort(-np.array(self.scores), kind="stable") if r not in excluded and self.scores[r] > 0][:k]
+        order = [
+            r for r in np.argsort(-np.array(self.scores), kind="stable") if r not in excluded and self.scores[r] > 0
+        ][:k]
         return np.array(order, np.int32), np.array([self.scores[r] for r in order], np.float32)
 
     def of(self, rows: Array) -> Array:

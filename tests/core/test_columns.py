@@ -101,5 +101,5 @@ def test_a_truncated_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_header_is_no_column_folder(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="no columns.json"):
+    with pytest.raises(ArtifactError, match=r"no columns\.json"):
         Columns.open(tmp_path)

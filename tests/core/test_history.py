@@ -13,7 +13,15 @@ events = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 20)), max_size=60)
 def store(rows: list[tuple[int, int]], limit: int | None = None) -> Histories:
     user, time = (np.array([r[i] for r in sorted(rows)], np.int64) for i in (0, 1))
     n = len(user)
-    columns = Columns({"user": user.astype(np.int32), "item": np.arange(n, dtype=np.int32), "time": time, "type": np.zeros(n, np.int8), "gain": np.ones(n, np.float32)})
+    columns = Columns(
+        {
+            "user": user.astype(np.int32),
+            "item": np.arange(n, dtype=np.int32),
+            "time": time,
+            "type": np.zeros(n, np.int8),
+            "gain": np.ones(n, np.float32),
+        }
+    )
     return Histories(columns, user_starts(columns.numbers("user"), 5), limit)
 
 
