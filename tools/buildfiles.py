@@ -89,7 +89,9 @@ def _refuse_cycles(graph: Mapping[str, set[str]]) -> None:
     def visit(name: str, path: tuple[str, ...]) -> None:
         if name in path:
             chain = " -> ".join([*path[path.index(name) :], name])
-            raise BuildError(f"modules import each other in a circle: {chain} (an __init__.py imports nothing of its package)")
+            raise BuildError(
+                f"modules import each other in a circle: {chain} (an __init__.py imports nothing of its package)"
+            )
         if name in done:
             return
         for child in sorted(graph.get(name, ())):
@@ -108,7 +110,9 @@ def _directives(path: Path) -> dict[str, Value]:
     options: dict[str, Value] = {}
     for line in _DIRECTIVE.findall(path.read_text()):
         if _OPTION.sub("", line).strip():
-            raise BuildError(f"{path}: cannot read '# bazel: {line}': expected key=value or key=[a, b], with commas between")
+            raise BuildError(
+                f"{path}: cannot read '# bazel: {line}': expected key=value or key=[a, b], with commas between"
+            )
         for key, many, one in _OPTION.findall(line):
             known = (*_EVERYWHERE, *_TESTS_ONLY) if _is_test(path) else _EVERYWHERE
             if key not in known:
@@ -196,7 +200,7 @@ def _proto_text(root: Path) -> str:
 
 def _root_text(packages: Sequence[str]) -> str:
     trees = "\n".join(f'        "//{p}:all_files",' for p in packages if p != "docs")
-    return f'''{HEADER}
+    return f"""{HEADER}
 exports_files(["pytest.ini", "uv.lock"])
 
 filegroup(
@@ -224,7 +228,7 @@ filegroup(
     ],
     visibility = ["//tests:__subpackages__"],
 )
-'''
+"""
 
 
 def _call(name: str, arguments: Mapping[str, Value] | Sequence[str], inline: bool = False) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from tools.layers import FOLDERS
 
-
 _HAND_WRITTEN = ("tools", "bazel")  # Bazel's own rules: neither modules nor data of ours
 
 

@@ -26,7 +26,7 @@ _LIBRARIES = ("core", *STAGES, "aisle", "serving", "pipeline", "cli", "benchmark
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "aisle": (),
     "core": (),
-    **{stage: ("core",) for stage in STAGES},
+    **dict.fromkeys(STAGES, ("core",)),
     "serving": ("core", "aisle", *ONLINE),
     "pipeline": ("core", *STAGES, "aisle", "serving"),
     "configs": (),

@@ -40,10 +40,10 @@ class Tally:
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command(context_settings={"ignore_unknown_options": True})(test)
+    app.command("test", context_settings={"ignore_unknown_options": True})(run_tests)
 
 
-def test(arguments: list[str] = typer.Argument(None, metavar="[TARGET|BAZEL OPTION]...")) -> None:
+def run_tests(arguments: list[str] = typer.Argument(None, metavar="[TARGET|BAZEL OPTION]...")) -> None:
     """Run all tests, or some: `./aisle test //tests/core/... --test_filter=ids`."""
     started = time.monotonic()
     arguments = arguments or []
@@ -52,7 +52,9 @@ def test(arguments: list[str] = typer.Argument(None, metavar="[TARGET|BAZEL OPTI
     with tempfile.NamedTemporaryFile(prefix="aisle-bazel-", suffix=".json") as events:
         command = ["bazel", "test", f"--build_event_json_file={events.name}", *arguments, *targets]
         try:
-            code = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False).returncode
+            code = subprocess.run(
+                command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False
+            ).returncode
         except FileNotFoundError:
             raise EnvironmentGapError("no bazel on PATH: run the tests with ./aisle test, which installs it") from None
         tally = count(Path(events.name))

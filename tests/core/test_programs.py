@@ -44,7 +44,7 @@ def test_java_that_is_too_old_is_passed_over(monkeypatch: pytest.MonkeyPatch, tm
 
 
 def test_locked_java_runs_with_the_option_that_spark_adds() -> None:
-    command = [java_home() / "bin" / "java", "--add-modules=jdk.incubator.vector", "-version"]
+    command = [str(java_home() / "bin" / "java"), "--add-modules=jdk.incubator.vector", "-version"]
     run = subprocess.run(command, env={"PATH": os.defpath}, capture_output=True, text=True)
     assert (run.returncode, "openjdk version" in run.stderr) == (0, True), run.stderr
 

@@ -10,12 +10,23 @@ from tests.repo.checkout import copy, write
 from tools import buildfiles
 
 
-def test_build_files_are_current(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_build_files_are_current(tmp_path: Path) -> None:
     root = copy(tmp_path)
-    assert (buildfiles.main(["--check"], root), capsys.readouterr().out) == (0, "")
-    with (root / "core" / "errors.py").open("a") as source:
-        source.write("\nimport core.ids\n")
-    assert (buildfiles.main(["--check"], root), capsys.readouterr().out) == (1, "stale: core/BUILD.bazel\n")
+    fix = "run .venv/bin/python -m tools.buildfiles"
+    assert [p.relative_to(root) for p, _ in buildfiles.stale(root)] == [], fix
+    write(root, {"core/planted.py": "import core.ids"})
+    assert [p.relative_to(root) for p, _ in buildfiles.stale(root)] == [Path("core/BUILD.bazel")]
+
+
+def test_check_only_lists(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, {"core/a.py": "", "proto/BUILD.bazel": ""})
+    assert buildfiles.main(["--check"], tmp_path) == 1
+    assert "stale: core/BUILD.bazel" in capsys.readouterr().out.splitlines()
+    assert buildfiles.main([], tmp_path) == 0
+    assert buildfiles.main(["--check"], tmp_path) == 0
+    write(tmp_path, {"core/b.py": "import core.c"})
+    assert buildfiles.main([], tmp_path) == 1
+    assert capsys.readouterr().err == "error: core/b.py:1: imports core.c, which does not exist\n"
 
 
 def test_a_target_for_each_module(tmp_path: Path) -> None:
@@ -32,22 +43,35 @@ def test_a_target_for_each_module(tmp_path: Path) -> None:
         },
     )
     texts = {str(p.relative_to(tmp_path)): text for p, text in buildfiles.build_files(tmp_path).items()}
-    assert 'name = "ids",\n    srcs = ["ids.py"],\n    data = ["//configs:all_files"],\n    deps = [":__init__"],' in texts["core/BUILD.bazel"]
+    assert (
+        'name = "ids",\n    srcs = ["ids.py"],\n    data = ["//configs:all_files"],\n    deps = [":__init__"],'
+        in texts["core/BUILD.bazel"]
+    )
     ranking = texts["ranking/BUILD.bazel"]
     assert 'deps = [\n        "//core:__init__",\n        "//core:ids",\n    ],' in ranking
     assert 'name = "train",\n    srcs = ["train.py"],\n    deps = [":scorer"],' in ranking
     # Only the online module is visible to serving.
     assert ranking.count('"//serving:__subpackages__"') == 1
-    assert ranking.index('name = "scorer"') < ranking.index('"//serving:__subpackages__"') < ranking.index('name = "train"')
+    assert (
+        ranking.index('name = "scorer"')
+        < ranking.index('"//serving:__subpackages__"')
+        < ranking.index('name = "train"')
+    )
     test = texts["tests/ranking/BUILD.bazel"]
-    assert 'size = "medium",\n    tags = ["exclusive"],\n    deps = [\n        "//ranking:train",\n        "//tests:conftest",\n    ],' in test
+    assert (
+        'size = "medium",\n    tags = ["exclusive"],\n    deps = [\n        "//ranking:train",\n        "//tests:conftest",\n    ],'
+        in test
+    )
     assert "tests/golden/BUILD.bazel" in texts
     assert "tests/golden/v1/BUILD.bazel" not in texts
     assert '"//tests/golden:all_files",' in texts["BUILD.bazel"]
 
 
 def test_protos_are_modules_of_the_generated_package(tmp_path: Path) -> None:
-    write(tmp_path, {"proto/aisle/v1/events.proto": "", "serving/a.py": "from aisle.v1 import events_pb2, events_pb2_grpc"})
+    write(
+        tmp_path,
+        {"proto/aisle/v1/events.proto": "", "serving/a.py": "from aisle.v1 import events_pb2, events_pb2_grpc"},
+    )
     files = buildfiles.build_files(tmp_path)
     assert 'deps = ["//proto:events"],' in files[tmp_path / "serving" / "BUILD.bazel"]
     assert 'src = "aisle/v1/events.proto",' in files[tmp_path / "proto" / "BUILD.bazel"]

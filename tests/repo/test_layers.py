@@ -29,7 +29,7 @@ def offline_chains(root: Path) -> Iterator[str]:
     """Ways from a module of serving to a library that a serving host lacks, by what is imported at load."""
     known = modules(root)
     seen: set[str] = set()
-    queue = [(name,) for name in known if matches(name, "serving.*")]
+    queue: list[tuple[str, ...]] = [(name,) for name in known if matches(name, "serving.*")]
     while queue:
         chain = queue.pop()
         if chain[-1] in seen or known[chain[-1]].suffix == ".proto":
@@ -58,10 +58,15 @@ def test_serving_loads_nothing_that_a_serving_host_lacks() -> None:
         ("core/a.py", "def f():\n    from ranking import scorer", "core.a:2 imports ranking.scorer"),
         ("retrieval/a.py", "from ranking.scorer import x", "retrieval.a:1 imports ranking.scorer"),
         ("serving/a.py", "import ranking.train", "serving.a:1 imports ranking.train"),
-        ("serving/a.py", "from core import b", "serving.a:1 imports core.b, which does not exist"),
+        ("serving/a.py", "from core.b import c", "serving.a:1 imports core.b, which does not exist"),
         ("pipeline/a.py", "import tests.x", "pipeline.a:1 imports tests.x"),
-        ("retrieval/a.py", "import importlib\nimportlib.import_module('ranking.train')", "retrieval.a:2 imports ranking.train"),
-        ("ranking/a.py", "from ..retrieval import a", None),
+        (
+            "retrieval/a.py",
+            "import importlib\nimportlib.import_module('ranking.train')",
+            "retrieval.a:2 imports ranking.train",
+        ),
+        ("ranking/a/b.py", "from .. import train", None),
+        ("ranking/a/b.py", "from ..c import d", "ranking.a.b:1 imports ranking.c, which does not exist"),
         ("serving/a.py", "import ranking.scorer, core", None),
         ("tests/a.py", "import tensorflow, ranking.train, grpc", None),
         ("serving/a.py", "import grpc.aio", None),

@@ -16,7 +16,10 @@ def mypy(root: Path) -> subprocess.CompletedProcess[str]:
     # Kept beside the packages, most of whose types it holds: mypy itself checks each entry against its source.
     cache = sys.prefix if os.access(sys.prefix, os.W_OK) else tempfile.gettempdir()
     command = [sys.executable, "-m", "mypy", f"--cache-dir={cache}/mypy-cache", "."]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True)
+    environ = {
+        k: v for k, v in os.environ.items() if k != "PYTHONPATH"
+    }  # which names the checkout that this is a copy of
+    return subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True)
 
 
 def test_types(tmp_path: Path) -> None:
