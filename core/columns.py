@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ class Texts(Sequence[str]):
 
     def __iter__(self) -> Iterator[str]:
         data, offsets = bytes(self.data), self.offsets.tolist()
-        return (data[a:b].decode() for a, b in zip(offsets, offsets[1:], strict=False))
+        return (data[a:b].decode() for a, b in pairwise(offsets))
 
 
 @dataclass(frozen=True)

@@ -143,6 +143,14 @@ class Prepared:
             return self.cuts.end
         return (self.cuts.ranker, self.cuts.validation, self.cuts.test, self.cuts.end)[fold.below - 1]
 
+    def split_at(self, moment: int) -> Prepared:
+        """The same data with the one timeline cut at `moment` alone: fold TRAIN is what came before it, the next fold the rest."""
+        other = Prepared(self.path)
+        after = (self.events.numbers(Column.TIME) >= moment).astype(np.int8)
+        other.events = Columns({**self.events, "fold_global": after})
+        other.cuts = Cuts(self.cuts.start, moment, self.cuts.end, self.cuts.end, self.cuts.end)
+        return other
+
     def interactions(self, fold: Fold) -> Interactions:
         """Events with positive gain known at `fold`, every person."""
         e = self.events

@@ -1,0 +1,91 @@
+"""`evaluate`: how good the pages are, offline, and where the right items were lost."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+
+from cli.output import console, finish, step
+from core.errors import InputError, nearest
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(evaluate)
+
+
+def evaluate(
+    work: Annotated[Path, typer.Option(help="the work directory of `nightly`")],
+    protocol: Annotated[str, typer.Option(help="global, last, or both with a comma")] = "global",
+    seen: Annotated[
+        str, typer.Option(help="keep or remove what the user already has; auto: as the shop's repeat purchases say")
+    ] = "auto",
+    release: Annotated[
+        Path | None, typer.Option(help="a published release, judged only on events after its window")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML with the keys that differ from configs/pipeline.yaml")
+    ] = None,
+) -> None:
+    """Judge the twin (what would have been published at T2) on the test window, with its baselines, in one run."""
+    from core.config import load_pipeline
+    from core.prepared import TWIN, Prepared, Protocol
+    from core.work import Work
+    from pipeline.evaluate import evaluate_last, evaluate_release, measure, seen_of
+    from pipeline.twin import release_settings, twin
+
+    start, settings_of, place = time.perf_counter(), load_pipeline(config), Work(work)
+    prepared = Prepared(place.latest("prepare"))
+    protocols = [_one_of(p.strip(), get_args(Protocol), "--protocol") for p in protocol.split(",")]
+    which = seen_of(prepared, settings_of) if _one_of(seen, ("auto", "keep", "remove"), "--seen") == "auto" else seen
+    result: dict[str, Any] = {}
+    if release is not None:
+        result["global"] = evaluate_release(release.resolve(), prepared, which, settings_of, step)  # type: ignore[arg-type]
+    else:
+        sources = place.latest("train-retrieval")
+        settings = release_settings(sources, settings_of)
+        for name in protocols:
+            if name == "global":
+                path = twin(place, prepared, sources, settings)
+                result[name] = measure(path, prepared, TWIN, which, settings_of, step)  # type: ignore[arg-type]
+            else:
+                result[name] = evaluate_last(place, prepared, settings, which, settings_of, step)  # type: ignore[arg-type]
+    for name, figures in result.items():
+        _show(name, figures)
+    finish({"protocols": result, "seconds": round(time.perf_counter() - start, 1)})
+
+
+def _one_of(value: str, known: tuple[str, ...], option: str) -> str:
+    if value not in known:
+        raise InputError(f"{option} {value!r}: {nearest(value, known)}")
+    return value
+
+
+def _show(protocol: str, figures: dict[str, Any]) -> None:
+    """The table for people, on stderr."""
+    from rich.table import Table
+
+    from evaluation.report import METRICS, table
+
+    shown = Table(title=f"protocol {protocol}: {figures['queries']} queries, seen items {figures['seen']}")
+    shown.add_column("system")
+    for metric in METRICS:
+        shown.add_column(metric, justify="right")
+    shown.add_column("NDCG@10 gained [interval]", justify="right")
+    for row in table(figures):
+        gained = row["ndcg@10_difference"]
+        cells = ["-" if row[m] is None else f"{row[m]:.4f}" for m in METRICS]
+        shown.add_row(
+            row["system"],
+            *cells,
+            "" if gained is None else f"{gained['mean']:+.4f} [{gained['low']:+.4f}, {gained['high']:+.4f}]",
+        )
+    console.print(shown)
+    if "funnel" in figures:
+        places = figures["funnel"]["places"]
+        console.print(
+            "where the right items ended: " + ", ".join(f"{p} {v['share'] or 0:.1%}" for p, v in places.items())
+        )

@@ -1,0 +1,164 @@
+"""`evaluate`: the twin, and its baselines, on the test window; through the same request path that serves.
+
+Everything is measured in one run on the same queries, so that systems can be compared in pairs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from core import artifact
+from core.columns import Array
+from core.config import PipelineConfig
+from core.errors import ArtifactError, InputError
+from core.prepared import LAST_TWIN, TRAIN, TWIN, Fold, Prepared
+from core.release import ReleaseSettings
+from core.work import Work
+from evaluation.catalogue import Catalogue
+from evaluation.funnel import Sightings, joined, look
+from evaluation.judgements import Judgements, Seen, judge
+from evaluation.metrics import padded
+from evaluation.report import summary
+from pipeline.publish import seen as usual_seen
+from pipeline.twin import twin
+from serving.release import Release
+from serving.request_path import Removal, Request, answer
+
+KIND: Final = "evaluation"
+FORMAT_VERSION: Final = 1
+REPORT: Final = "report.json"
+DEPTH: Final = 500  # items of an answer that are judged
+BASELINES: Final = ("popularity", "recent_popularity", "own_frequency", "item_knn", "transitions")
+_CHUNK: Final = 256
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one system answered to the queries of a chunk."""
+
+    answers: Array  # int32 [q, DEPTH], padded with NO_ROW
+    levels: list[str]  # [q]
+    sightings: Sightings | None  # of the wanted items, where the funnel was asked for
+
+
+def evaluate_twin(
+    work: Work, prepared: Prepared, sources: Path, settings: ReleaseSettings, config: PipelineConfig, say: Say
+) -> Path:
+    """The nightly stage: protocol `global` on the twin. Skipped when this twin was judged before with these settings."""
+    release = twin(work, prepared, sources, settings)
+    seen = seen_of(prepared, config)
+    code = artifact.code_version("evaluation", "pipeline", "serving", "core", "ranking")
+    id = artifact.hash_json([release.name, config.evaluation.fingerprint(), code])[:32]
+    path = work.stage("evaluate", id)
+    if not path.exists():
+        protocols = {"global": measure(release, prepared, TWIN, seen, config, say)}
+        with artifact.publish(path, kind=KIND, format_version=FORMAT_VERSION, id=id) as draft:
+            draft.parents["twin"] = release.name
+            (draft.path / REPORT).write_text(json.dumps({"protocols": protocols}, indent=1, sort_keys=True) + "\n")
+    work.set_latest("evaluate", id)
+    return path
+
+
+def evaluate_last(
+    work: Work, prepared: Prepared, settings: ReleaseSettings, seen: Seen, config: PipelineConfig, say: Say
+) -> dict[str, Any]:
+    """Protocol `last`: sources fitted on all but each user's last event; the blend weights stay the night's."""
+    from retrieval.fit import run_last
+
+    release = twin(work, prepared, run_last(work, config, say), settings, LAST_TWIN)
+    return measure(release, prepared, LAST_TWIN, seen, config, say)
+
+
+def evaluate_release(path: Path, prepared: Prepared, seen: Seen, config: PipelineConfig, say: Say) -> dict[str, Any]:
+    """A published release on the events after its window, and on nothing else."""
+    release = Release.open(path)
+    since = prepared.split_at(release.window_end)
+    n = min(len(release.item_ids), len(prepared.item_ids))
+    if n < len(release.item_ids) or any(
+        release.item_ids[r] != prepared.item_ids[r] for r in range(0, n, max(1, n // 97))
+    ):
+        raise ArtifactError(
+            f"{path}: its item rows are not those of {prepared.path}: a release of another work directory"
+        )
+    if prepared.cuts.end <= release.window_end or not len(judge(since, TRAIN, seen)):
+        raise InputError(
+            f"{path}: no event of a known user after its window, which ends at {np.datetime64(release.window_end, 'us')} UTC; "
+            f"prepare newer events first (the data end at {np.datetime64(prepared.cuts.end, 'us')}), or leave out --release"
+        )
+    return measure(path, since, TRAIN, seen, config, say)
+
+
+def seen_of(prepared: Prepared, config: PipelineConfig) -> Seen:
+    """Whether pages keep items the person already has: configured, or what the shop's own repeat purchases say."""
+    return usual_seen(prepared) if config.evaluation.seen == "auto" else config.evaluation.seen
+
+
+def measure(
+    release: Path, prepared: Prepared, fold: Fold, seen: Seen, config: PipelineConfig, say: Say
+) -> dict[str, Any]:
+    """Answer every test query of `fold` with the release and with each baseline, and judge them all."""
+    judgements = judge(prepared, fold, seen)
+    sample = _sampled(len(judgements), config)
+    say(f"{fold.name}: {len(sample)} of {len(judgements)} test queries, seen items {seen}")
+    systems = [None, *(s.name for s in Release.open(release).sources if s.name in BASELINES)]
+    answers: dict[str | None, list[Judged]] = {s: [] for s in systems}
+    tasks = [(system, chunk) for system in systems for chunk in np.array_split(sample, max(1, len(sample) // _CHUNK))]
+    with ProcessPoolExecutor(
+        os.cpu_count(), get_context("forkserver"), _open, (release, prepared.path, judgements)
+    ) as pool:
+        for (system, _), judged in zip(tasks, pool.map(_judge, tasks), strict=True):
+            answers[system].append(judged)
+    ours = answers.pop(None)
+    result = summary(
+        judgements.only(sample),
+        np.concatenate([j.answers for j in ours]),
+        {str(name): np.concatenate([j.answers for j in parts]) for name, parts in answers.items()},
+        Catalogue.of(prepared, fold),
+        config.evaluation,
+        sightings=joined([j.sightings for j in ours if j.sightings is not None]) if len(sample) else None,
+        by_query={"level": np.array([level for j in ours for level in j.levels])},
+    )
+    return {"sampled_from": len(judgements)} | result
+
+
+def _sampled(n: int, config: PipelineConfig) -> Array:
+    limit = config.evaluation.max_queries
+    if n <= limit:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(config.evaluation.seed).choice(n, limit, replace=False))
+
+
+_worker: tuple[Release, Prepared, Judgements]
+
+
+def _open(release: Path, prepared: Path, judgements: Judgements) -> None:
+    global _worker
+    _worker = Release.open(release), Prepared(prepared), judgements
+
+
+def _judge(task: tuple[str | None, Sequence[int]]) -> Judged:
+    """The answers of the release (system None) or of one of its sources alone."""
+    system, queries = task
+    release, prepared, judgements = _worker
+    sources = None if system is None else tuple(s for s in release.sources if s.name == system)
+    rows, levels, sightings = [], [], []
+    for q in map(int, queries):
+        asked = judgements.query(q, prepared.events, release.settings.history_events)
+        page = answer(release, Request(asked, DEPTH, excluded=judgements.excluded(q, prepared.events)), sources)
+        rows.append(page.rows)
+        levels.append(str(page.level))
+        if system is None:
+            wanted = judgements.relevance.items[judgements.relevance.starts[q] : judgements.relevance.starts[q + 1]]
+            sightings.append(look(wanted, page.candidates, page.removed[Removal.UNAVAILABLE]))
+    return Judged(padded(rows, DEPTH), levels, joined(sightings) if sightings else None)
