@@ -19,6 +19,7 @@ from typing import Final
 
 from core.config import Section, checked
 from core.errors import ArtifactError
+from core.schema import EventType
 
 KIND: Final = "release"
 FORMAT_VERSION: Final = 1
@@ -36,6 +37,7 @@ class ReleaseSettings(Section):
     history_events: int  # newest events of a person that are read
     warm_events: int  # this many events with positive gain make a person warm
     candidates: int  # at most this many are ranked
+    gains: dict[EventType, float]  # what a live event counts as a success
 
     def write(self, folder: Path) -> None:
         """Write into a release directory."""

@@ -23,6 +23,7 @@ def release_settings(sources: Path, config: PipelineConfig) -> ReleaseSettings:
         history_events=s.history_events,
         warm_events=s.warm_events,
         candidates=s.candidates,
+        gains=config.data.gains,
     )
 
 
