@@ -79,6 +79,16 @@ class SourcesConfig(Section):
     quotas: dict[str, int]
 
 
+class IndexConfig(Section):
+    """The nearest-neighbour index over the item vectors."""
+
+    exact_below: int = Field(ge=0)
+    k: int = Field(ge=1)
+    queries: int = Field(ge=1)
+    recall_target: float = Field(gt=0, le=1)
+    recall_floor: float = Field(ge=0, le=1)
+
+
 class EvaluationConfig(Section):
     """What `evaluate` measures, and how sure it is."""
 
@@ -96,6 +106,7 @@ class PipelineConfig(Section):
     time: TimeConfig
     pairs: PairConfig
     sources: SourcesConfig
+    index: IndexConfig
     evaluation: EvaluationConfig
 
 
@@ -106,7 +117,7 @@ def load_pipeline(path: Path | None = None) -> PipelineConfig:
     """The defaults, with the keys of `path` laid over them."""
     values = read_yaml(DEFAULTS)
     if path is not None:
-        values = _overlaid(values, read_yaml(path))
+        values = overlaid(values, read_yaml(path))
     return checked(PipelineConfig, values, path or DEFAULTS)
 
 
@@ -160,9 +171,10 @@ def _section_at(model: type[Section], loc: tuple[int | str, ...]) -> type[Sectio
     return model
 
 
-def _overlaid(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def overlaid(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over` laid over it, section by section."""
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        merged[key] = _overlaid(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        merged[key] = overlaid(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return merged

@@ -68,7 +68,7 @@ class IdMap:
 
     def extended(self, ids: Iterable[str]) -> IdMap:
         """This map plus the ids it lacks, in sorted order after the present rows (so that the result does not depend on the order given)."""
-        new = sorted(i for i in set(ids) if self.row(i) == NO_ROW)
+        new = sorted(set(ids).difference(self._ids))
         return IdMap.of([*self._ids, *new], np.concatenate([self.alive, np.ones(len(new), bool)]))
 
     def row(self, external: str) -> int:
@@ -87,6 +87,11 @@ class IdMap:
         if len(externals) > 64:
             return np.fromiter((self._table.get(e, NO_ROW) for e in externals), np.int32, len(externals))
         return np.fromiter((self.row(e) for e in externals), np.int32, len(externals))
+
+    @property
+    def texts(self) -> Texts:
+        """Every id, tombstones too, in the order of rows."""
+        return self._ids
 
     @cached_property
     def _table(self) -> dict[str, int]:

@@ -1,0 +1,1 @@
+"""Vector indexes: exact search (the oracle), building, online search. The only FAISS."""
