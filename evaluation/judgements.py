@@ -22,7 +22,7 @@ the purchase stays what the user chose at the time of asking, returned within th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -58,7 +58,9 @@ class Judgements:
     choices: Array  # int64 [q], positive-gain events of the known history
     relevance: Relevance
     new_items: Array  # bool [p], relevant pairs whose item no known event names
-    dropped: dict[str, int]  # visitors, users_all_seen, pairs_seen
+    dropped: dict[
+        str, int
+    ]  # visitors; with seen items removed, pairs_seen and users_all_seen; of a sample, not_sampled
 
     def __len__(self) -> int:
         return len(self.users)
@@ -67,6 +69,22 @@ class Judgements:
     def main(self) -> Array:
         """The queries of the main figure, bool `[q]`."""
         return np.asarray(self.cohort == MAIN)
+
+    def sampled(self, n: int, seed: int) -> Judgements:
+        """A random n of the queries, the cohorts in proportion to their size; all of them if there are no more than n."""
+        if n >= len(self):
+            return self
+        keep = np.zeros(len(self), bool)
+        keep[np.random.default_rng(seed).choice(len(self), n, replace=False)] = True
+        pairs = keep[self.relevance.queries]
+        of_queries = ("users", "times", "cohort", "history_starts", "history_ends", "choices")
+        return replace(
+            self,
+            **{name: getattr(self, name)[keep] for name in of_queries},
+            relevance=self.relevance.only(pairs)[0],
+            new_items=self.new_items[pairs],
+            dropped=self.dropped | {"not_sampled": len(self) - n},
+        )
 
     def history(self, query: int, events: Columns, limit: int | None = None) -> History:
         """What is known of the user of `query`, oldest first; `limit` keeps the newest events."""

@@ -1,0 +1,92 @@
+"""A prepared artifact from literal rows, for tests of what reads one: no Spark, folds as core/prepared.py states them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.artifact import publish
+from core.columns import Coded, Columns, Texts
+from core.ids import IdMap
+from core.prepared import FORMAT_VERSION, KIND, Prepared
+from core.schema import Column, EventType
+
+GAINS = {EventType.PURCHASE_COMPLETE: 1.0, EventType.RATING: 1.0}  # of a row that states none; other types: 0
+
+Row = tuple[str, str, str, int] | tuple[str, str, str, int, float]
+
+
+def make_prepared(tmp_path: Path, rows: Iterable[Row], *, cuts: Sequence[int], **about: Any) -> Prepared:
+    """Write and open `tmp_path/prepared`.
+
+    Args:
+        tmp_path: Where to write.
+        rows: (person key, item id, event type, time in microseconds[, gain]); ids get their rows in sorted order.
+        cuts: start, T1, Tv, T2, end in microseconds.
+        about: Further facts for the manifest, such as `synthetic_time=True`.
+    """
+    full = [(u, i, EventType(t), at, g[0] if g else GAINS.get(EventType(t), 0.0)) for u, i, t, at, *g in rows]
+    people, items = (IdMap.of(sorted(set(ids))) for ids in ([row[0] for row in full], [row[1] for row in full]))
+    table = sorted((people.row(u), items.row(i), at, t.code, g) for u, i, t, at, g in full)
+    table.sort(key=lambda r: (r[0], r[2], r[1], r[3]))
+    user, item, time, kind, gain = map(np.array, zip(*table, strict=True))
+    path = tmp_path / "prepared"
+    with publish(path, kind=KIND, format_version=FORMAT_VERSION, id="fixture") as draft:
+        people.write(draft.path / "ids" / "users")
+        items.write(draft.path / "ids" / "items")
+        _events(user, item, time, kind, gain, cuts).write(draft.path / "events")
+        _items(len(items)).write(draft.path / "items")
+        known = np.array([key.startswith("u:") for key in (people[r] for r in range(len(people)))])
+        Columns({"known": known, Column.CREATED_AT: np.full(len(people), -1)}).write(draft.path / "users")
+        names = ("start", "ranker", "validation", "test", "end")
+        draft.about.update({"cuts": dict(zip(names, cuts, strict=True)), "synthetic_time": False, **about})
+    return Prepared(path)
+
+
+def _events(user: Any, item: Any, time: Any, kind: Any, gain: Any, cuts: Sequence[int]) -> Columns:
+    n = len(user)
+    return Columns(
+        {
+            Column.USER: user.astype(np.int32),
+            Column.ITEM: item.astype(np.int32),
+            Column.TIME: time.astype(np.int64),
+            Column.TYPE: kind.astype(np.int8),
+            Column.GAIN: gain.astype(np.float32),
+            Column.PRICE: np.full(n, np.nan, np.float32),
+            Column.QUANTITY: np.ones(n, np.float32),
+            Column.VALUE: np.full(n, np.nan, np.float32),
+            "session": user.astype(np.int64),
+            Column.POSITION: np.full(n, -1, np.int16),
+            "fold_global": np.searchsorted(cuts[1:4], time, side="right").astype(np.int8),
+            "fold_last": _fold_last(user, gain > 0),
+        }
+    )
+
+
+def _fold_last(user: Any, label: Any) -> Any:
+    """0 for all but the last two labels of a user, 1 the second-last, 2 the last; an event that is none follows the next label, else the last."""
+    fold = np.zeros(len(user), np.int8)
+    for u in np.unique(user):
+        rows = np.flatnonzero(user == u)
+        labels = rows[label[rows]]
+        if len(labels) >= 3:
+            following = np.minimum(np.searchsorted(labels, rows), len(labels) - 1)
+            fold[rows] = np.maximum(0, following - (len(labels) - 3))
+    return fold
+
+
+def _items(n: int) -> Columns:
+    return Columns(
+        {
+            Column.TITLE: Texts.of([""] * n),
+            Column.CATEGORY: Coded.of([""] * n),
+            Column.BRAND: Coded.of([""] * n),
+            Column.PRICE: np.full(n, np.nan, np.float32),
+            Column.AVAILABLE: np.ones(n, bool),
+            Column.CREATED_AT: np.full(n, -1, np.int64),
+            "known": np.zeros(n, bool),
+        }
+    )
