@@ -14,7 +14,7 @@ from core.config import PipelineConfig
 from core.prepared import FULL, Fold, Prepared
 from core.release import FORMAT_VERSION, KIND, STATE_FORMAT_VERSION, STATE_KIND, ReleaseSettings
 from core.work import Work
-from serving.user_state import EVENT_COLUMNS
+from serving.user_state import EVENT_COLUMNS, state_id
 
 
 def assemble(
@@ -50,7 +50,7 @@ def publish(
     path = work.releases / f"{end:%Y%m%dT%H%M%S}-{id[:8]}"
     about = {
         "config": config.fingerprint(),
-        "user_state": artifact.hash_json(artifact.facts(artifact.read_manifest(state))),
+        "user_state": state_id(state),
         "metrics": dict(metrics),
         "metrics_of": f"the twin: sources as of {prepared.cuts.test} us (T2), judged on what came after",
     }

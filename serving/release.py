@@ -36,6 +36,11 @@ class Release:
         """One past the newest event that the release knows of, microseconds."""
         return int(self.manifest.about["window"][1])
 
+    @property
+    def state_id(self) -> str:
+        """The user state made with this release (`user_state.state_id`); empty for a twin, which is never served."""
+        return str(self.manifest.about.get("user_state", ""))
+
     @classmethod
     def open(cls, path: Path, *, stamped: bool = False) -> Release:
         """Open the release at `path` (a link such as `releases/current` is followed once, here)."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.artifact import open_artifact
+from core.artifact import facts, hash_json, open_artifact, read_manifest
 from core.columns import Array, Columns
 from core.history import Histories, user_starts
 from core.ids import IdMap, person_key
@@ -39,3 +39,8 @@ class UserState:
     def rows(self, user_ids: Iterable[str]) -> Array:
         """int32 rows of known users, NO_ROW for strangers."""
         return self.ids.rows(person_key(u) for u in user_ids)
+
+
+def state_id(path: Path) -> str:
+    """The fingerprint of the user state at `path`, which a release of the same night names in its manifest."""
+    return hash_json(facts(read_manifest(path)))
