@@ -89,6 +89,25 @@ class IndexConfig(Section):
     recall_floor: float = Field(ge=0, le=1)
 
 
+class RankerConfig(Section):
+    """The ranker: what it learns from, and how its trees grow."""
+
+    seed: int
+    requests: int = Field(ge=1)
+    moments: int = Field(ge=0)
+    fading: float = Field(gt=0, le=1)
+    negatives: int = Field(ge=10)
+    trees: int = Field(ge=1)
+    patience: int = Field(ge=1)
+    learning_rate: float = Field(gt=0, le=1)
+    leaves: int = Field(ge=2)
+    rows_per_leaf: int = Field(ge=1)
+    feature_share: float = Field(gt=0, le=1)
+    row_share: float = Field(gt=0, le=1)
+    shrinkage: float = Field(ge=0)
+    truncation: int = Field(ge=1)
+
+
 class EvaluationConfig(Section):
     """What `evaluate` measures, and how sure it is."""
 
@@ -107,6 +126,7 @@ class PipelineConfig(Section):
     pairs: PairConfig
     sources: SourcesConfig
     index: IndexConfig
+    ranker: RankerConfig
     evaluation: EvaluationConfig
 
 

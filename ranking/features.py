@@ -1,0 +1,202 @@
+"""The one function that turns (request, candidates, item rows) into the ranker's matrix, for training and for serving alike.
+
+Everything is as of the request: the history lies strictly before `query.time` (checked here), item facts are as of the release's cut.
+Vectorised over the candidates; numpy alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from core.candidates import Candidates
+from core.columns import Array, Tags
+from core.history import Query
+from core.schema import DAY
+from ranking.feature_list import AFFINITY, AGREE, FEATURES, ITEM, OWN, PERSON, RANKS, SCORES, SOURCES
+from ranking.item_table import FACT_NAMES, ItemTable
+
+__all__ = ["ItemTable", "matrix"]
+
+_LATE = 5  # newest baskets, or successes, that count as late
+_TASTE = 50  # newest successes whose attributes and popularity make up a person's taste
+_FADE = 30 * DAY
+_POPULARITY, _GAP, _PRICE = (FACT_NAMES.index(n) for n in ("item.popularity", "item.gap_days", "item.price"))
+_TIMED: Final = np.array([i for i, f in enumerate(FEATURES) if f.timed])
+_TIMED_DEFAULTS: Final = np.array([[FEATURES[i].default] for i in _TIMED], np.float32)
+
+
+def matrix(query: Query, candidates: Candidates, items: ItemTable) -> Array:
+    """The features of every candidate, float32 `[n, len(FEATURES)]`, C-contiguous, finite; columns in the order of FEATURES.
+
+    Raises:
+        ValueError: if the history reaches the moment of the request or beyond: that would be a leak.
+    """
+    if len(query.history) and query.history.times[-1] >= query.time:
+        raise ValueError(f"history up to {query.history.times[-1]} us for a request at {query.time} us: only events strictly before it are known")
+    past, facts = _Past.of(query, items), items.facts[candidates.rows]
+    out = np.zeros((len(FEATURES), len(candidates)), np.float32)
+    at = 0
+    for fill, group in (
+        (_sources, (*SCORES, *RANKS, *AGREE)),
+        (_own, OWN),
+        (_affinity, AFFINITY),
+        (_item, ITEM),
+        (_person, PERSON),
+    ):
+        fill(out[at : at + len(group)], past, candidates, facts, items)
+        at += len(group)
+    if items.synthetic_time:
+        out[_TIMED] = _TIMED_DEFAULTS
+    return np.ascontiguousarray(out.T)
+
+
+@dataclass(frozen=True)
+class _Past:
+    """The successes (events with positive gain) of a history, oldest first, all `[h]`."""
+
+    query: Query
+    items: Array
+    times: Array
+    baskets: Array  # number of the basket (successes at one moment), from 0
+    facts: Array  # item facts [h, len(ITEM)]
+    n_baskets: int
+
+    @classmethod
+    def of(cls, query: Query, items: ItemTable) -> _Past:
+        success = query.history.gains > 0
+        rows, times = query.history.items[success], query.history.times[success]
+        new = np.ones(len(times), bool)
+        np.not_equal(times[1:], times[:-1], out=new[1:])
+        baskets = np.cumsum(new) - 1
+        return cls(query, rows, times, baskets, items.facts[rows], int(baskets[-1]) + 1 if len(rows) else 0)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+def _sources(out: Array, past: _Past, candidates: Candidates, facts: Array, items: ItemTable) -> None:
+    """What the sources say: normalised scores, reciprocal ranks, and how far they agree."""
+    if not len(candidates):
+        return
+    top = candidates.scores.max(axis=0)
+    scores = np.nan_to_num((candidates.scores / np.where(top > 0, top, 1)).T)
+    proposed = candidates.ranks.T >= 0
+    for column, source in enumerate(candidates.sources):
+        if source in SOURCES:
+            row = SOURCES.index(source)
+            out[row] = scores[column]
+            np.divide(proposed[column], candidates.ranks[:, column] + 1.0, out=out[len(SOURCES) + row], where=proposed[column])
+    agree = out[2 * len(SOURCES) :]
+    agree[0] = scores.mean(axis=0)
+    agree[1] = np.where(proposed, 1.0 / (10.0 + np.maximum(candidates.ranks.T, 0)), 0.0).sum(axis=0)
+    agree[2] = proposed.sum(axis=0)
+
+
+def _own(out: Array, past: _Past, candidates: Candidates, facts: Array, items: ItemTable) -> None:
+    """The person's history with the very item."""
+    n, now, history = len(candidates), past.query.time, past.query.history
+    out[5:11] = -1.0
+    touched, _ = _matches(candidates.rows, history.items[history.gains <= 0])
+    out[11] = np.bincount(touched, minlength=n)
+    where, event = _matches(candidates.rows, past.items)
+    if not len(where):
+        return
+    count = np.bincount(where, minlength=n)
+    out[0], out[1] = count, count / len(past)
+    pairs = np.unique(where * past.n_baskets + past.baskets[event])
+    holder, basket = np.divmod(pairs, past.n_baskets)
+    baskets = np.bincount(holder, minlength=n)
+    out[2] = baskets / past.n_baskets
+    out[3] = np.bincount(where, weights=np.exp2((past.times[event] - now) / _FADE), minlength=n)
+    late = min(_LATE, past.n_baskets)
+    out[4] = np.bincount(holder[basket >= past.n_baskets - late], minlength=n) / late
+    has = np.flatnonzero(count)
+    first, last = np.zeros(n, np.int64), np.zeros(n, np.int64)
+    first[where[::-1]], last[where] = event[::-1], event  # numpy assigns in order: the last one stays
+    first, last, baskets = first[has], last[has], baskets[has]
+    since = (now - past.times[last]) / DAY
+    out[5, has] = past.n_baskets - 1 - past.baskets[last]
+    out[6, has] = len(past) - 1 - last
+    out[7, has] = since
+    gap = (past.times[last] - past.times[first]) / DAY / np.maximum(baskets - 1, 1)
+    out[8, has] = np.where(baskets > 1, gap, -1.0)
+    out[9, has] = np.where(baskets > 1, since / np.maximum(gap, 0.5), -1.0)
+    usual = facts[has, _GAP]
+    out[10, has] = np.where(usual > 0, since / np.maximum(usual, 0.5), -1.0)
+
+
+def _affinity(out: Array, past: _Past, candidates: Candidates, facts: Array, items: ItemTable) -> None:
+    """The person's history with what the item is like."""
+    if not len(past):
+        return
+    rows, late = candidates.rows, past.items[-_LATE:]
+    if items.has_brand:
+        out[0] = _share(items.brand[rows], items.brand[past.items])
+    if items.has_category:
+        categories = items.category[rows]
+        out[1] = _share(categories, items.category[past.items])
+        out[2] = _share(categories, items.category[late])
+    if len(items.rarity):
+        codes, owner = _tags_of(items.attributes, rows)
+        rarity = items.rarity[codes]
+        total = np.maximum(np.bincount(owner, weights=rarity, minlength=len(rows)), 1e-6)
+        for row, newest in ((3, past.items[-_TASTE:]), (4, past.items[-3:])):
+            having = np.bincount(_tags_of(items.attributes, newest)[0], minlength=len(items.rarity)) / len(newest)
+            out[row] = np.bincount(owner, weights=rarity * having[codes], minlength=len(rows)) / total
+    prices = past.facts[:, _PRICE]
+    prices = prices[prices > 0].astype(np.float64)
+    if len(prices):
+        price = facts[:, _PRICE]
+        out[5] = np.where(price > 0, price - prices.mean(), 0.0)
+        out[6] = np.abs(out[5]) / (prices.std() + 0.25)
+
+
+def _item(out: Array, past: _Past, candidates: Candidates, facts: Array, items: ItemTable) -> None:
+    """The item facts as of the cut."""
+    out[:] = facts.T
+
+
+def _person(out: Array, past: _Past, candidates: Candidates, facts: Array, items: ItemTable) -> None:
+    """The person and the request: the same for every candidate."""
+    out[9] = len(past.query.context)
+    out[5:8] = -1.0
+    h = len(past)
+    if not h:
+        return
+    distinct = len(np.unique(past.items))
+    span = (past.times[-1] - past.times[0]) / DAY
+    out[0], out[1], out[2] = h, distinct, 1.0 - distinct / h
+    out[3], out[4] = past.n_baskets, h / past.n_baskets
+    out[5] = (past.query.time - past.times[-1]) / DAY
+    out[6] = span / (past.n_baskets - 1) if past.n_baskets > 1 else -1.0
+    out[7] = (past.query.time - past.times[0]) / DAY
+    out[8] = past.facts[-_TASTE:, _POPULARITY].mean()
+
+
+def _matches(rows: Array, items: Array) -> tuple[Array, Array]:
+    """Which events are on which candidates: positions in `rows` (ascending, distinct) and in `items`, int64 `[m]` each, events in order."""
+    if not len(rows) or not len(items):
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    at = np.minimum(np.searchsorted(rows, items), len(rows) - 1)
+    event = np.flatnonzero(rows[at] == items)
+    return at[event], event
+
+
+def _share(wanted: Array, history: Array) -> Array:
+    """For each wanted code `[n]` its share among the history's codes `[h]`; 0 where the code is missing (-1)."""
+    codes, inverse = np.unique(wanted, return_inverse=True)
+    at, _ = _matches(codes, history)
+    share = np.bincount(at, minlength=len(codes)) / len(history)
+    return np.where(wanted >= 0, share[inverse], 0.0)
+
+
+def _tags_of(tags: Tags, rows: Array) -> tuple[Array, Array]:
+    """The codes of many rows' tags, int32 `[t]`, and the position in `rows` that each belongs to, int64 `[t]`."""
+    starts = tags.starts[rows]
+    lengths = tags.starts[rows + 1] - starts
+    owner = np.repeat(np.arange(len(rows)), lengths)
+    before = np.cumsum(lengths) - lengths
+    return tags.codes[np.arange(len(owner)) + (starts - before)[owner]], owner

@@ -1,0 +1,102 @@
+"""Opens a trained ranker and scores matrices with it: LightGBM's own predict on one thread, behind an interface that a faster kernel can take.
+
+    ranker/
+      model.txt     LightGBM's text format
+      ranker.json   features, their schema hash, the sources it was trained with, metrics (ranking/train.py writes it)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from core.columns import Array
+from core.errors import ArtifactError
+from ranking.feature_list import NAMES, schema_hash
+
+MODEL: Final = "model.txt"
+HEADER: Final = "ranker.json"
+FORMAT_VERSION: Final = 1
+
+
+class Kernel(Protocol):
+    """Evaluates a tree ensemble."""
+
+    def predict(self, rows: Array) -> Array:
+        """float32 `[n, F]` -> float64 `[n]`."""
+
+
+class LightGbmKernel:
+    """LightGBM's own predict, one thread."""
+
+    def __init__(self, model: Path) -> None:
+        # imported here, so that a release without a ranker is served without the library
+        import lightgbm
+
+        try:
+            self._booster = lightgbm.Booster(model_file=model, params={"num_threads": 1})
+        except lightgbm.basic.LightGBMError as e:
+            raise ArtifactError(f"{model}: truncated or not a LightGBM model ({e})") from None
+
+    @property
+    def n_features(self) -> int:
+        """Columns that the model was trained on."""
+        return int(self._booster.num_feature())
+
+    def predict(self, rows: Array) -> Array:
+        """See Kernel."""
+        return np.asarray(self._booster.predict(rows, num_threads=1), np.float64)
+
+
+class Scorer:
+    """A ranker that fits this code and the sources beside it."""
+
+    def __init__(self, kernel: Kernel, header: dict[str, Any]) -> None:
+        self._kernel, self.header = kernel, header
+
+    @classmethod
+    def open(cls, folder: Path, sources: Iterable[str]) -> Scorer:
+        """Open the ranker in `folder` for candidates of `sources`.
+
+        Raises:
+            ArtifactError: if a file is missing or damaged, or the ranker was trained on other features or other sources; both sides are shown.
+        """
+        header = read_header(folder)
+        if header["format_version"] != FORMAT_VERSION:
+            raise ArtifactError(f"{folder}: ranker format {header['format_version']}, this Aisle reads {FORMAT_VERSION}; rebuild it with `./aisle train-ranker`")
+        _same_features(folder, header)
+        trained, here = sorted(header["sources"]), sorted(sources)
+        if trained != here:
+            raise ArtifactError(f"{folder}: the ranker of another release: trained with sources {', '.join(trained)}; here are {', '.join(here)}")
+        kernel = LightGbmKernel(folder / MODEL)
+        if kernel.n_features != len(NAMES):
+            raise ArtifactError(f"{folder / MODEL}: takes {kernel.n_features} features, {HEADER} beside it names {len(NAMES)}: parts of different releases never meet")
+        return cls(kernel, header)
+
+    def score(self, matrix: Array) -> Array:
+        """float32 `[n, F]` of ranking.features.matrix -> float64 `[n]`, higher is better; comparable within one request only."""
+        return self._kernel.predict(matrix) if len(matrix) else np.empty(0, np.float64)
+
+
+def read_header(folder: Path) -> dict[str, Any]:
+    """`ranker.json` of a ranker folder."""
+    try:
+        return dict(json.loads((folder / HEADER).read_bytes()))
+    except (FileNotFoundError, ValueError) as e:
+        raise ArtifactError(f"{folder / HEADER}: missing or not JSON ({e})") from None
+
+
+def _same_features(folder: Path, header: dict[str, Any]) -> None:
+    if header["schema"] == schema_hash():
+        return
+    trained, here = list(header["features"]), list(NAMES)
+    only_there, only_here = sorted(set(trained) - set(here)), sorted(set(here) - set(trained))
+    what = f"only there {only_there}, only here {only_here}" if only_there or only_here else "same names, another order or meaning"
+    raise ArtifactError(
+        f"{folder}: the ranker of another release: feature schema {header['schema'][:12]} with {len(trained)} features, "
+        f"this Aisle has {schema_hash()[:12]} with {len(here)}; {what}"
+    )
