@@ -1,0 +1,37 @@
+"""`./aisle prepare`: a shop's tables become the prepared data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.output import finish, step
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def prepare(
+        data: Annotated[Path, typer.Option(help="Data directory with events/, and items/ and users/ where the shop has them.")],
+        work: Annotated[Path, typer.Option(help="Work directory; made if it is not there.")],
+        config: Annotated[Path | None, typer.Option(help="YAML file with the settings that differ from configs/pipeline.yaml.")] = None,
+    ) -> None:
+        """Validate events, items and users and write everything that the later stages read."""
+        import time
+
+        from core.artifact import read_manifest
+        from core.config import load_pipeline
+        from core.work import Work
+        from data_prep.prepare import STAGE, run
+
+        settings, place, start = load_pipeline(config), Work(work), time.monotonic()
+        with place.locked():
+            before = place.latest(STAGE) if place.has(STAGE) else None
+            path = run(data, place, settings, step)
+        about = read_manifest(path).about
+        seconds = round(time.monotonic() - start, 1)
+        step(f"prepared: {path}" + (" (unchanged)" if path == before else ""))
+        finish({"stage": STAGE, "seconds": seconds, "skipped": path == before, "prepared": path, **about["counts"]})

@@ -1,0 +1,193 @@
+"""Items and users as column folders, row-aligned with their id maps.
+
+The last row of an id, in the order of file names and lines, wins: a later export replaces an earlier one. An item that no event names
+is kept; an item that only events name has a row without attributes (`known` False), and one that neither names any more (its id came
+from an earlier night) is not `available`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import Column as Expr
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
+from core.columns import AnyColumn, Array, Coded, Columns, Tags, Texts
+from core.ids import IdMap
+from core.schema import REASON, Column, TableContract
+from data_prep.reading import ATTRIBUTE, BAD, BLOCK, FILE, LINE, MALFORMED, RAW, AttributeKind, TableRows
+
+NO_TIME: Final = 0  # in time columns: unknown
+
+
+@dataclass(frozen=True)
+class Entities:
+    """The rows of a table that are kept, one for each id, and those that are not."""
+
+    id_column: str
+    rows: pa.Table
+    rejected: pa.Table  # reason, file and the contract columns as text
+    attributes: dict[str, AttributeKind]
+
+    @property
+    def ids(self) -> list[str]:
+        """The distinct ids."""
+        return list(self.rows.column(self.id_column).to_pylist())
+
+    @property
+    def rows_read(self) -> int:
+        """Rows kept and rejected."""
+        return int(self.rows.num_rows + self.rejected.num_rows)
+
+
+def empty(contract: TableContract) -> Entities:
+    """A table that the shop does not have."""
+    id_column = contract.required[0].value
+    return Entities(id_column, pa.table({id_column: pa.array([], pa.string())}), pa.table({REASON: pa.array([], pa.string())}), {})
+
+
+def entities(table: TableRows, contract: TableContract, file_name: Expr) -> Entities:
+    """Validate a table of items or users and bring it to the driver."""
+    id_column = contract.required[0].value
+    missing = F.when(F.col(id_column).isNull(), F.lit(f"missing {id_column}"))
+    newest_first = Window.partitionBy(id_column).orderBy(F.desc(FILE), F.desc(BLOCK), F.desc(LINE))
+    judged = table.rows.withColumn(REASON, F.coalesce(F.when(F.col(BAD) == MALFORMED, F.col(BAD)), missing))
+    place = F.row_number().over(newest_first)
+    again = F.when(F.col(REASON).isNull() & (F.col("_place") > 1), F.lit(f"duplicate {id_column}: a later row wins"))
+    # malformed lines stand apart, so that none of them takes the place of a good row
+    good = judged.filter(F.col(REASON).isNull()).withColumn("_place", place).withColumn(REASON, again)
+    bad = judged.filter(F.col(REASON).isNotNull()).withColumn("_place", F.lit(1))
+    both = good.unionByName(bad).orderBy(FILE, BLOCK, LINE).cache()
+    try:
+        kept = both.filter(F.col(REASON).isNull()).drop(FILE, BLOCK, LINE, BAD, RAW, REASON, "_place").toArrow()
+        rejected = both.filter(F.col(REASON).isNotNull()).select(REASON, file_name.alias("file"), f"{RAW}.*").toArrow()
+    finally:
+        both.unpersist()
+    return Entities(id_column, kept, rejected, table.attributes)
+
+
+def item_columns(items: Entities, ids: IdMap, seen: Array, event_prices: Array) -> Columns:
+    """The `items/` folder.
+
+    Args:
+        items: The items table.
+        ids: Item id map, n rows.
+        seen: Whether an event names the item, bool `[n]`.
+        event_prices: Median price of the item's events, NaN where unknown, float32 `[n]`.
+    """
+    rows, n = ids.rows(items.ids), len(ids)
+    given = {c: items.rows.column(c) for c in items.rows.column_names}
+    known = np.zeros(n, bool)
+    known[rows] = True
+    price = _numbers(given.get(Column.PRICE), rows, n)
+    price = np.where(price >= 0, price, event_prices)
+    stock = _numbers(given.get(Column.STOCK), rows, n)
+    available = _numbers(given.get(Column.AVAILABLE), rows, n)
+    available = np.where(np.isnan(available), ~(stock <= 0), available > 0)
+    columns: dict[str, AnyColumn] = {
+        Column.TITLE: Texts.of(_scattered(given.get(Column.TITLE), rows, n)),
+        Column.PRICE: price.astype(np.float32),
+        Column.AVAILABLE: available & (known | seen),
+        "known": known,
+    }
+    for c in (Column.CATEGORY, Column.BRAND, Column.CURRENCY, Column.ITEM_GROUP_ID):
+        columns[c] = Coded.of(_scattered(given.get(c), rows, n))
+    for c in (Column.CREATED_AT, Column.AVAILABLE_FROM, Column.AVAILABLE_UNTIL):
+        columns[c] = _times(given.get(c), rows, n)
+    return Columns(columns | _attribute_columns(items, rows, n), n)
+
+
+def user_columns(users: Entities, ids: IdMap, known: Array) -> Columns:
+    """The `users/` folder; `known` is whether the row has a user_id, bool `[n]`."""
+    rows, n = ids.rows([f"u:{u}" for u in users.ids]), len(ids)
+    given = {c: users.rows.column(c) for c in users.rows.column_names}
+    columns: dict[str, AnyColumn] = {"known": known, Column.CREATED_AT: _times(given.get(Column.CREATED_AT), rows, n)}
+    return Columns(columns | _attribute_columns(users, rows, n), n)
+
+
+def profile(entities: Entities, contract: TableContract) -> dict[str, Any]:
+    """Nulls, range and distinct values of each column of the kept rows."""
+    found = {}
+    for name in entities.rows.column_names:
+        column = entities.rows.column(name)
+        if column.null_count == len(column) and name in contract.kinds:
+            continue  # not sent
+        facts: dict[str, Any] = {"nulls": column.null_count}
+        if pa.types.is_list(column.type):
+            facts |= {"distinct": len(column.combine_chunks().flatten().unique()), "longest": pc.max(pc.list_value_length(column)).as_py()}
+        else:
+            low, high = pc.min_max(column).values() if len(column) else (None, None)
+            facts |= {"min": _plain(low), "max": _plain(high), "distinct": pc.count_distinct(column).as_py()}
+        found[name] = facts
+    return found
+
+
+def _plain(value: Any) -> Any:
+    value = value.as_py() if value is not None else None
+    return value[:80] if isinstance(value, str) else value if not isinstance(value, float) or np.isfinite(value) else None
+
+
+def _attribute_columns(table: Entities, rows: Array, n: int) -> dict[str, AnyColumn]:
+    columns: dict[str, AnyColumn] = {}
+    for name, kind in table.attributes.items():
+        column = table.rows.column(ATTRIBUTE + name)
+        columns[ATTRIBUTE + name] = _attribute(column, kind, rows, n)
+    return columns
+
+
+def _attribute(column: pa.ChunkedArray, kind: AttributeKind, rows: Array, n: int) -> AnyColumn:
+    if kind == "list":
+        return Tags.of([[v for v in row if v is not None] if row is not None else None for row in _scattered(column, rows, n)])
+    if kind == "csv" and (numbers := _csv_numbers(column)) is not None:
+        return _numbers(numbers, rows, n).astype(np.float32)
+    if kind == "number":
+        return _numbers(column, rows, n).astype(np.float32)
+    return Coded.of(_scattered(column, rows, n))
+
+
+def _csv_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """A CSV column whose every value is a number, as one; leading zeros make a code of it ("007")."""
+    present = column.drop_null()
+    if len(present) == 0 or pc.any(pc.match_substring_regex(present, r"^-?0\d")).as_py():
+        return None
+    try:
+        return column.cast(pa.float64())
+    except pa.ArrowInvalid:
+        return None
+
+
+def _scattered(column: pa.ChunkedArray | None, rows: Array, n: int) -> Sequence[Any]:
+    """Values by row of the id map, None where there is none."""
+    values: list[Any] = [None] * n
+    if column is not None:
+        for row, value in zip(rows.tolist(), column.to_pylist(), strict=True):
+            values[row] = value
+    return values
+
+
+def _numbers(column: pa.ChunkedArray | None, rows: Array, n: int) -> Array:
+    """float64 `[n]`, NaN where there is none."""
+    values = np.full(n, np.nan)
+    if column is not None:
+        values[rows] = column.cast(pa.float64()).to_numpy() if not pa.types.is_boolean(column.type) else _booleans(column)
+    return values
+
+
+def _booleans(column: pa.ChunkedArray) -> Array:
+    return np.asarray(column.cast(pa.int8()).cast(pa.float64()).to_numpy())
+
+
+def _times(column: pa.ChunkedArray | None, rows: Array, n: int) -> Array:
+    """int64 microseconds `[n]`, NO_TIME where there is none."""
+    values = np.full(n, NO_TIME, np.int64)
+    if column is not None:
+        values[rows] = pc.fill_null(column, NO_TIME).to_numpy()
+    return values
+
+
