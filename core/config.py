@@ -74,6 +74,7 @@ class SourcesConfig(Section):
     neighbours: int = Field(ge=1)
     history_events: int = Field(ge=1)
     context_items: int = Field(ge=1)
+    recency: float = Field(ge=0)
     warm_events: int = Field(ge=1)
     candidates: int = Field(ge=1)
     quotas: dict[str, int]

@@ -1,0 +1,1 @@
+"""The candidate sources: learned towers, and the ones without learning."""

@@ -1,0 +1,128 @@
+"""Stage `train-retrieval`: fits every source at every cut that a later stage needs, and chooses the weights that blend them.
+
+stages/train-retrieval/<id>/
+  manifest.json             kind "retrieval"; about: facts of each fold, the validation figure
+  weights.json              source -> weight of the unlearned blend
+  train/ twin/ full/        open_sources() each: before T1, before T2, everything
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, Protocol, Self, cast
+
+from core import artifact
+from core.candidates import Source
+from core.config import PipelineConfig
+from core.prepared import CHOOSE, FULL, LAST_TRAIN, LAST_TWIN, TRAIN, TWIN, Fold, Prepared
+from core.work import Work
+from retrieval.known import Known
+from retrieval.requests import past_requests
+from retrieval.sources import HEADER, SOURCES, open_sources
+from retrieval.weights import Cases, choose_weights
+
+KIND: Final = "retrieval"
+LAST_KIND: Final = "retrieval-last"
+FORMAT_VERSION: Final = 1
+STAGE: Final = "train-retrieval"
+LAST_STAGE: Final = "train-retrieval-last"
+WEIGHTS: Final = "weights.json"
+_QUERIES: Final = 2000  # past requests that the weights are chosen on
+
+Say = Callable[[str], None]
+
+
+class Fittable(Source, Protocol):
+    """A source that is fitted from the prepared data alone."""
+
+    @classmethod
+    def fit(cls, known: Known) -> Self:
+        """Learn from what is known at a cut."""
+
+    def write(self, folder: Path) -> None:
+        """Leave the fitted files in a new folder."""
+
+    @property
+    def facts(self) -> dict[str, float]:
+        """Sizes, for the manifest."""
+
+
+def fit_sources(prepared: Prepared, fold: Fold, config: PipelineConfig, out: Path, say: Say) -> None:
+    """Fit every source as of `fold` into `out`, a folder each, and `sources.json`."""
+    known = Known(prepared, fold, config.sources)
+    out.mkdir(parents=True, exist_ok=True)
+    facts: list[dict[str, Any]] = []
+    for name, kind in SOURCES.items():
+        source = cast(type[Fittable], kind).fit(known)
+        source.write(out / name)
+        facts.append({"name": name, **source.facts})
+    header = {"sources": facts, "prepared": prepared.manifest.id, "fold": fold.name}
+    (out / HEADER).write_text(json.dumps(header, indent=1, sort_keys=True) + "\n")
+    say(
+        f"{fold.name}: {len(facts)} sources fitted on {len(known.interactions.user):,} events of {known.n_items:,} items"
+    )
+
+
+def run(work: Work, config: PipelineConfig, say: Say) -> Path:
+    """Fit the folds of the timeline; skipped when prepared data, configuration and code did not change. The artifact."""
+    return _run(work, config, say, STAGE, KIND, (TRAIN, TWIN, FULL), CHOOSE)
+
+
+def run_last(work: Work, config: PipelineConfig, say: Say) -> Path:
+    """The same for protocol `last`, which only an evaluation asks for."""
+    return _run(work, config, say, LAST_STAGE, LAST_KIND, (LAST_TRAIN, LAST_TWIN), LAST_TRAIN)
+
+
+def _run(
+    work: Work, config: PipelineConfig, say: Say, stage: str, kind: str, folds: tuple[Fold, ...], choose: Fold
+) -> Path:
+    prepared = Prepared(work.latest("prepare"))
+    inputs = [prepared.manifest.id, config.sources.fingerprint(), config.evaluation.seen, config.evaluation.seed]
+    id = artifact.hash_json([*inputs, artifact.code_version("core", "retrieval")])[:32]
+    path = work.stage(stage, id)
+    if not path.exists():
+        with artifact.publish(path, kind=kind, format_version=FORMAT_VERSION, id=id) as draft:
+            draft.parents["prepared"] = prepared.manifest.id
+            for fold in folds:
+                fit_sources(prepared, fold, config, draft.path / fold.name, say)
+            fitted = draft.path / choose.name if choose in folds else None
+            weights, ndcg = fit_weights(prepared, choose, config, fitted, say)
+            draft.about.update({"weights": weights, "validation_ndcg@10": None if ndcg != ndcg else round(ndcg, 4)})
+            (draft.path / WEIGHTS).write_text(json.dumps(weights, indent=1, sort_keys=True) + "\n")
+    work.set_latest(stage, id)
+    return path
+
+
+def fit_weights(
+    prepared: Prepared, fold: Fold, config: PipelineConfig, fitted: Path | None, say: Say
+) -> tuple[dict[str, float], float]:
+    """Blend weights chosen on what came right after `fold`, with sources `fitted` there (None: fitted now, and thrown away after)."""
+    if fitted is None:
+        with tempfile.TemporaryDirectory(prefix="aisle-") as folder:
+            fit_sources(prepared, fold, config, Path(folder), say)
+            return fit_weights(prepared, fold, config, Path(folder), say)
+    sources = open_sources(fitted)
+    requests = past_requests(
+        prepared,
+        fold,
+        remove_seen=removes_seen(prepared, config),
+        history_events=config.sources.history_events,
+        most=_QUERIES,
+        seed=config.evaluation.seed,
+    )
+    weights, ndcg = choose_weights(Cases.of(sources, config.sources.quotas, requests), [s.name for s in sources])
+    say(
+        f"{fold.name}: blend weights from {len(requests)} past requests, NDCG@10 {ndcg:.4f}: "
+        + ", ".join(f"{n} {w:g}" for n, w in weights.items())
+    )
+    return weights, ndcg
+
+
+def removes_seen(prepared: Prepared, config: PipelineConfig) -> bool:
+    """Whether pages leave out what the person already has: configured, or where fewer than one in fifty successes is a repeat."""
+    if config.evaluation.seen == "auto":
+        return float(prepared.manifest.about["repeat_share"]) < 0.02
+    return config.evaluation.seen == "remove"

@@ -1,0 +1,49 @@
+"""What of a query a source starts from: the distinct items that the person chose, and the items on the page."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from core.columns import Array
+from core.history import Query
+
+
+def chosen(query: Query, n_items: int) -> Array:
+    """Distinct rows of the history's events with positive gain, newest first: int32 `[m]`.
+
+    Events without gain (impressions, returns) are no evidence; rows outside [0, n_items) are items that the fit did not know.
+    """
+    history = query.history
+    items = history.items[history.gains > 0][::-1]
+    return distinct(items[(items >= 0) & (items < n_items)])
+
+
+def on_page(query: Query, n_items: int) -> Array:
+    """Distinct known rows of the page's items, in their order: int32 `[m]`."""
+    items = query.context
+    return distinct(items[(items >= 0) & (items < n_items)])
+
+
+def distinct(rows: Array) -> Array:
+    """Each row once, in the order of first occurrence.
+
+    >>> distinct(np.array([7, 3, 7, 1], np.int32))
+    array([7, 3, 1], dtype=int32)
+    """
+    values, first = np.unique(rows, return_index=True)
+    return values[np.argsort(first)].astype(np.int32)
+
+
+def seeds(query: Query, n_items: int, limit: int, recency: float) -> tuple[Array, Array]:
+    """The items to start from with their weights: int32 `[m]`, float64 `[m]`.
+
+    The page's items come first and weigh 1 each; then the `limit` newest chosen items, of which the one at place p (from 1; from 2 on a page
+    with items) weighs p ** -recency.
+    """
+    page = on_page(query, n_items)
+    own = chosen(query, n_items)
+    if len(page):
+        own = own[~np.isin(own, page)]
+    own = own[:limit]
+    places = np.arange(len(own)) + (2.0 if len(page) else 1.0)
+    return np.concatenate([page, own]), np.concatenate([np.ones(len(page)), places**-recency])

@@ -1,0 +1,92 @@
+"""Neighbour lists: for each item its strongest other items, memory-mapped, and the sum of the lists of some items."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from core.columns import Array, load_array
+from core.errors import ArtifactError
+from retrieval.sources.opinion import FewItems, strongest, summed
+
+# Read for one query at most: histories so long that their lists hold more are answered from the heads of the lists.
+_MOST = 1 << 19
+
+
+class Neighbours:
+    """Lists of neighbours, best first.
+
+    Args:
+        starts: int64 `[n_items + 1]`: item i's list is `items[starts[i]:starts[i+1]]`.
+        items: int32 `[e]`.
+        scores: float32 `[e]`, positive.
+    """
+
+    def __init__(self, starts: Array, items: Array, scores: Array) -> None:
+        self._starts, self._items, self._scores = starts, items, scores
+
+    @property
+    def n_items(self) -> int:
+        """Items of the catalogue, with or without a list."""
+        return len(self._starts) - 1
+
+    @property
+    def pairs(self) -> int:
+        """Entries of all lists."""
+        return len(self._items)
+
+    @classmethod
+    def open(cls, folder: Path) -> Neighbours:
+        """Memory-map what `write` left in `folder`.
+
+        Raises:
+            ArtifactError: if a file is missing or cut short, or the files do not fit one another.
+        """
+        starts, items, scores = (load_array(folder / f"{name}.npy") for name in ("starts", "items", "scores"))
+        if int(starts[-1]) != len(items) or len(items) != len(scores):
+            raise ArtifactError(
+                f"{folder}: lists of {int(starts[-1])} entries, but {len(items)} items and {len(scores)} scores"
+            )
+        return cls(starts, items, scores)
+
+    def write(self, folder: Path) -> None:
+        """Write the three arrays into `folder`, which is made."""
+        folder.mkdir(parents=True)
+        for name, array in (("starts", self._starts), ("items", self._items), ("scores", self._scores)):
+            np.save(folder / f"{name}.npy", array)
+
+    def near(self, items: Array, weights: Array) -> FewItems:
+        """Weighted sum of the lists of `items` int32 `[m]`, each in [0, n_items), with weights float64 `[m]`."""
+        if not len(items):
+            return summed(items, weights, self.n_items)
+        begin = self._starts[items]
+        lengths = self._starts[items + 1] - begin
+        if lengths.sum() > _MOST:
+            lengths = np.minimum(lengths, _MOST // len(items))
+        ends = np.cumsum(lengths)
+        at = np.arange(ends[-1]) + np.repeat(begin - (ends - lengths), lengths)
+        return summed(self._items[at], self._scores[at] * np.repeat(weights, lengths), self.n_items)
+
+
+class NeighboursBuilder:
+    """Collects the lists of items in ascending order of the items, keeping the `most` strongest of each."""
+
+    def __init__(self, n_items: int, most: int) -> None:
+        self._most = most
+        self._lengths = np.zeros(n_items + 1, np.int64)
+        self._items: list[Array] = [np.empty(0, np.int32)]
+        self._scores: list[Array] = [np.empty(0, np.float32)]
+
+    def add(self, item: int, others: Array, scores: Array) -> None:
+        """The list of `item`: others `[m]` ascending, scores `[m]`; what is not positive or not finite is left out."""
+        scores = scores.astype(np.float32)
+        good = np.flatnonzero((scores > 0) & np.isfinite(scores))
+        best = good[strongest(scores[good], self._most)]
+        self._lengths[item + 1] = len(best)
+        self._items.append(others[best].astype(np.int32))
+        self._scores.append(scores[best])
+
+    def build(self) -> Neighbours:
+        """All lists."""
+        return Neighbours(np.cumsum(self._lengths), np.concatenate(self._items), np.concatenate(self._scores))

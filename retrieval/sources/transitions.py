@@ -1,0 +1,90 @@
+"""What people chose next, after the items that this person chose last."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final, Self
+
+import numpy as np
+
+from core.candidates import Scoring
+from core.columns import Array, load_array
+from core.history import Query
+from retrieval.sources.evidence import seeds
+from retrieval.sources.neighbours import Neighbours, NeighboursBuilder
+
+if TYPE_CHECKING:
+    from retrieval.known import Known
+
+_CHUNK: Final = 1 << 23  # pairs read at a time
+
+
+class Transitions:
+    """Decayed counts of item b among the next few after item a, summed over the person's newest items with weights that fall with age.
+
+    A first-order Markov chain without smoothing (Shani, Heckerman, Brafman: An MDP-based recommender system, JMLR 6, 2005, section 3.1) whose
+    steps may skip (section 3.2). `prepare` counts the pairs.
+    """
+
+    name: ClassVar[str] = "transitions"
+    table: ClassVar[str] = "transitions"  # of the prepared pairs
+
+    def __init__(self, neighbours: Neighbours, context_items: int, recency: float) -> None:
+        self._neighbours, self._context_items, self._recency = neighbours, context_items, recency
+
+    @classmethod
+    def fit(cls, known: Known) -> Self:
+        """From the prepared pairs known at the cut."""
+        config = known.config
+        return cls(strongest_pairs(known, cls.table, config.neighbours), config.context_items, config.recency)
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Memory-map what `write` left in `folder`."""
+        context_items, recency = load_array(folder / "seeds.npy").tolist()
+        return cls(Neighbours.open(folder), int(context_items), float(recency))
+
+    def write(self, folder: Path) -> None:
+        """Write into `folder`, which is made."""
+        self._neighbours.write(folder)
+        np.save(folder / "seeds.npy", np.array([self._context_items, self._recency]))
+
+    @property
+    def facts(self) -> dict[str, float]:
+        """For the manifest."""
+        return {"pairs": self._neighbours.pairs}
+
+    def scoring(self, query: Query) -> Scoring:
+        """From the page's items and the newest of the history."""
+        return self._neighbours.near(*seeds(query, self._neighbours.n_items, self._context_items, self._recency))
+
+
+def strongest_pairs(known: Known, table: str, most: int) -> Neighbours:
+    """The `most` strongest targets of each source by `decayed` summed over the folds known at the cut."""
+    pairs = known.pairs(table)
+    builder = NeighboursBuilder(known.n_items, most)
+    sources = pairs.numbers("source")
+    start = 0
+    while start < len(sources):
+        stop = start + _CHUNK
+        if stop < len(sources):  # whole sources: back to the first pair of the one that is cut
+            stop = int(np.searchsorted(sources, sources[stop], side="left"))
+            if stop <= start:
+                stop = int(np.searchsorted(sources, sources[start], side="right"))
+        part = slice(start, min(stop, len(sources)))
+        keep = pairs.numbers("fold")[part] < known.fold.below
+        _add(builder, sources[part][keep], pairs.numbers("target")[part][keep], pairs.numbers("decayed")[part][keep])
+        start = stop
+    return builder.build()
+
+
+def _add(builder: NeighboursBuilder, source: Array, target: Array, decayed: Array) -> None:
+    """Pairs sorted by (source, target), one row a fold."""
+    if not len(source):
+        return
+    new = np.flatnonzero(np.concatenate([[True], (source[1:] != source[:-1]) | (target[1:] != target[:-1])]))
+    totals = np.add.reduceat(decayed.astype(np.float64), new)
+    source, target = source[new], target[new]
+    bounds = np.flatnonzero(np.concatenate([[True], source[1:] != source[:-1], [True]]))
+    for a, b in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+        builder.add(int(source[a]), target[a:b], totals[a:b])
