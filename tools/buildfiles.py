@@ -163,7 +163,8 @@ def _is_test(path: Path) -> bool:
 
 
 def _visibility(module: str) -> list[str]:
-    return sorted(f"//{folder}:__subpackages__" for folder in importers(module) if folder != "aisle")
+    folders = (folder.replace("aisle", "proto") for folder in importers(module))
+    return sorted(f"//{folder}:__subpackages__" for folder in folders)
 
 
 def _package_text(folder: Path, targets: Sequence[tuple[str, str]]) -> str:
