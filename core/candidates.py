@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -34,6 +34,14 @@ class Source(Protocol):
 
     def scoring(self, query: Query) -> Scoring:
         """Form the opinion for `query`. Reads nothing but its own fitted files and the query."""
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A source that can name the item behind a proposal. Asked only for the items of a page, so it may recompute."""
+
+    def because(self, query: Query, row: int) -> int | None:
+        """The row of the person's or the page's item that speaks most for item `row`; None where none does."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from core.artifact import Manifest, open_artifact
-from core.candidates import Source
+from core.candidates import Explains, Source
 from core.columns import Array, Columns
 from core.errors import ArtifactError
 from core.history import Query
@@ -28,8 +28,14 @@ class Release:
     item_ids: IdMap
     items: Columns
     sources: tuple[Source, ...]
+    explainers: dict[str, Explains]  # the sources that can name the item behind a proposal
     available: Array  # bool [items]
     fill: Array  # int32 [items]: every item, the most popular first, for pages that nothing else fills
+
+    @property
+    def name(self) -> str:
+        """The name of its directory."""
+        return self.path.name
 
     @property
     def window_end(self) -> int:
@@ -59,6 +65,7 @@ class Release:
             item_ids=item_ids,
             items=items,
             sources=sources,
+            explainers={s.name: s for s in sources if isinstance(s, Explains)},
             available=np.asarray(items.numbers(Column.AVAILABLE)) & item_ids.alive,
             fill=_fill_order(sources, items.rows),
         )

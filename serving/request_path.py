@@ -40,6 +40,7 @@ class Request:
     k: int
     excluded: Array = field(default_factory=lambda: _NONE)  # item rows never to return
     exclude_seen: bool = False  # nor anything of the person's history
+    fill: bool = True  # complete the page with popular items that nothing speaks for
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ def answer(release: Release, request: Request, sources: tuple[Source, ...] | Non
     page = kept[order[: request.k]]
     removed[Removal.BELOW] = candidates.rows[kept[order[request.k :]]]
 
-    fill = _fill(release, request.k - len(page), np.concatenate([candidates.rows, excluded]))
+    missing = request.k - len(page) if request.fill else 0
+    fill = _fill(release, missing, np.concatenate([candidates.rows, excluded]))
     lowest = float(scores.min()) if len(scores) else 0.0
     return Answer(
         rows=np.concatenate([candidates.rows[page], fill]),

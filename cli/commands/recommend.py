@@ -1,0 +1,60 @@
+"""`recommend`: ask a server what a person should see now."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli.output import finish
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(recommend)
+
+
+def recommend(
+    server: Annotated[str, typer.Option(help="HOST:PORT of `./aisle serve`")] = "127.0.0.1:50051",
+    user: Annotated[str, typer.Option(help="user id; empty: a stranger")] = "",
+    visitor: Annotated[str, typer.Option(help="browser or device")] = "",
+    session: Annotated[str, typer.Option(help="visit")] = "",
+    k: Annotated[int, typer.Option("--k", help="items wanted, 1 to 500")] = 10,
+    context: Annotated[list[str] | None, typer.Option(help="item on the page; may be given several times")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="item never to return; may be given several times")] = None,
+    placement: Annotated[str, typer.Option(help="where on the site")] = "",
+    exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="nothing that the person already has")] = False,
+    no_personalize: Annotated[bool, typer.Option("--no-personalize", help="read nothing about the person")] = False,
+) -> None:
+    """Recommendations for one person, with the reason for each."""
+    from aisle.v1.recommender_pb2 import RecommendRequest
+    from cli.pages import show
+    from serving.client import Client
+
+    request = RecommendRequest(
+        user_id=user,
+        visitor_id=visitor,
+        session_id=session,
+        page_size=k,
+        context_item_ids=context or [],
+        exclude_item_ids=exclude or [],
+        placement=placement,
+        exclude_seen=exclude_seen,
+        personalize=not no_personalize,
+    )
+    with Client(server) as client:
+        response = client.recommend(request)
+    by = f"{response.level}, degraded: {response.fallback_reason}" if response.degraded else response.level
+    results = show(response.results, f"{user or visitor or session or 'a stranger'} ({by})", response.missing_ids)
+    finish(
+        {
+            "results": results,
+            "level": response.level,
+            "release": response.release,
+            "degraded": response.degraded,
+            "fallback_reason": response.fallback_reason,
+            "missing_ids": list(response.missing_ids),
+            "attribution_token": response.attribution_token,
+            "stage_latency_ms": {stage: round(ms, 3) for stage, ms in response.stage_latency_ms.items()},
+        }
+    )

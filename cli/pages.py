@@ -1,0 +1,38 @@
+"""How a page of results looks in a terminal and in the JSON of a command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from cli.output import console, step
+
+if TYPE_CHECKING:
+    from aisle.v1.recommender_pb2 import Result
+
+
+def show(results: Iterable[Result], heading: str, missing: Sequence[str]) -> list[dict[str, Any]]:
+    """Print a table on stderr; the same as plain values."""
+    table = Table(title=heading, title_justify="left")
+    for column in ("#", "item", "title", "source", "why", "score"):
+        table.add_column(column, justify="right" if column in "#score" else "left")
+    plain = []
+    for r in results:
+        table.add_row(*map(escape, (str(r.rank), r.item_id, r.title, r.source, "; ".join(r.reasons), f"{r.score:.4g}")))
+        plain.append(
+            {
+                "item_id": r.item_id,
+                "score": r.score,
+                "source": r.source,
+                "reasons": list(r.reasons),
+                "title": r.title,
+                "rank": r.rank,
+            }
+        )
+    console.print(table)
+    if missing:
+        step(escape(f"not known to the release: {', '.join(missing)}"))
+    return plain

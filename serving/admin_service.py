@@ -1,0 +1,95 @@
+"""aisle.v1.Admin: what this server runs and how it fares; loading another release."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from os import getpid
+from pathlib import Path
+
+import grpc
+
+from aisle.v1 import admin_pb2 as pb
+from aisle.v1 import admin_pb2_grpc
+from serving.online_state import OnlineState
+from serving.redis_link import RedisLink
+from serving.refusals import guarded
+from serving.resident import Resident
+from serving.tally import Tally
+from serving.validation import Problems
+
+# None of these is in the dependencies of a serving host.
+HEAVY_MODULES = ("tensorflow", "tensorflow_recommenders", "tf_keras", "pyspark", "pandas", "feast", "pyarrow", "duckdb")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What came of loading a release."""
+
+    release: str
+    previous: str
+    workers: int
+
+
+class AdminService(admin_pb2_grpc.AdminServicer):
+    """For operators."""
+
+    def __init__(
+        self,
+        resident: Resident,
+        state: OnlineState,
+        link: RedisLink,
+        tally: Tally,
+        load: Callable[[Path], Loaded],
+        *,
+        embedded: bool,
+    ) -> None:
+        self._resident, self._state, self._link, self._tally = resident, state, link, tally
+        self._load, self._embedded, self._started = load, embedded, time.monotonic()
+
+    @guarded
+    def GetStatus(self, request: pb.GetStatusRequest, context: grpc.ServicerContext) -> pb.GetStatusResponse:  # noqa: N802
+        """See the proto."""
+        release = self._resident.release
+        window_start, window_end = release.manifest.about["window"]
+        user_state = self._state.holds(release)  # asked first: it tries the connection that `state` speaks of
+        redis = pb.RedisStatus(
+            state=self._link.failure or "up",
+            address=self._link.address,
+            embedded=self._embedded,
+            durable=self._link.durable(),
+            user_state=user_state,
+        )
+        events = self._tally.of("events")
+        return pb.GetStatusResponse(
+            release=release.name,
+            release_path=str(release.path),
+            window_start=window_start,
+            window_end=window_end,
+            integrity=self._resident.integrity,
+            levels=self._tally.of("level"),
+            degraded=self._tally.of("degraded"),
+            events_accepted=events.get("accepted", 0),
+            events_duplicate=events.get("duplicate", 0),
+            redis=redis,
+            uptime_seconds=time.monotonic() - self._started,
+            pid=getpid(),
+            heavy_modules=[m for m in HEAVY_MODULES if m in sys.modules],
+        )
+
+    @guarded
+    def LoadRelease(self, request: pb.LoadReleaseRequest, context: grpc.ServicerContext) -> pb.LoadReleaseResponse:  # noqa: N802
+        """See the proto."""
+        problems, start = Problems(), time.perf_counter()
+        if not request.path:
+            problems.add("path", "is required")
+        problems.refuse()
+        loaded = self._load(Path(request.path))
+        return pb.LoadReleaseResponse(
+            release=loaded.release,
+            previous=loaded.previous,
+            seconds=time.perf_counter() - start,
+            workers=loaded.workers,
+        )

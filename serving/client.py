@@ -1,0 +1,93 @@
+"""A small client: one channel, a deadline on every call, errors as one line for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+from google.rpc import error_details_pb2  # type: ignore[import-untyped]
+from grpc_status import rpc_status
+
+from aisle.v1 import admin_pb2, admin_pb2_grpc, events_pb2, events_pb2_grpc, recommender_pb2, recommender_pb2_grpc
+from core.errors import AisleError, InputError
+
+
+class ServerError(AisleError):
+    """The server is not there, or refused."""
+
+
+class Client:
+    """Calls one server. Use it in a `with` block, or close it."""
+
+    def __init__(self, address: str, timeout: float = 5.0) -> None:
+        self._address, self._timeout = address, timeout
+        self._channel = grpc.insecure_channel(address)
+        self._recommender = recommender_pb2_grpc.RecommenderStub(self._channel)
+        self._events = events_pb2_grpc.EventsStub(self._channel)
+        self._admin = admin_pb2_grpc.AdminStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._channel.close()
+
+    def recommend(self, request: recommender_pb2.RecommendRequest) -> recommender_pb2.RecommendResponse:
+        """What this person should see now."""
+        return self._call(self._recommender.Recommend, request)  # type: ignore[no-any-return]
+
+    def similar(self, request: recommender_pb2.SimilarItemsRequest) -> recommender_pb2.SimilarItemsResponse:
+        """Items that go with others."""
+        return self._call(self._recommender.SimilarItems, request)  # type: ignore[no-any-return]
+
+    def write_events(self, events: Sequence[events_pb2.Event]) -> events_pb2.WriteEventsResponse:
+        """Record what happened."""
+        return self._call(self._events.WriteEvents, events_pb2.WriteEventsRequest(events=events))  # type: ignore[no-any-return]
+
+    def status(self) -> admin_pb2.GetStatusResponse:
+        """What the server runs."""
+        return self._call(self._admin.GetStatus, admin_pb2.GetStatusRequest())  # type: ignore[no-any-return]
+
+    def load_release(self, path: str) -> admin_pb2.LoadReleaseResponse:
+        """Swap to another release; it is checked in full first, which takes its time."""
+        return self._call(self._admin.LoadRelease, admin_pb2.LoadReleaseRequest(path=path), timeout=120.0)  # type: ignore[no-any-return]
+
+    def _call(self, method: Any, request: Any, timeout: float | None = None) -> Any:
+        try:
+            return method(request, timeout=timeout or self._timeout)
+        except grpc.RpcError as e:
+            raise self._explained(e) from None
+
+    def _explained(self, error: Any) -> AisleError:
+        """`error` is a grpc.RpcError that is a grpc.Call too, which types cannot say."""
+        code, text = error.code(), error.details() or ""
+        if code == grpc.StatusCode.UNAVAILABLE and (
+            "failed to connect" in text.lower() or "resolution failed" in text.lower()
+        ):
+            return ServerError(
+                f"no server answers at {self._address}: start one with `./aisle serve`, or name another with --server"
+            )
+        if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+            return ServerError(f"{self._address} did not answer within {self._timeout:g} s")
+        if fields := violations(error):
+            return InputError("; ".join(f"{where}: {what}" for where, what in fields))
+        return ServerError(f"{self._address}: {code.name}: {text}")
+
+
+def violations(error: Any) -> list[tuple[str, str]]:
+    """The fields at fault that a grpc.RpcError names: (path, what is wrong)."""
+    status: Any = rpc_status.from_call(error)
+    found: list[tuple[str, str]] = []
+    for detail in status.details if status else ():
+        bad = error_details_pb2.BadRequest()
+        if detail.Unpack(bad):
+            found += [(v.field, v.description) for v in bad.field_violations]
+    return found

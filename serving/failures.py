@@ -1,0 +1,69 @@
+"""Which failure degrades an answer and which aborts a call: the one table that says so.
+
+An answer that is degraded does without the thing that failed and carries the failure's name as `fallback_reason`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from core.errors import AisleError
+
+
+class Failure(StrEnum):
+    """What can go wrong while a request is answered; the value is what responses and metrics say."""
+
+    REDIS_UNREACHABLE = "redis-unreachable"
+    REDIS_TIMEOUT = "redis-timeout"
+    REDIS_ERROR = "redis-error"
+    STATE_MISSING = "user-state-missing"
+    STATE_UNREADABLE = "user-state-unreadable"
+    STREAM_FULL = "event-stream-full"
+
+
+class Effect(StrEnum):
+    """What a failure does to a call."""
+
+    DEGRADE = "degrade"
+    ABORT = "abort"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What one failure does to each kind of call."""
+
+    reading: Effect  # of Recommend
+    writing: str  # the gRPC status of WriteEvents
+    means: str  # for people
+
+
+POLICIES: Final[dict[Failure, Policy]] = {
+    Failure.REDIS_UNREACHABLE: Policy(Effect.DEGRADE, "UNAVAILABLE", "no connection to Redis, or it was cut"),
+    Failure.REDIS_TIMEOUT: Policy(Effect.DEGRADE, "UNAVAILABLE", "Redis did not answer within the deadline"),
+    Failure.REDIS_ERROR: Policy(
+        Effect.DEGRADE, "UNAVAILABLE", "Redis answered with an error (loading, out of memory, no permission)"
+    ),
+    Failure.STATE_MISSING: Policy(
+        Effect.DEGRADE, "UNAVAILABLE", "Redis lacks the user state of this release; run `./aisle materialize`"
+    ),
+    Failure.STATE_UNREADABLE: Policy(
+        Effect.DEGRADE, "UNAVAILABLE", "a stored value is of another version or cut short"
+    ),
+    Failure.STREAM_FULL: Policy(
+        Effect.ABORT, "RESOURCE_EXHAUSTED", "the stream of events to be logged is full; nothing was stored"
+    ),
+}
+# Everything else aborts: an AisleError with its own status (a bad request, a release that does not fit), any other exception as INTERNAL, a bug.
+
+
+class StoreError(AisleError):
+    """Redis failed. `failure` says how; POLICIES says what follows."""
+
+    grpc_status = "UNAVAILABLE"
+
+    def __init__(self, failure: Failure, detail: str) -> None:
+        super().__init__(f"{failure}: {detail or POLICIES[failure].means}")
+        self.failure = failure
+        self.grpc_status = POLICIES[failure].writing

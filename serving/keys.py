@@ -1,0 +1,64 @@
+"""Every key that Aisle has in Redis.
+
+| key                                                    | holds                                                                       |
+|--------------------------------------------------------|-----------------------------------------------------------------------------|
+| `aisle:T:<schema>:<window_end>.<state>:h:<person key>` | a person's history up to the window's end (packing.pack_history)            |
+| `aisle:T:<schema>:<window_end>.<state>:complete`       | written last: JSON about the window. Without it the window does not count   |
+| `aisle:T:windows`                                      | sorted set of the windows' prefixes by the time they were written           |
+| `aisle:T:live:<u:id, v:id or s:session>`               | list of that one's live events, newest first (packing.pack_live)            |
+| `aisle:T:event:<hash>`                                 | there while an event with this id is remembered as written                  |
+| `aisle:T:events`                                       | stream of every event written, as JSON, for the log that `prepare` reads    |
+
+T is the tenant; `<schema>` fingerprints the packed layout, so that another version of Aisle never misreads; `<state>` fingerprints the user
+state, so that two data sets that end at the same moment never mix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from serving.packing import SCHEMA
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of one tenant."""
+
+    tenant: str
+
+    def window(self, window_end: int, state_id: str) -> str:
+        """Prefix of one materialised window."""
+        return f"aisle:{self.tenant}:{SCHEMA}:{window_end}.{state_id[:12]}"
+
+    @staticmethod
+    def history(window: str, person: str) -> str:
+        """History of a person key (core.ids.person_key) in a window."""
+        return f"{window}:h:{person}"
+
+    @staticmethod
+    def complete(window: str) -> str:
+        """The marker of a whole window."""
+        return f"{window}:complete"
+
+    @property
+    def windows(self) -> str:
+        """Index of windows."""
+        return f"aisle:{self.tenant}:windows"
+
+    def live(self, who: str) -> str:
+        """Live events of a person key, or of a session (`session_key`)."""
+        return f"aisle:{self.tenant}:live:{who}"
+
+    def event(self, event_hash: int) -> str:
+        """Memory of one event written."""
+        return f"aisle:{self.tenant}:event:{event_hash:016x}"
+
+    @property
+    def events(self) -> str:
+        """Stream of events."""
+        return f"aisle:{self.tenant}:events"
+
+
+def session_key(session_id: str) -> str:
+    """Stands beside `core.ids.person_key`: a session's name among those who have live events."""
+    return f"s:{session_id}"

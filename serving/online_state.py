@@ -1,0 +1,131 @@
+"""What Redis knows of a person, as one history: the long-term window and the live events since, in one round trip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from core.history import History
+from core.ids import NO_ROW, person_key
+from core.schema import EVENT_TYPES
+from serving.failures import Failure, StoreError
+from serving.keys import Keys, session_key
+from serving.packing import LiveEvent, unpack_history, unpack_live
+from serving.redis_link import Command, RedisLink
+from serving.release import Release
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who asks; empty strings where nothing is given."""
+
+    user_id: str = ""
+    visitor_id: str = ""
+    session_id: str = ""
+
+    @property
+    def keys(self) -> list[str]:
+        """Person keys that may have a long-term history, the user's first."""
+        keys = [person_key(self.user_id)] if self.user_id else []
+        return [*map(str, keys), *([str(person_key(None, self.visitor_id))] if self.visitor_id else [])]
+
+    @property
+    def live_keys(self) -> list[str]:
+        """Those and the session: whose lists of live events count."""
+        return self.keys + ([session_key(self.session_id)] if self.session_id else [])
+
+
+@dataclass(frozen=True)
+class PersonState:
+    """What is known of a person now."""
+
+    user: int = NO_ROW
+    history: History = field(default_factory=History)
+    failure: Failure | None = None  # why more could not be known
+
+
+class OnlineState:
+    """Reads person states for a release."""
+
+    def __init__(self, link: RedisLink, keys: Keys, live_events: int) -> None:
+        self._link, self._keys, self._live_events = link, keys, live_events
+
+    def read(self, release: Release, person: Person, now: int) -> PersonState:
+        """The state of `person` at `now` (microseconds). Failures are in the result: this never raises for what Redis does."""
+        if not person.live_keys:
+            return PersonState()
+        try:
+            complete, histories, live = self._fetch(release, person)
+            user, history = next(iter([unpack_history(h) for h in histories if h]), (NO_ROW, History()))
+            events = [unpack_live(e) for e in live]
+        except StoreError as e:
+            return PersonState(failure=e.failure)
+        failure = None if complete else Failure.STATE_MISSING
+        return PersonState(user, joined(release, history, events, now), failure)
+
+    def holds(self, release: Release) -> bool:
+        """Whether the user state of `release` is there, complete."""
+        try:
+            return self._link.read([("GET", self._keys.complete(self._window(release)))]) != [None]
+        except StoreError:
+            return False
+
+    def _window(self, release: Release) -> str:
+        return self._keys.window(release.window_end, release.state_id)
+
+    def _fetch(self, release: Release, person: Person) -> tuple[bool, list[bytes | None], list[bytes]]:
+        window, keys, live_keys = self._window(release), person.keys, person.live_keys
+        commands: list[Command] = [
+            ("MGET", self._keys.complete(window), *(self._keys.history(window, k) for k in keys))
+        ]
+        commands += [("LRANGE", self._keys.live(k), 0, self._live_events - 1) for k in live_keys]
+        replies: list[Any] = self._link.read(commands)
+        complete, *histories = replies[0]
+        # before the marker is there, histories are those that happen to be written already
+        return complete is not None, histories if complete else [], [e for reply in replies[1:] for e in reply]
+
+
+def joined(release: Release, history: History, events: Sequence[LiveEvent], now: int) -> History:
+    """`history` and those live events that it lacks, oldest first, the newest that the release wants.
+
+    An event that lies in the window may be in the history already: same item, time and type. Events of items that the release
+    does not know do not count; a clock ahead of ours does not hide an event from its own sender.
+    """
+    fresh = {e.hash: e for e in events}
+    if not fresh:
+        return history.newest(release.settings.history_events)
+    ordered = sorted(fresh.values(), key=lambda e: (e.time, e.hash))
+    rows = release.item_ids.rows(e.item_id for e in ordered)
+    written = set()
+    if ordered[0].time < release.window_end:
+        written = set(zip(history.items.tolist(), history.times.tolist(), history.types.tolist(), strict=True))
+    kept = [
+        (row, min(e.time, now - 1), e.type)
+        for e, row in zip(ordered, rows.tolist(), strict=True)
+        if row != NO_ROW and (row, e.time, e.type) not in written
+    ]
+    if not kept:
+        return history.newest(release.settings.history_events)
+    items, times, types = (
+        np.array(column, dtype)
+        for column, dtype in zip(zip(*kept, strict=True), ("int32", "int64", "int8"), strict=True)
+    )
+    live = History(items, times, types, live_gains(release)[types])
+    return _by_time(history, live).newest(release.settings.history_events)
+
+
+def live_gains(release: Release) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """float32 `[event types]`: what an event of each type counts as a success."""
+    return np.array([release.settings.gains.get(t, 0.0) for t in EVENT_TYPES], np.float32)
+
+
+def _by_time(a: History, b: History) -> History:
+    times = np.concatenate([a.times, b.times])
+    order = np.argsort(times, kind="stable")
+    items, types, gains = (
+        np.concatenate(pair)[order] for pair in ((a.items, b.items), (a.types, b.types), (a.gains, b.gains))
+    )
+    return History(items, times[order], types, gains)

@@ -1,0 +1,149 @@
+"""One serving process: opens the release, connects the parts, answers until it is told to stop, and drains."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable
+from concurrent import futures
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from aisle.v1 import admin_pb2, admin_pb2_grpc, events_pb2, events_pb2_grpc, recommender_pb2, recommender_pb2_grpc
+from core.errors import AisleError, InputError
+from core.work import Work
+from serving.admin_service import AdminService, Loaded
+from serving.board import Board
+from serving.config import ServingConfig
+from serving.event_writer import EventWriter
+from serving.events_service import EventsService
+from serving.keys import Keys
+from serving.materialize import is_materialized, materialize
+from serving.online_state import OnlineState
+from serving.recommender_service import Clock, RecommenderService, wall_clock
+from serving.redis_link import RedisLink
+from serving.release import Release
+from serving.resident import Resident
+from serving.tally import Tally
+
+_LOG = logging.getLogger(__name__)
+_SERVICES = tuple(
+    module.DESCRIPTOR.services_by_name[name].full_name
+    for module, name in ((recommender_pb2, "Recommender"), (events_pb2, "Events"), (admin_pb2, "Admin"))
+)
+
+
+@dataclass(frozen=True)
+class ProcessOptions:
+    """What one process is started with."""
+
+    release: Path
+    work: Path
+    host: str
+    port: int  # 0 picks one
+    redis_url: str
+    embedded: bool  # the Redis is ours: the user state is loaded into it as needed
+    config: ServingConfig
+    shared_port: bool = False  # with the other workers
+    board: Board | None = None  # where workers agree on the release
+
+
+class ServingProcess:
+    """The parts of a serving process, connected."""
+
+    def __init__(self, options: ProcessOptions, clock: Clock = wall_clock) -> None:
+        self._options, config, tally = options, options.config, Tally()
+        self.resident = Resident.open(options.release, self._prepare)
+        link, keys = RedisLink(options.redis_url, config.redis), Keys(config.tenant)
+        link.warm()
+        state = OnlineState(link, keys, config.events.live_per_person)
+        self._health = health.HealthServicer(
+            experimental_non_blocking=True, experimental_thread_pool=futures.ThreadPoolExecutor(1)
+        )
+        self._server, self.port = _bind(options)
+        recommender_pb2_grpc.add_RecommenderServicer_to_server(
+            RecommenderService(self.resident, state, tally, clock), self._server
+        )
+        events_pb2_grpc.add_EventsServicer_to_server(
+            EventsService(EventWriter(link, keys, config.events), config.events, tally, clock), self._server
+        )
+        admin = AdminService(self.resident, state, link, tally, self.load, embedded=options.embedded)
+        admin_pb2_grpc.add_AdminServicer_to_server(admin, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection((*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._server.start()
+        self._say(health_pb2.HealthCheckResponse.SERVING)
+        self.resident.check_in_background()
+        if self._options.board is not None:
+            self._options.board.follow(self._follow)
+
+    def stop(self) -> None:
+        """Take no more requests; let the running ones end."""
+        self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._server.stop(self._options.config.server.drain_seconds).wait()
+
+    def load(self, path: Path) -> Loaded:
+        """Swap to the release at `path`; with several workers, see that all do."""
+        release, before = self.resident.load(path, self._prepare)
+        workers = 1 if self._options.board is None else self._options.board.announce(release.path)
+        return Loaded(release.name, before.name, workers)
+
+    def _follow(self, path: Path) -> None:
+        """Another worker was told to load a release, and has done so."""
+        if path != self.resident.release.path:
+            self.resident.load(path, self._prepare)
+
+    def _prepare(self, release: Release) -> None:
+        if self._options.embedded:
+            materialize_if_missing(
+                self._options.redis_url, self._options.config.tenant, Work(self._options.work), release
+            )
+
+    def _say(self, status: Any) -> None:
+        for service in ("", *_SERVICES):
+            self._health.set(service, status)
+
+
+def materialize_if_missing(url: str, tenant: str, work: Work, release: Release) -> None:
+    """Load the user state of `release` into our own Redis when it is not there. Without it answers are degraded, so nothing here is fatal."""
+    window_end, events = release.window_end, release.settings.history_events
+    try:
+        if not is_materialized(url, tenant, window_end, release.state_id, events):
+            done = materialize(url, tenant, work.user_state(window_end), window_end, release.state_id, events)
+            _LOG.warning("loaded the histories of %d people into Redis in %.1f s", done.users, done.seconds)
+    except AisleError as e:
+        _LOG.warning("answers do without the histories of %s: %s", release.name, e)
+
+
+def run(options: ProcessOptions, ready: Callable[[int], None]) -> None:
+    """Serve until SIGTERM or SIGINT; `ready` is called with the port once requests are answered."""
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    process = ServingProcess(options)
+    process.start()
+    ready(process.port)
+    stopping.wait()
+    process.stop()
+
+
+def _bind(options: ProcessOptions) -> tuple[grpc.Server, int]:
+    """A server on its port, not yet answering."""
+    pool = futures.ThreadPoolExecutor(options.config.server.threads, "rpc")
+    # without this option gRPC lets two servers share a port by accident, and each gets half of the requests
+    server = grpc.server(pool, options=[("grpc.so_reuseport", int(options.shared_port))])
+    try:
+        return server, server.add_insecure_port(f"{options.host}:{options.port}")
+    except RuntimeError:
+        raise InputError(
+            f"--listen {options.host}:{options.port}: cannot listen there: taken, not of this machine, or not allowed"
+        ) from None

@@ -1,0 +1,80 @@
+"""Why an item is on the page, in words: statements that are true of this person's data and of the release, for the items of one page only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+
+from core.columns import Texts
+from core.history import Query
+from core.schema import Column, EventType
+from serving.release import Release
+
+# What to say where a source names the item behind its proposal.
+_ANCHORED: Final[Mapping[str, str]] = {
+    "item_knn": "people who chose {} also chose it",
+    "transitions": "often follows {}",
+    "covisitation": "often together with {}",
+    "content": "similar to {}",
+}
+_ELSEWHERE: Final = "goes with {}"
+_PLAIN: Final[Mapping[str, str]] = {"recent_popularity": "popular now", "popularity": "popular"}
+# The person's own events, the strongest statement first.
+_OWN: Final = (
+    (EventType.PURCHASE_COMPLETE, "you bought it"),
+    (EventType.RATING, "you rated it"),
+    (EventType.ADD_TO_CART, "you put it in the cart"),
+    (EventType.ADD_TO_WISHLIST, "you put it on the wish list"),
+)
+
+
+def reasons(release: Release, query: Query, rows: Sequence[int], sources: Sequence[str]) -> list[list[str]]:
+    """For each item row of a page, with the source that put it there: at least one statement."""
+    return [_of_item(release, query, row, source) for row, source in zip(rows, sources, strict=True)]
+
+
+def title(release: Release, row: int) -> str:
+    """The item's title; empty where the shop gives none."""
+    titles = release.items[Column.TITLE]
+    return str(titles[row]) if isinstance(titles, Texts) else ""
+
+
+def _of_item(release: Release, query: Query, row: int, source: str) -> list[str]:
+    own = _own(query, row)
+    if source == "own_frequency" and own:
+        return own
+    explainer = release.explainers.get(source)
+    anchor = None if explainer is None else explainer.because(query, row)
+    if anchor is not None:
+        return [_ANCHORED.get(source, _ELSEWHERE).format(title(release, anchor) or release.item_ids[anchor]), *own]
+    return [_plain(release, query, row, source), *own]
+
+
+def _own(query: Query, row: int) -> list[str]:
+    """What the person did with the item."""
+    history = query.history
+    types = history.types[(history.items == row) & (history.gains > 0)]
+    if not len(types):
+        return []
+    for kind, did in _OWN:
+        if times := int(np.count_nonzero(types == kind.code)):
+            return [f"{did} {_times(times)}"]
+    return [f"you looked at it {_times(len(types))}"]
+
+
+def _times(n: int) -> str:
+    return {1: "once", 2: "twice"}.get(n, f"{n} times")
+
+
+def _plain(release: Release, query: Query, row: int, source: str) -> str:
+    """Without an item to name."""
+    if source in _PLAIN:
+        return _PLAIN[source]
+    if source != "fill":
+        return "fits what you chose lately" if len(query.history) else "fits this page"
+    for name, text in _PLAIN.items():
+        if any(s.name == name and s.scoring(query).of(np.array([row], np.int32))[0] > 0 for s in release.sources):
+            return text
+    return "completes the page"

@@ -1,0 +1,180 @@
+"""aisle.v1.Recommender: checks a request, reads the person, runs the request path, and says it in the shop's ids."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, MutableMapping
+
+import grpc
+import numpy as np
+
+from aisle.v1 import recommender_pb2 as pb
+from aisle.v1 import recommender_pb2_grpc
+from core.columns import Array
+from core.history import Query
+from core.ids import NO_ROW
+from serving.online_state import OnlineState, Person
+from serving.reasons import reasons, title
+from serving.refusals import guarded
+from serving.release import Release
+from serving.request_path import Answer, Request, answer
+from serving.resident import Resident, made_up_history
+from serving.tally import Tally
+from serving.validation import MAX_CONTEXT, MAX_EXCLUDED, Problems
+
+_SIMILAR_SOURCES = ("item_knn", "transitions", "covisitation", "content")
+
+Clock = Callable[[], int]
+
+
+def wall_clock() -> int:
+    """Microseconds since the epoch."""
+    return time.time_ns() // 1_000
+
+
+class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
+    """Answers from the resident release and the online state."""
+
+    def __init__(self, resident: Resident, state: OnlineState, tally: Tally, clock: Clock = wall_clock) -> None:
+        self._resident, self._state, self._tally, self._clock = resident, state, tally, clock
+
+    @guarded
+    def Recommend(self, request: pb.RecommendRequest, context: grpc.ServicerContext) -> pb.RecommendResponse:  # noqa: N802
+        """See the proto."""
+        watch = _Watch()
+        k = _check_recommend(request)
+        release = self._resident.release
+        # an invented clock may end after today: then now is the end of the window
+        now = max(self._clock(), release.window_end)
+        personal = request.personalize if request.HasField("personalize") else True
+        person = Person(request.user_id, request.visitor_id, request.session_id) if personal else Person()
+        state = self._state.read(release, person, now)
+        watch.lap("hydrate")
+
+        on_page, missing = _rows(release, request.context_item_ids)
+        excluded, unknown = _rows(release, request.exclude_item_ids)
+        query = Query(now, state.user, state.history, on_page, request.placement)
+        page = answer(release, Request(query, k, excluded, request.exclude_seen))
+        watch.lap("recommend")
+
+        request_id = request.request_id or uuid.uuid4().hex
+        response = pb.RecommendResponse(
+            results=_results(release, query, page),
+            attribution_token=f"{release.name}.{request_id}",
+            level=page.level,
+            degraded=state.failure is not None,
+            fallback_reason=state.failure or "",
+            release=release.name,
+            missing_ids=missing + unknown,
+            request_id=request_id,
+        )
+        if request.explain:
+            _add_contributions(response, page)
+        watch.lap("reasons")
+        watch.write(response.stage_latency_ms)
+        self._tally.add("level", page.level)
+        if state.failure is not None:
+            self._tally.add("degraded", state.failure)
+        return response
+
+    @guarded
+    def SimilarItems(self, request: pb.SimilarItemsRequest, context: grpc.ServicerContext) -> pb.SimilarItemsResponse:  # noqa: N802
+        """See the proto."""
+        k = _check_similar(request)
+        release = self._resident.release
+        items, missing = _rows(release, request.item_ids)
+        excluded, unknown = _rows(release, request.exclude_item_ids)
+        # the given items stand in for a history (item_knn reads nothing else) and are the page (so they are not part of the answer)
+        query = Query(
+            release.window_end,
+            history=made_up_history(items, release.window_end),
+            context=items,
+            placement=request.placement,
+        )
+        sources = tuple(s for s in release.sources if s.name in _SIMILAR_SOURCES)
+        page = answer(release, Request(query, k, excluded, fill=False), sources)
+        request_id = request.request_id or uuid.uuid4().hex
+        anchored = Query(query.time, context=items)  # so that no reason speaks of a person
+        return pb.SimilarItemsResponse(
+            results=_results(release, anchored, page),
+            attribution_token=f"{release.name}.{request_id}",
+            release=release.name,
+            missing_ids=missing + unknown,
+            request_id=request_id,
+        )
+
+
+class _Watch:
+    """Milliseconds by stage."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.perf_counter()
+        self._laps: list[tuple[str, float]] = []
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self._laps.append((stage, 1e3 * (now - self._last)))
+        self._last = now
+
+    def write(self, out: MutableMapping[str, float]) -> None:
+        for stage, ms in self._laps:
+            out[stage] = ms
+        out["total"] = 1e3 * (self._last - self._start)
+
+
+def _check_recommend(request: pb.RecommendRequest) -> int:
+    """The page size of a request that is fine."""
+    problems = Problems()
+    for name in ("request_id", "placement", "user_id", "visitor_id", "session_id"):
+        problems.text(name, getattr(request, name))
+    problems.texts("context_item_ids", request.context_item_ids, most=MAX_CONTEXT)
+    problems.texts("exclude_item_ids", request.exclude_item_ids, most=MAX_EXCLUDED)
+    problems.labels(request.labels)
+    k = problems.page_size(request.page_size)
+    problems.refuse()
+    return k
+
+
+def _check_similar(request: pb.SimilarItemsRequest) -> int:
+    problems = Problems()
+    for name in ("request_id", "placement"):
+        problems.text(name, getattr(request, name))
+    problems.texts("item_ids", request.item_ids, least=1, most=MAX_CONTEXT)
+    problems.texts("exclude_item_ids", request.exclude_item_ids, most=MAX_EXCLUDED)
+    k = problems.page_size(request.page_size)
+    problems.refuse()
+    return k
+
+
+def _rows(release: Release, ids: Iterable[str]) -> tuple[Array, list[str]]:
+    """Rows int32 of the ids that the release knows, and the ids that it does not."""
+    ids = list(ids)
+    if not ids:
+        return np.empty(0, np.int32), []
+    rows = release.item_ids.rows(ids)
+    return rows[rows != NO_ROW], [i for i, row in zip(ids, rows.tolist(), strict=True) if row == NO_ROW]
+
+
+def _results(release: Release, query: Query, page: Answer) -> list[pb.Result]:
+    rows = page.rows.tolist()
+    said = reasons(release, query, rows, page.sources)
+    return [
+        pb.Result(
+            item_id=release.item_ids[row], score=score, rank=rank, source=source, reasons=why, title=title(release, row)
+        )
+        for rank, (row, score, source, why) in enumerate(
+            zip(rows, page.scores.tolist(), page.sources, said, strict=True), 1
+        )
+    ]
+
+
+def _add_contributions(response: pb.RecommendResponse, page: Answer) -> None:
+    """Each source's own score of each item that is a candidate."""
+    candidates = page.candidates
+    at = np.searchsorted(candidates.rows, page.rows)
+    for result, row, position in zip(response.results, page.rows.tolist(), at.tolist(), strict=True):
+        if position < len(candidates) and candidates.rows[position] == row:
+            for source, score in zip(candidates.sources, candidates.scores[position].tolist(), strict=True):
+                if score:
+                    result.contributions[source] = score

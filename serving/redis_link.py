@@ -1,0 +1,142 @@
+"""The connection to Redis: reads with a deadline and no retries that would break it, writes that are confirmed or refused.
+
+While Redis fails, requests stop waiting for it: after a few failed reads in a row only one request per pause tries again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from core.errors import InputError
+from serving.config import RedisConfig
+from serving.failures import Failure, StoreError
+
+Command = tuple[Any, ...]
+Connection = Any  # redis.connection.Connection, whose methods have no types
+
+
+class RedisLink:
+    """Connections of one process to one Redis; safe for many threads."""
+
+    def __init__(self, url: str, config: RedisConfig) -> None:
+        self.address = address(url)
+        self._config = config
+        self._reads = client(url, config.read_deadline_ms / 1e3, retries=0).connection_pool
+        self.writes = client(url, config.write_deadline_ms / 1e3, retries=1)
+        self._idle: deque[Connection] = deque(maxlen=config.connections)
+        self._failures = 0
+        self._paused_until = 0.0
+        self.failure: Failure | None = None  # of the newest read; None: it went well
+
+    def read(self, commands: Sequence[Command]) -> list[Any]:
+        """The replies to `commands`, in one round trip within the read deadline.
+
+        Raises:
+            StoreError: Redis failed, or failed just now and is left alone for a moment.
+        """
+        if self._failures >= self._config.failures_to_pause:
+            now = time.monotonic()
+            if now < self._paused_until and self.failure is not None:
+                raise StoreError(self.failure, "")
+            self._paused_until = now + self._config.pause_ms / 1e3  # the others wait for what this request finds
+        try:
+            replies = self._round_trip(commands)
+        except redis.RedisError as e:
+            self._failures += 1
+            self._paused_until = time.monotonic() + self._config.pause_ms / 1e3
+            self.failure = failure_of(e)
+            raise StoreError(self.failure, str(e)) from None
+        self._failures, self.failure = 0, None
+        return replies
+
+    def _round_trip(self, commands: Sequence[Command]) -> list[Any]:
+        try:
+            connection, reused = self._idle.pop(), True
+        except IndexError:
+            connection, reused = self._connection(), False
+        try:
+            connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            replies = [connection.read_response() for _ in commands]
+        except redis.ConnectionError:
+            connection.disconnect()
+            if not reused:
+                raise
+            # the server restarted since this connection was made; so it did for the other idle ones
+            self._idle.clear()
+            return self._round_trip(commands)
+        except redis.RedisError:
+            connection.disconnect()  # its unread replies would answer the next request
+            raise
+        self._idle.append(connection)
+        return replies
+
+    def warm(self) -> None:
+        """Open the connections that requests will need."""
+        held: list[Connection] = []
+        try:
+            for _ in range(self._config.connections):
+                connection = self._connection()
+                connection.connect()
+                held.append(connection)
+        except redis.RedisError:
+            self._failures = self._config.failures_to_pause  # the first request tries again, and says what is wrong
+        self._idle.extend(held)
+
+    def _connection(self) -> Connection:
+        return self._reads.make_connection()
+
+    def durable(self) -> bool:
+        """Whether Redis says that a confirmed write is on disk."""
+        try:
+            found: Any = self.writes.config_get("append*")
+        except redis.RedisError:
+            return False  # not reachable, or a host that hides its configuration
+        return (found.get("appendonly"), found.get("appendfsync")) == ("yes", "always")
+
+
+def client(url: str, timeout: float, *, retries: int) -> redis.Redis:
+    """A client whose every wait ends after `timeout` seconds.
+
+    Raises:
+        InputError: The URL is none that redis-py knows.
+    """
+    try:
+        made: redis.Redis = redis.Redis.from_url(
+            url,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            retry=Retry(NoBackoff(), retries),
+            driver_info=None,
+        )
+    except ValueError as e:
+        raise InputError(f"--redis {address(url)}: {e}") from None
+    return made
+
+
+def failure_of(error: redis.RedisError) -> Failure:
+    """What an error of redis-py means in our terms."""
+    if isinstance(error, redis.TimeoutError):
+        return Failure.REDIS_TIMEOUT
+    if isinstance(error, redis.BusyLoadingError | redis.AuthenticationError) or not isinstance(
+        error, redis.ConnectionError
+    ):
+        return Failure.REDIS_ERROR
+    return Failure.REDIS_UNREACHABLE
+
+
+def address(url: str) -> str:
+    """The URL without credentials.
+
+    >>> address("redis://:secret@cache:6379/1")
+    'redis://cache:6379/1'
+    """
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()

@@ -1,0 +1,97 @@
+"""The release that answers: opened, warmed, then swapped in by one assignment, so that every request sees one release from start to end."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from core.artifact import verify
+from core.columns import Array
+from core.errors import AisleError, ArtifactError
+from core.history import History, Query
+from core.schema import MINUTE, EventType
+from serving.release import Release
+from serving.request_path import Request, answer
+
+_LOG = logging.getLogger(__name__)
+_WARM_UP_ROUNDS = 3
+_WARM_UP_EVENTS = 50
+
+Prepare = Callable[[Release], None]
+
+
+class Resident:
+    """Holds the release that answers. Read `release` once a request; it never changes under it."""
+
+    def __init__(self, release: Release, integrity: str) -> None:
+        self.release = release
+        self.integrity = integrity  # "stamp", "verified", or what a later check found
+        self._loading = threading.Lock()
+
+    @classmethod
+    def open(cls, path: Path, prepare: Prepare) -> Resident:
+        """Open the release to start with: by its stamp; one without a fitting stamp (a copy, say) is checked in full.
+
+        Args:
+            path: A release directory or a link to one.
+            prepare: Called with the opened release before it answers.
+        """
+        path, integrity = path.resolve(), "stamp"
+        try:
+            release = Release.open(path, stamped=True)
+        except ArtifactError:
+            verify(path)
+            release, integrity = Release.open(path), "verified"
+        warm_up(release)
+        prepare(release)
+        return cls(release, integrity)
+
+    def load(self, path: Path, prepare: Prepare) -> tuple[Release, Release]:
+        """Check the release at `path` in full, open and warm it, and swap. The new one and the one before.
+
+        Raises:
+            AisleError: It does not fit; the old one answers on.
+        """
+        with self._loading:
+            path = path.resolve()
+            verify(path)
+            release = Release.open(path)
+            warm_up(release)
+            prepare(release)
+            before, self.release, self.integrity = self.release, release, "verified"
+        return release, before
+
+    def check_in_background(self) -> None:
+        """Hash every file again, beside the answers; what is wrong is logged and said by GetStatus."""
+        threading.Thread(target=self._check, name="release-check", daemon=True).start()
+
+    def _check(self) -> None:
+        release, found = self.release, "verified"
+        try:
+            verify(release.path)
+        except (AisleError, OSError) as e:
+            found = str(e)
+            _LOG.error("the release that answers is damaged: %s", found)
+        if self.release is release:
+            self.integrity = found
+
+
+def warm_up(release: Release) -> None:
+    """Answer a few made-up requests of every kind, so that the first real one finds mapped pages and warm code."""
+    popular = release.fill[:_WARM_UP_EVENTS]
+    for _ in range(_WARM_UP_ROUNDS):
+        for history in (History(), made_up_history(popular, release.window_end)):
+            for context in (popular[:0], popular[:1]):
+                answer(release, Request(Query(release.window_end, history=history, context=context), 10))
+
+
+def made_up_history(items: Array, until: int) -> History:
+    """One success a minute with each of `items` int32 `[h]`, the last a minute before `until` (microseconds)."""
+    n = len(items)
+    times = until - MINUTE * np.arange(n, 0, -1, dtype=np.int64)
+    types = np.full(n, EventType.PURCHASE_COMPLETE.code, np.int8)
+    return History(items.astype(np.int32), times, types, np.ones(n, np.float32))

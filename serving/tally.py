@@ -1,0 +1,28 @@
+"""Counts since the start of the process: what GetStatus says."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+
+class Tally:
+    """Counters by name and label, for many threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: Counter[tuple[str, str]] = Counter()
+
+    def add(self, name: str, label: str = "", n: int = 1) -> None:
+        """Count `n` more."""
+        with self._lock:
+            self._counts[name, label] += n
+
+    def of(self, name: str) -> dict[str, int]:
+        """Counts by label."""
+        with self._lock:
+            return {label: n for (counted, label), n in self._counts.items() if counted == name}
+
+    def total(self, name: str) -> int:
+        """Over all labels."""
+        return sum(self.of(name).values())
