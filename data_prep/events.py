@@ -54,8 +54,11 @@ def write_sorted(spark: SparkSession, rows: DataFrame, n_rows: int, items: IdMap
     # rows of users are dense: equal spans of rows are parts of about equal size, and part order is user order
     part = F.floor(F.col(Column.USER).cast("bigint") * parts / len(people)).cast("int")
     out = scratch / "sorted"
-    # every column is in the order, so that equal rows are the only ties and the files do not depend on how Spark splits its work
-    table.repartitionById(parts, part).sortWithinPartitions(*table.columns).write.parquet(str(out))
+    # after the contract's order come all other columns, so that equal rows are the only ties and the files do not depend on how
+    # Spark splits its work
+    first = [Column.USER.value, Column.TIME.value, Column.ITEM.value, Column.TYPE.value]
+    order = [*first, *(c for c in table.columns if c not in first)]
+    table.repartitionById(parts, part).sortWithinPartitions(*order).write.parquet(str(out))
     return out
 
 
