@@ -33,23 +33,26 @@ Value = str | Sequence[str]
 
 
 class BuildError(Exception):
-    """The sources cannot be expressed as BUILD files; one line a problem."""
+    """A directive that cannot be read; the text is one line."""
 
 
-def dangling(root: Path) -> Iterator[str]:
-    """Imports of modules of ours that do not exist, one line each."""
+def problems(root: Path) -> Iterator[str]:
+    """What is wrong with the imports, one line each: modules of ours that do not exist, and circles."""
     known = modules(root)
+    graph = {}
     for name, path in known.items():
-        for item in imports(name, known) if path.suffix == ".py" else ():
-            if is_ours(item.module) and not exists(item.module, known):
-                yield f"{path.relative_to(root)}:{item.line}: imports {item.module}, which does not exist"
+        if path.suffix == ".py":
+            graph[name] = _own_imports(name, known)
+            for item in imports(name, known):
+                if is_ours(item.module) and not exists(item.module, known):
+                    yield f"{path.relative_to(root)}:{item.line}: imports {item.module}, which does not exist"
+    yield from _circles(graph)
 
 
 def build_files(root: Path) -> dict[Path, str]:
     """Path -> text of every generated BUILD.bazel."""
     known = modules(root)
     graph = {name: _own_imports(name, known) for name in known if known[name].suffix == ".py"}
-    _refuse_cycles(graph)
     packages = _packages(root, known)
     files = {}
     for package in packages:
@@ -73,33 +76,43 @@ def _own_imports(name: str, known: Mapping[str, Path]) -> set[str]:
     found = set()
     for item in imports(name, known):
         if is_ours(item.module):
-            found |= {m for m in (item.module, *parents(item.module, known)) if m in known}
+            found |= {m for m in (item.module, *_implied(item.module, known)) if m in known}
     for pattern in _directives(known[name]).get("imports", ()):
         found |= {m for m in known if matches(m, pattern)}
-    found |= set(parents(name, known))
+    found |= _implied(name, known)
     if _is_test(known[name]):  # pytest loads the conftest.py of every folder above
         parts = name.split(".")
         found |= {c for i in range(1, len(parts)) if (c := ".".join([*parts[:i], "conftest"])) in known}
     return found - {name}
 
 
-def _refuse_cycles(graph: Mapping[str, set[str]]) -> None:
+def _implied(module: str, known: Mapping[str, Path]) -> set[str]:
+    """The packages that importing a module runs first.
+
+    Less those that import their own modules in turn: under Bazel they are there for whoever names them, and for the
+    others the folder is a package without `__init__.py`.
+    """
+    return {
+        package
+        for package in parents(module, known)
+        if not any(matches(item.module, f"{package}.*") for item in imports(package, known))
+    }
+
+
+def _circles(graph: Mapping[str, set[str]]) -> Iterator[str]:
     done: set[str] = set()
 
-    def visit(name: str, path: tuple[str, ...]) -> None:
+    def visit(name: str, path: tuple[str, ...]) -> Iterator[str]:
         if name in path:
             chain = " -> ".join([*path[path.index(name) :], name])
-            raise BuildError(
-                f"modules import each other in a circle: {chain} (an __init__.py imports nothing of its package)"
-            )
-        if name in done:
-            return
-        for child in sorted(graph.get(name, ())):
-            visit(child, (*path, name))
-        done.add(name)
+            yield f"modules import each other in a circle: {chain}"
+        elif name not in done:
+            for child in sorted(graph.get(name, ())):
+                yield from visit(child, (*path, name))
+            done.add(name)
 
     for name in graph:
-        visit(name, ())
+        yield from visit(name, ())
 
 
 # --- directives ----------------------------------------------------------------------------------------------------
@@ -269,7 +282,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     parser.add_argument("--check", action="store_true", help="only list what is stale; exit 1 if there is any")
     check = parser.parse_args(arguments).check
     try:
-        found, broken = list(stale(root)), list(dangling(root))
+        found, broken = list(stale(root)), list(problems(root))
     except BuildError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
