@@ -70,12 +70,10 @@ class Judgements:
         """The queries of the main figure, bool `[q]`."""
         return np.asarray(self.cohort == MAIN)
 
-    def sampled(self, n: int, seed: int) -> Judgements:
-        """A random n of the queries, the cohorts in proportion to their size; all of them if there are no more than n."""
-        if n >= len(self):
-            return self
+    def only(self, queries: Array) -> Judgements:
+        """The queries of these indices, distinct and ascending: a sample, a chunk. What was dropped before stays as it is."""
         keep = np.zeros(len(self), bool)
-        keep[np.random.default_rng(seed).choice(len(self), n, replace=False)] = True
+        keep[queries] = True
         pairs = keep[self.relevance.queries]
         of_queries = ("users", "times", "cohort", "history_starts", "history_ends", "choices")
         return replace(
@@ -83,7 +81,6 @@ class Judgements:
             **{name: getattr(self, name)[keep] for name in of_queries},
             relevance=self.relevance.only(pairs)[0],
             new_items=self.new_items[pairs],
-            dropped=self.dropped | {"not_sampled": len(self) - n},
         )
 
     def history(self, query: int, events: Columns, limit: int | None = None) -> History:

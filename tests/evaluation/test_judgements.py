@@ -136,18 +136,17 @@ def test_a_return_never_reaches_back(tmp_path: Path) -> None:
     assert wanted(prepared, judge(prepared, TWIN, "keep")) == {"u:ann": {"b": 1.0}}
 
 
-def test_a_sample_holds_whole_queries(prepared: Prepared) -> None:
+@pytest.mark.parametrize("chosen", [[], [0], [1], [0, 1]])
+def test_only_holds_whole_queries(prepared: Prepared, chosen: list[int]) -> None:
     j = judge(prepared, TWIN, "remove")
-    for seed in range(4):
-        one = j.sampled(1, seed)
-        name = prepared.user_ids[one.users[0]]
-        assert wanted(prepared, one) == {name: wanted(prepared, j)[name]}
-        q = j.users.tolist().index(one.users[0])
-        assert one.history(0, prepared.events).times.tolist() == j.history(q, prepared.events).times.tolist()
-        assert (one.cohort[0], one.choices[0]) == (j.cohort[q], j.choices[q])
-        assert one.dropped == {**j.dropped, "not_sampled": 1}
-        assert one.users.tolist() == j.sampled(1, seed).users.tolist()
-    assert j.sampled(2, 0) is j
+    part = j.only(np.array(chosen, int))
+    names = [prepared.user_ids[j.users[q]] for q in chosen]
+    assert wanted(prepared, part) == {name: wanted(prepared, j)[name] for name in names}
+    for n, q in enumerate(chosen):
+        assert part.history(n, prepared.events).times.tolist() == j.history(q, prepared.events).times.tolist()
+        assert (part.times[n], part.cohort[n], part.choices[n]) == (j.times[q], j.cohort[q], j.choices[q])
+    assert len(part.new_items) == len(part.relevance.items)
+    assert part.dropped == j.dropped
 
 
 @pytest.fixture
