@@ -32,7 +32,9 @@ class ColumnAppender:
         """Add rows: every column of the table, all `[n]`."""
         lengths = {len(columns[name]) for name in self._files}
         if len(lengths) != 1 or columns.keys() != self._files.keys():
-            raise ValueError(f"expected columns {sorted(self._files)} of one length, got {sorted(columns)} of lengths {sorted(lengths)}")
+            raise ValueError(
+                f"expected columns {sorted(self._files)} of one length, got {sorted(columns)} of lengths {sorted(lengths)}"
+            )
         for name, f in self._files.items():
             f.write(np.ascontiguousarray(columns[name], self._dtypes[name]).data)
         self.rows += lengths.pop()
@@ -40,7 +42,9 @@ class ColumnAppender:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for name, f in self._files.items():
             f.seek(0)
             f.write(_header(self._dtypes[name], self.rows))

@@ -110,4 +110,6 @@ def has_synthetic_time(users: Array, times: Array) -> bool:
         return False
     clock = times % DAY
     usual = np.median(steps)
-    return bool(usual > 0 and np.mean(steps == usual) >= _NEARLY_ALL and np.mean(clock == np.median(clock)) >= _NEARLY_ALL)
+    return bool(
+        usual > 0 and np.mean(steps == usual) >= _NEARLY_ALL and np.mean(clock == np.median(clock)) >= _NEARLY_ALL
+    )

@@ -33,7 +33,9 @@ class Derived:
 
     cuts: Cuts
     synthetic_time: bool
-    repeat_share: float | None  # of positive-gain events of known users: the user had a positive-gain event with the item before
+    repeat_share: (
+        float | None
+    )  # of positive-gain events of known users: the user had a positive-gain event with the item before
     counts: dict[str, int]
 
 
@@ -42,7 +44,9 @@ def gain_table(config: PipelineConfig) -> Array:
     return np.array([config.data.gains.get(t, 0.0) for t in EVENT_TYPES], np.float32)
 
 
-def derive(draft: Path, scratch: Path, known: Array, n_items: int, config: PipelineConfig, said: bool | None) -> Derived:
+def derive(
+    draft: Path, scratch: Path, known: Array, n_items: int, config: PipelineConfig, said: bool | None
+) -> Derived:
     """Add the derived event columns to `draft/events` and write `item_days`, `user_days` and `pairs`.
 
     Args:
@@ -65,13 +69,20 @@ def derive(draft: Path, scratch: Path, known: Array, n_items: int, config: Pipel
     labels, repeats, first_session = 0, 0, 0
     with ColumnAppender(draft / "events" / "derived", DERIVED) as out:
         for chunk in _chunks(users):
-            user, item, time, type_ = (np.asarray(events.numbers(c)[chunk]) for c in (Column.USER, Column.ITEM, Column.TIME, Column.TYPE))
+            user, item, time, type_ = (
+                np.asarray(events.numbers(c)[chunk]) for c in (Column.USER, Column.ITEM, Column.TIME, Column.TYPE)
+            )
+            _check_order(user, time)
             gain = gains[type_]
-            session = session_numbers(user, time, np.asarray(given[chunk]), int(config.data.session_gap_minutes * MINUTE), first_session)
+            session = session_numbers(
+                user, time, np.asarray(given[chunk]), int(config.data.session_gap_minutes * MINUTE), first_session
+            )
             first_session = int(session.max()) + 1
             folds = global_folds(time, cuts), last_folds(user, gain, judged[user])
             out.append({Column.GAIN: gain, Column.SESSION: session, "fold_global": folds[0], "fold_last": folds[1]})
-            money = net_money(type_, np.asarray(events.numbers("price")[chunk]), np.asarray(events.numbers("quantity")[chunk]))
+            money = net_money(
+                type_, np.asarray(events.numbers("price")[chunk]), np.asarray(events.numbers("quantity")[chunk])
+            )
             days.add(user, item, time, type_, money)
             positive = gain > 0
             state = folds[0].astype(np.int64) * 4 + folds[1]
@@ -81,7 +92,9 @@ def derive(draft: Path, scratch: Path, known: Array, n_items: int, config: Pipel
             repeats += _repeats(user[counted], item[counted])
     _adopt(draft / "events", events.rows)
     counts = days.write(draft) | {f"pairs/{k}": n for k, n in pairs.write(draft / "pairs").items()}
-    return Derived(cuts, synthetic, repeats / labels if labels else None, counts | {"sessions": first_session, "labels": labels})
+    return Derived(
+        cuts, synthetic, repeats / labels if labels else None, counts | {"sessions": first_session, "labels": labels}
+    )
 
 
 def _cuts(events: Columns, judged: Array, gains: Array, start: int, end: int, config: PipelineConfig) -> Cuts:
@@ -103,6 +116,12 @@ def _chunks(users: Array) -> Iterator[slice]:
         end = int(np.searchsorted(users, users[end - 1], side="right"))
         yield slice(at, end)
         at = end
+
+
+def _check_order(users: Array, times: Array) -> None:
+    """Histories, folds and pairs are wrong without a word on events in another order."""
+    if not np.all((users[1:] > users[:-1]) | ((users[1:] == users[:-1]) & (times[1:] >= times[:-1]))):
+        raise AssertionError("events are not sorted by (user, time)")
 
 
 def _repeats(users: Array, items: Array) -> int:

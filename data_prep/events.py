@@ -31,7 +31,12 @@ COLUMNS: Final = {
     Column.VALUE.value: "float32",
     Column.POSITION.value: "int32",
 }
-_MISSING: Final = {Column.PRICE.value: np.nan, Column.QUANTITY.value: 1.0, Column.VALUE.value: np.nan, Column.POSITION.value: -1}
+_MISSING: Final = {
+    Column.PRICE.value: np.nan,
+    Column.QUANTITY.value: 1.0,
+    Column.VALUE.value: np.nan,
+    Column.POSITION.value: -1,
+}
 
 
 def write_sorted(spark: SparkSession, rows: DataFrame, n_rows: int, items: IdMap, people: IdMap, scratch: Path) -> Path:
@@ -80,5 +85,7 @@ def _numbers(column: pa.Array, missing: float | None) -> Array:
 
 
 def _id_table(spark: SparkSession, ids: IdMap, id_column: str, row_column: str, path: Path) -> DataFrame:
-    pq.write_table(pa.table({id_column: pa.array(ids.texts), row_column: pa.array(np.arange(len(ids), dtype=np.int32))}), path)
+    pq.write_table(
+        pa.table({id_column: pa.array(ids.texts), row_column: pa.array(np.arange(len(ids), dtype=np.int32))}), path
+    )
     return spark.read.parquet(str(path))

@@ -25,7 +25,14 @@ from core.errors import InputError, nearest
 from core.schema import DATASET_FILE, EVENTS, Column, Table, TableContract
 from data_prep.times import Clock, detect
 
-FORMATS: Final = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".jsonl": "json", ".ndjson": "json", ".json": "json"}
+FORMATS: Final = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".csv": "csv",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".json": "json",
+}
 _OPENERS: Final[dict[str, Callable[..., Any]]] = {"": open, ".gz": gzip.open, ".bz2": bz2.open}
 _SAMPLE_ROWS: Final = 1000
 _HASHED_BYTES: Final = 256 << 20  # up to this much input is told apart by content, more by size and modification time
@@ -61,7 +68,9 @@ def table_files(data: Path, table: Table) -> list[Path]:
     root = data / table
     if root.exists() and not root.is_dir():
         raise InputError(f"{root}: a file, expected a folder of Parquet, CSV or JSON-lines files")
-    found = sorted(f for f in root.rglob("*") if f.is_file() and not any(p[0] in "._" for p in f.relative_to(root).parts))
+    found = sorted(
+        f for f in root.rglob("*") if f.is_file() and not any(p[0] in "._" for p in f.relative_to(root).parts)
+    )
     for f in found:
         if _kind(f) is None:
             raise InputError(
@@ -93,7 +102,8 @@ def fingerprint(data: Path) -> str:
     stats = [f.stat() for f in files]
     by_content = sum(s.st_size for s in stats) <= _HASHED_BYTES
     entries = [
-        [str(f.relative_to(data)), sha256(f) if by_content else [s.st_size, s.st_mtime_ns]] for f, s in zip(files, stats, strict=True)
+        [str(f.relative_to(data)), sha256(f) if by_content else [s.st_size, s.st_mtime_ns]]
+        for f, s in zip(files, stats, strict=True)
     ]
     return hash_json([entries, dataset_facts(data)])
 
@@ -119,7 +129,9 @@ def _kind(path: Path) -> tuple[str, str] | None:
 
 def _look(path: Path, name: str, contract: TableContract) -> Source:
     if path.stat().st_size == 0:
-        raise InputError(f"{path}: an empty file (0 bytes), expected {contract.table} rows; write it again, or remove it")
+        raise InputError(
+            f"{path}: an empty file (0 bytes), expected {contract.table} rows; write it again, or remove it"
+        )
     format, compression = _kind(path) or ("", "")
     try:
         if format == "parquet":
@@ -128,11 +140,15 @@ def _look(path: Path, name: str, contract: TableContract) -> Source:
             with _OPENERS[compression](path, "rb") as f:
                 columns, sample = (_look_csv if format == "csv" else _look_json)(f, path)
     except (OSError, EOFError, pa.ArrowException) as e:
-        raise InputError(f"{path}: not a readable {format} file, as its name says ({_first_line(e)}); write it again, or remove it") from None
+        raise InputError(
+            f"{path}: not a readable {format} file, as its name says ({_first_line(e)}); write it again, or remove it"
+        ) from None
     _check_columns(path, [c for c, _ in columns], contract)
     known = dict(columns)
     clocks = tuple(
-        (c.value, detect(known[c], sample.get(c, []))) for c, kind in contract.kinds.items() if kind == "time" and c in known
+        (c.value, detect(known[c], sample.get(c, [])))
+        for c, kind in contract.kinds.items()
+        if kind == "time" and c in known
     )
     return Source(path, name, format, columns, clocks)
 
@@ -152,7 +168,11 @@ def _look_parquet(path: Path, contract: TableContract) -> tuple[tuple[tuple[str,
         if wanted and f.metadata.num_rows:
             for batch in f.iter_batches(_SAMPLE_ROWS, columns=wanted):
                 # only text and integers leave a doubt; nanoseconds have no Python value
-                sample = {c: v.drop_null().to_pylist() for c, v in zip(wanted, batch.columns, strict=True) if not pa.types.is_temporal(v.type)}
+                sample = {
+                    c: v.drop_null().to_pylist()
+                    for c, v in zip(wanted, batch.columns, strict=True)
+                    if not pa.types.is_temporal(v.type)
+                }
                 break
     return tuple(columns), sample
 
@@ -179,7 +199,9 @@ def _look_json(f: IO[bytes], path: Path) -> tuple[tuple[tuple[str, str], ...], d
             if isinstance(row, dict):
                 rows.append(row)
     if not rows:
-        raise InputError(f"{path}: no line is a JSON object, expected JSON-lines (one object with the column names as keys a line)")
+        raise InputError(
+            f"{path}: no line is a JSON object, expected JSON-lines (one object with the column names as keys a line)"
+        )
     names = sorted({k for r in rows for k in r})
     return tuple((n, "json") for n in names), {n: [r[n] for r in rows if r.get(n) is not None] for n in names}
 
@@ -199,9 +221,13 @@ def _text_lines(f: IO[bytes], path: Path) -> Iterator[str]:
 def _check_columns(path: Path, columns: list[str], contract: TableContract) -> None:
     for needed in contract.required:
         if needed not in columns:
-            raise InputError(f"{path}: no column {needed.value!r}, which {contract.table} must have; it holds {_listed(columns)}; {nearest(needed, columns)}")
+            raise InputError(
+                f"{path}: no column {needed.value!r}, which {contract.table} must have; it holds {_listed(columns)}; {nearest(needed, columns)}"
+            )
     if contract is EVENTS and not {Column.USER_ID, Column.VISITOR_ID} & set(columns):
-        raise InputError(f"{path}: neither 'user_id' nor 'visitor_id', one of which events must have; it holds {_listed(columns)}")
+        raise InputError(
+            f"{path}: neither 'user_id' nor 'visitor_id', one of which events must have; it holds {_listed(columns)}"
+        )
 
 
 def _listed(columns: list[str]) -> str:
@@ -222,7 +248,9 @@ def _state_clocks(sources: list[Source], say: Callable[[str], None]) -> None:
 def _state_ignored(sources: list[Source], contract: TableContract, say: Callable[[str], None]) -> None:
     ignored = sorted({c for s in sources for c, _ in s.columns} - set(contract.kinds))
     if ignored:
-        say(f"{contract.table}: ignored {'columns' if len(ignored) > 1 else 'column'} {_listed(ignored)} (not in the data contract)")
+        say(
+            f"{contract.table}: ignored {'columns' if len(ignored) > 1 else 'column'} {_listed(ignored)} (not in the data contract)"
+        )
 
 
 def _first_line(error: BaseException) -> str:

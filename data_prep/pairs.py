@@ -15,6 +15,7 @@ A pair belongs to the fold of its later event, and only the `per_item` strongest
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,7 +141,9 @@ def _counted(parts: list[tuple[Array, Array]]) -> tuple[Array, Array]:
     return summed(keys, np.stack([np.ones(len(weight)), weight], axis=1))
 
 
-def kept_rows(pairs: Array, folds: Array, values: Array, n_items: int, per_item: int) -> tuple[Array, Array, Array, Array, Array]:
+def kept_rows(
+    pairs: Array, folds: Array, values: Array, n_items: int, per_item: int
+) -> tuple[Array, Array, Array, Array, Array]:
     """The rows of the `per_item` strongest pairs of each source and fold.
 
     What is kept in a fold depends on that fold and earlier ones only: a pair's strength at fold f is its `decayed` summed over
@@ -180,10 +183,10 @@ def kept_rows(pairs: Array, folds: Array, values: Array, n_items: int, per_item:
 
 
 def _strongest(source: Array, strength: Array, k: int) -> Array:
-    """bool `[n]`: the k largest positive strengths of each run of equal sources, ties by position (so by target)."""
+    """Bool `[n]`: the k largest positive strengths of each run of equal sources, ties by position (so by target)."""
     keep = strength > 0
     starts = np.flatnonzero(np.concatenate([[True], source[1:] != source[:-1], [True]]))
-    for a, b in zip(starts[:-1], starts[1:], strict=True):
+    for a, b in itertools.pairwise(starts):
         if b - a > k:
             s = strength[a:b]
             kth = np.partition(s, len(s) - k)[len(s) - k]

@@ -7,7 +7,6 @@ the rest. The artifact appears complete or not at all; it is made again only whe
 from __future__ import annotations
 
 import shutil
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,7 +42,15 @@ def run(data: Path, work: Work, config: PipelineConfig, say: Say) -> Path:
     """
     if not data.is_dir():
         raise InputError(f"{data}: no such directory, expected a data directory with events/ (and items/, users/)")
-    wanted = hash_json([inputs.fingerprint(data), config.data.fingerprint(), config.time.fingerprint(), config.pairs.fingerprint(), _code()])
+    wanted = hash_json(
+        [
+            inputs.fingerprint(data),
+            config.data.fingerprint(),
+            config.time.fingerprint(),
+            config.pairs.fingerprint(),
+            _code(),
+        ]
+    )
     if work.has(STAGE) and read_manifest(latest := work.latest(STAGE)).about["inputs"] == wanted:
         return latest
     base = _base(work)
@@ -89,11 +96,15 @@ def _scratch(folder: Path) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _prepare(data: Path, draft: Path, scratch: Path, maps: tuple[IdMap, IdMap], config: PipelineConfig, say: Say) -> dict[str, Any]:
+def _prepare(
+    data: Path, draft: Path, scratch: Path, maps: tuple[IdMap, IdMap], config: PipelineConfig, say: Say
+) -> dict[str, Any]:
     """Write the artifact's files; its `about`."""
     groups = {c.table: inputs.groups(data, c, say) for c in (EVENTS, ITEMS, USERS)}
     if not groups[EVENTS.table]:
-        raise InputError(f"{data / EVENTS.table}: no event files; expected Parquet, CSV or JSON-lines, plain or in day folders")
+        raise InputError(
+            f"{data / EVENTS.table}: no event files; expected Parquet, CSV or JSON-lines, plain or in day folders"
+        )
     try:
         with spark.session(scratch / "spill", small=inputs.size(data) < _SMALL) as session:
             found = rows_from(Job(session, data, draft, scratch, config, say), groups, maps)
@@ -102,7 +113,11 @@ def _prepare(data: Path, draft: Path, scratch: Path, maps: tuple[IdMap, IdMap], 
             raise problem from None
         raise
     say("sessions, folds, days and pairs")
-    said = config.data.synthetic_time if config.data.synthetic_time is not None else inputs.dataset_facts(data).get("synthetic_time")
+    said = (
+        config.data.synthetic_time
+        if config.data.synthetic_time is not None
+        else inputs.dataset_facts(data).get("synthetic_time")
+    )
     derived = derive(draft, scratch, found.known, found.n_items, config, said)
     say(describe(derived.cuts) + (" (synthetic clock: only the order counts)" if derived.synthetic_time else ""))
     return {

@@ -53,7 +53,9 @@ class TableRows:
     attributes: dict[str, AttributeKind] = field(default_factory=dict)
 
 
-def read(spark: SparkSession, groups: Sequence[Group], contract: TableContract, say: Callable[[str], None]) -> TableRows:
+def read(
+    spark: SparkSession, groups: Sequence[Group], contract: TableContract, say: Callable[[str], None]
+) -> TableRows:
     """All files of a table; `groups` must not be empty."""
     frames = [_load(spark, g) for g in groups]
     attributes = _attributes(groups, frames, contract, say) if contract.attributes else {}
@@ -64,7 +66,10 @@ def read(spark: SparkSession, groups: Sequence[Group], contract: TableContract, 
 
 def unreadable(error: PySparkException | Exception, data: Path) -> InputError | None:
     """The one line that a failed Spark job deserves when an input file is the cause, else None."""
-    found = re.search(r"(?:reading file|in file|file:)\s*(?:file:)?(/\S+?\.(?:parquet|pq|csv|jsonl|ndjson|json)(?:\.gz|\.bz2)?)", str(error))
+    found = re.search(
+        r"(?:reading file|in file|file:)\s*(?:file:)?(/\S+?\.(?:parquet|pq|csv|jsonl|ndjson|json)(?:\.gz|\.bz2)?)",
+        str(error),
+    )
     if found is None or not found[1].startswith(str(data.resolve())):
         return None
     return InputError(f"{found[1]}: damaged: its rows cannot be read to the end; write it again, or remove it")
@@ -82,7 +87,9 @@ def _load(spark: SparkSession, group: Group) -> DataFrame:
             schema = schema.add(_CORRUPT, T.StringType())
         return reader.schema(schema).json(paths)
     # multiLine keeps a quoted line break inside its value; such a file is read by one task
-    schema = T.StructType([T.StructField(c, T.StringType()) for c, _ in group.columns] + [T.StructField(_CORRUPT, T.StringType())])
+    schema = T.StructType(
+        [T.StructField(c, T.StringType()) for c, _ in group.columns] + [T.StructField(_CORRUPT, T.StringType())]
+    )
     options = {"header": True, "multiLine": True, "escape": '"', "enforceSchema": True}
     return reader.options(**options).schema(schema).csv(paths)
 
@@ -94,7 +101,11 @@ def _attributes(
     kinds: dict[str, set[str]] = {}
     for group, frame in zip(groups, frames, strict=True):
         for f in frame.schema.fields:
-            if f.name not in contract.kinds and f.name != _CORRUPT and (group.format == "json" or f.name in dict(group.columns)):
+            if (
+                f.name not in contract.kinds
+                and f.name != _CORRUPT
+                and (group.format == "json" or f.name in dict(group.columns))
+            ):
                 kinds.setdefault(f.name, set()).add("csv" if group.format == "csv" else _attribute_kind(f.dataType))
     chosen: dict[str, AttributeKind] = {}
     order: tuple[AttributeKind, ...] = ("list", "text", "csv", "number")
@@ -115,7 +126,9 @@ def _attribute_kind(kind: T.DataType) -> str:
     return "number" if isinstance(kind, numbers) else "other"
 
 
-def _coerced(frame: DataFrame, group: Group, contract: TableContract, attributes: dict[str, AttributeKind]) -> DataFrame:
+def _coerced(
+    frame: DataFrame, group: Group, contract: TableContract, attributes: dict[str, AttributeKind]
+) -> DataFrame:
     has = dict(frame.dtypes)
     types = {f.name: f.dataType for f in frame.schema.fields}
     columns: list[Expr] = []
@@ -133,7 +146,9 @@ def _coerced(frame: DataFrame, group: Group, contract: TableContract, attributes
             complaints.append(F.when(given & value.isNull(), F.lit(f"unreadable {c.value}")))
     for name, attribute in attributes.items():
         columns.append(_attribute(name, types.get(name), attribute).alias(ATTRIBUTE + name))
-    raw = F.struct(*[(_col(c).cast("string") if c in has else F.lit(None).cast("string")).alias(c) for c in contract.kinds])
+    raw = F.struct(
+        *[(_col(c).cast("string") if c in has else F.lit(None).cast("string")).alias(c) for c in contract.kinds]
+    )
     where = [F.col("_metadata.file_path").alias(FILE), F.col("_metadata.file_block_start").alias(BLOCK)]
     bad = F.coalesce(*complaints) if complaints else F.lit(None).cast("string")
     return frame.select(*columns, *where, bad.alias(BAD), raw.alias(RAW))
@@ -161,7 +176,11 @@ def _text(column: Expr, type_: T.DataType) -> Expr:
     if isinstance(type_, T.FloatType | T.DoubleType):
         number = column.cast("double")
         whole = (number == F.floor(number)) & (F.abs(number) < 2**53)
-        text = F.when(F.isnan(number), None).when(whole, number.cast("bigint").cast("string")).otherwise(column.cast("string"))
+        text = (
+            F.when(F.isnan(number), None)
+            .when(whole, number.cast("bigint").cast("string"))
+            .otherwise(column.cast("string"))
+        )
     elif isinstance(type_, T.ArrayType | T.StructType | T.MapType):
         text = F.to_json(column)
     else:
@@ -174,7 +193,11 @@ def _attribute(name: str, type_: T.DataType | None, kind: AttributeKind) -> Expr
         return F.lit(None).cast({"list": "array<string>", "number": "double"}.get(kind, "string"))
     column = _col(name)
     if kind == "list":
-        return column.cast("array<string>") if isinstance(type_, T.ArrayType) else F.array_compact(F.array(_text(column, type_)))
+        return (
+            column.cast("array<string>")
+            if isinstance(type_, T.ArrayType)
+            else F.array_compact(F.array(_text(column, type_)))
+        )
     if kind != "number":
         return _text(column, type_)
     if isinstance(type_, T.DateType | T.TimestampType | T.TimestampNTZType):  # days since the epoch

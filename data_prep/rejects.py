@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pyspark.sql import Column as Expr
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -37,10 +39,12 @@ def file_name(data: Path) -> Expr:
 
 
 def counted(rows: DataFrame, data: Path) -> list[Reject]:
-    """Reasons of judged rows, most frequent first."""
+    """Reasons of rejected rows, most frequent first."""
     first = F.min(F.struct(FILE, BLOCK, LINE, RAW)).alias("first")
-    found = rows.filter(F.col(REASON).isNotNull()).groupBy(REASON).agg(F.count(F.lit(1)).alias("n"), first)
-    named = found.select(REASON, "n", F.col(f"first.{FILE}").alias(FILE), f"first.{RAW}.*").withColumn(FILE_NAME, file_name(data))
+    found = rows.groupBy(REASON).agg(F.count(F.lit(1)).alias("n"), first)
+    named = found.select(REASON, "n", F.col(f"first.{FILE}").alias(FILE), f"first.{RAW}.*").withColumn(
+        FILE_NAME, file_name(data)
+    )
     rejects = []
     for row in named.collect():
         values = row.asDict()
@@ -78,13 +82,15 @@ def report(rejects: list[Reject], say: Callable[[str], None]) -> None:
         say(f"events: {r.rows:,} rejected: {r.reason} (e.g. {r.example})")
 
 
-def write(rows: DataFrame, data: Path, scratch: Path, out: Path) -> None:
-    """The rejected of judged rows as one Parquet file: reason, file, and every contract column as the text that it was."""
-    bad = rows.filter(F.col(REASON).isNotNull())
-    folder = scratch / "rejected"
-    ordered = bad.repartition(1).sortWithinPartitions(FILE, BLOCK, LINE)
-    ordered.select(REASON, file_name(data).alias(FILE_NAME), f"{RAW}.*").write.parquet(str(folder))
+def write(rows: DataFrame | None, data: Path, scratch: Path, out: Path) -> None:
+    """Rejected rows (None: there are none) as one Parquet file: reason, file, and every contract column as the text that it was."""
     out.parent.mkdir(parents=True, exist_ok=True)
+    if rows is None:
+        pq.write_table(pa.schema([(c, pa.string()) for c in (REASON, FILE_NAME, *EVENTS.kinds)]).empty_table(), out)
+        return
+    folder = scratch / "rejected"
+    ordered = rows.repartition(1).sortWithinPartitions(FILE, BLOCK, LINE)
+    ordered.select(REASON, file_name(data).alias(FILE_NAME), f"{RAW}.*").write.parquet(str(folder))
     next(folder.glob("part-*.parquet")).rename(out)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -97,67 +97,56 @@ def rows_from(job: Job, groups: dict[Table, list[Group]], maps: tuple[IdMap, IdM
     }
     rejected = {EVENTS.table.value: {r.reason: r.rows for r in usable.reasons}}
     rejected |= {c.table.value: _reasons(e) for c, e in ((ITEMS, items), (USERS, users))}
-    profile = {EVENTS.table.value: usable.profile} | {c.table.value: tables.profile(e, c) for c, e in ((ITEMS, items), (USERS, users))}
+    profile = {EVENTS.table.value: usable.profile} | {
+        c.table.value: tables.profile(e, c) for c, e in ((ITEMS, items), (USERS, users))
+    }
     return Found(known, len(item_ids), counts, rejected, profile)
 
 
 def _usable_events(job: Job, groups: list[Group]) -> _Events:
     """Read and judge the events; write `rejected/events.parquet`."""
     now = int(time.time()) * SECOND
-    staged = job.scratch / "rows"
     table = read(job.spark, groups, EVENTS, job.say)
-    validate.judged(table.rows, now).write.parquet(str(staged))
-    judged = job.spark.read.parquet(str(staged))
-    reasons = rejects.counted(judged, job.data)
-    good = judged.filter(F.col(REASON).isNull()).drop(RAW)
-    facts = validate.facts(good)
-    rows_read = facts["events"] + sum(r.rows for r in reasons)
-    rejects.check_share(reasons, rows_read, job.config.data.max_rejected_share)
-    late, n_late = _late_rejects(job, good, facts)
+    judged = _kept(job, validate.judged(table.rows, now), "rows")
+    facts, profile = validate.facts(judged)
+    limit = job.config.data.max_rejected_share
     bad = judged.filter(F.col(REASON).isNotNull())
-    if n_late:
+    reasons = rejects.counted(bad, job.data) if facts["events"] < facts["rows"] else []
+    rejects.check_share(reasons, facts["rows"], limit)
+    good = judged.filter(F.col(REASON).isNull()).drop(REASON, RAW)
+    for late in _late_rejects(job, good, facts):
         good = good.join(F.broadcast(late.select(LINE)), LINE, "left_anti")
         lost = judged.drop(REASON, RAW).join(F.broadcast(late), LINE).withColumn(RAW, rejects.as_text())
         reasons = sorted([*reasons, *rejects.counted(lost, job.data)], key=lambda r: (-r.rows, r.reason))
         bad = bad.unionByName(lost)
-        rejects.check_share(reasons, rows_read, job.config.data.max_rejected_share)
+    rejects.check_share(reasons, facts["rows"], limit)
     rejects.report(reasons, job.say)
-    rejects.write(bad, job.data, job.scratch, job.draft / "rejected" / "events.parquet")
-    return _Events(good, facts["events"] - n_late, rows_read, reasons, _event_profile(good))
+    rejects.write(bad if reasons else None, job.data, job.scratch, job.draft / "rejected" / "events.parquet")
+    return _Events(good, facts["rows"] - sum(r.rows for r in reasons), facts["rows"], reasons, profile)
 
 
-def _late_rejects(job: Job, good: DataFrame, facts: dict[str, int]) -> tuple[DataFrame, int]:
-    """`_line` and `reason` of rows that are bad only beside others: repeats, then bots among the rest."""
-    coarse = facts["off_minute"] == 0
-    if coarse and facts["with_ids"] < facts["events"]:
+def _late_rejects(job: Job, good: DataFrame, facts: dict[str, int]) -> Iterator[DataFrame]:
+    """`_line` and `reason` of rows that are bad only beside others, kind by kind: repeats, then bots among the rest."""
+    without_ids = facts["with_ids"] < facts["events"]
+    if without_ids and facts["off_minute"] == 0:
         job.say("events: all times are whole minutes, so equal rows without an event_id count as events of their own")
-    path = job.scratch / "late"
-    validate.repeated(good, with_ids=facts["with_ids"] > 0, coarse_clock=coarse).write.parquet(str(path / "repeated"))
-    repeated = job.spark.read.parquet(str(path / "repeated"))
-    rest = good.join(F.broadcast(repeated.select(LINE)), LINE, "left_anti")
-    bots = validate.bots(rest, job.config.data.bot_events_per_day)
-    rest.select(LINE, PERSON).join(F.broadcast(bots), PERSON).select(LINE, REASON).write.parquet(str(path / "bots"))
-    both = repeated.unionByName(job.spark.read.parquet(str(path / "bots")))
-    return both, both.count()
+    for by_id in (True, False):
+        if facts["with_ids"] if by_id else without_ids and facts["off_minute"]:
+            again = _kept(job, validate.repeated(good, by_id=by_id), f"repeated-{by_id}")
+            if not again.isEmpty():
+                good = good.join(F.broadcast(again.select(LINE)), LINE, "left_anti")
+                yield again
+    per_day = job.config.data.bot_events_per_day
+    if people := validate.bots(good, per_day):
+        reason = F.lit(f"{validate.BOT}: more than {per_day} events on a day")
+        yield _kept(job, good.filter(F.col(PERSON).isin(people)).select(LINE, reason.alias(REASON)), "bots")
 
 
-def _event_profile(good: DataFrame) -> dict[str, Any]:
-    """For each column that was sent: share of nulls, range, and about how many distinct values text has."""
-    facts = []
-    for c, kind in EVENTS.kinds.items():
-        facts += [F.count(c).alias(f"{c}/n"), F.min(c).alias(f"{c}/min"), F.max(c).alias(f"{c}/max")]
-        if kind == "text":
-            facts.append(F.approx_count_distinct(c).alias(f"{c}/distinct"))
-    found = good.agg(F.count(F.lit(1)).alias("rows"), *facts).first()
-    assert found is not None
-    values = found.asDict()
-    profile: dict[str, Any] = {}
-    for c, kind in EVENTS.kinds.items():
-        if values[f"{c}/n"]:
-            profile[c.value] = {"nulls": values["rows"] - values[f"{c}/n"], "min": values[f"{c}/min"], "max": values[f"{c}/max"]}
-            if kind == "text":
-                profile[c.value]["distinct"] = values[f"{c}/distinct"]
-    return profile
+def _kept(job: Job, rows: DataFrame, name: str) -> DataFrame:
+    """Rows written down, so that what builds on them does not compute them again."""
+    path = str(job.scratch / name)
+    rows.write.parquet(path)
+    return job.spark.read.schema(rows.schema).parquet(path)
 
 
 def _entities(job: Job, contract: TableContract, groups: list[Group]) -> tables.Entities:

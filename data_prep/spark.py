@@ -43,7 +43,8 @@ def defaults(spill: Path, *, small: bool) -> dict[str, str]:
         "spark.app.name": "aisle prepare",
         "spark.master": os.environ.get("SPARK_MASTER", "local[*]"),
         "spark.driver.memory": _HEAP,
-        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile=file:{_logging(spill)} -XX:+UseParallelGC" + (" -XX:TieredStopAtLevel=1" if small else ""),
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile=file:{_logging(spill)} -XX:+UseParallelGC"
+        + (" -XX:TieredStopAtLevel=1" if small else ""),
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.local.dir": str(spill),
@@ -109,7 +110,9 @@ def _quiet_start(log: Path) -> Iterator[None]:
         yield
     except Exception as e:
         last = log.read_text(errors="replace").strip().splitlines()[-1:]
-        raise EnvironmentGapError(f"Spark did not start with JAVA_HOME={os.environ['JAVA_HOME']}: {' '.join(last) or e}") from e
+        raise EnvironmentGapError(
+            f"Spark did not start with JAVA_HOME={os.environ['JAVA_HOME']}: {' '.join(last) or e}"
+        ) from e
     finally:
         os.dup2(ours, 2)
         os.close(ours)

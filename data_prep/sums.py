@@ -87,7 +87,10 @@ class KeyedSums:
     def _flush(self) -> None:
         keys, values = self._take()
         if len(keys):
-            paths = self._spill / f"{id(self)}-{len(self._runs)}.keys.npy", self._spill / f"{id(self)}-{len(self._runs)}.values.npy"
+            paths = (
+                self._spill / f"{id(self)}-{len(self._runs)}.keys.npy",
+                self._spill / f"{id(self)}-{len(self._runs)}.values.npy",
+            )
             np.save(paths[0], keys)
             np.save(paths[1], values)
             self._runs.append((*paths, len(keys)))

@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import Column as Expr
-from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from core.columns import AnyColumn, Array, Coded, Columns, Tags, Texts
@@ -23,7 +22,8 @@ from core.ids import IdMap
 from core.schema import REASON, Column, TableContract
 from data_prep.reading import ATTRIBUTE, BAD, BLOCK, FILE, LINE, MALFORMED, RAW, AttributeKind, TableRows
 
-NO_TIME: Final = 0  # in time columns: unknown
+_FILE_NAME: Final = "_file_name"
+NO_TIME: Final = -1  # in time columns: unknown
 
 
 @dataclass(frozen=True)
@@ -49,27 +49,48 @@ class Entities:
 def empty(contract: TableContract) -> Entities:
     """A table that the shop does not have."""
     id_column = contract.required[0].value
-    return Entities(id_column, pa.table({id_column: pa.array([], pa.string())}), pa.table({REASON: pa.array([], pa.string())}), {})
+    return Entities(
+        id_column, pa.table({id_column: pa.array([], pa.string())}), pa.table({REASON: pa.array([], pa.string())}), {}
+    )
 
 
 def entities(table: TableRows, contract: TableContract, file_name: Expr) -> Entities:
     """Validate a table of items or users and bring it to the driver."""
     id_column = contract.required[0].value
-    missing = F.when(F.col(id_column).isNull(), F.lit(f"missing {id_column}"))
-    newest_first = Window.partitionBy(id_column).orderBy(F.desc(FILE), F.desc(BLOCK), F.desc(LINE))
-    judged = table.rows.withColumn(REASON, F.coalesce(F.when(F.col(BAD) == MALFORMED, F.col(BAD)), missing))
-    place = F.row_number().over(newest_first)
-    again = F.when(F.col(REASON).isNull() & (F.col("_place") > 1), F.lit(f"duplicate {id_column}: a later row wins"))
-    # malformed lines stand apart, so that none of them takes the place of a good row
-    good = judged.filter(F.col(REASON).isNull()).withColumn("_place", place).withColumn(REASON, again)
-    bad = judged.filter(F.col(REASON).isNotNull()).withColumn("_place", F.lit(1))
-    both = good.unionByName(bad).orderBy(FILE, BLOCK, LINE).cache()
-    try:
-        kept = both.filter(F.col(REASON).isNull()).drop(FILE, BLOCK, LINE, BAD, RAW, REASON, "_place").toArrow()
-        rejected = both.filter(F.col(REASON).isNotNull()).select(REASON, file_name.alias("file"), f"{RAW}.*").toArrow()
-    finally:
-        both.unpersist()
-    return Entities(id_column, kept, rejected, table.attributes)
+    bad = F.coalesce(
+        F.when(F.col(BAD) == MALFORMED, F.col(BAD)), F.when(F.col(id_column).isNull(), F.lit(f"missing {id_column}"))
+    )
+    judged = table.rows.withColumns({REASON: bad, _FILE_NAME: file_name}).withColumn(
+        RAW, F.when(F.col(REASON).isNotNull(), F.col(RAW))
+    )
+    rows = judged.drop(BAD).toArrow().sort_by([(c, "ascending") for c in (FILE, BLOCK, LINE)])
+    good = pc.is_null(rows.column(REASON))
+    usable, faulty = rows.filter(good), rows.filter(pc.invert(good))
+    newest = _last_of_each(usable.column(id_column))
+    kept, replaced = usable.filter(newest), usable.filter(pc.invert(newest))
+    sent = [c.value for c in contract.kinds]
+    duplicate = pa.array([f"duplicate {id_column}: a later row wins"] * len(replaced), pa.string())
+    rejected = [
+        _as_they_came(faulty, faulty.column(REASON), sent, raw=True),
+        _as_they_came(replaced, duplicate, sent, raw=False),
+    ]
+    return Entities(
+        id_column, kept.drop([FILE, BLOCK, LINE, RAW, REASON, _FILE_NAME]), pa.concat_tables(rejected), table.attributes
+    )
+
+
+def _last_of_each(ids: pa.ChunkedArray) -> pa.Array:
+    """Bool `[n]`: whether the id occurs in no later row."""
+    places = pa.table({"id": ids, "place": np.arange(len(ids))}).group_by("id").aggregate([("place", "max")])
+    last = np.zeros(len(ids), bool)
+    last[places.column("place_max").to_numpy()] = True
+    return pa.array(last)
+
+
+def _as_they_came(rows: pa.Table, reason: pa.Array, columns: list[str], *, raw: bool) -> pa.Table:
+    """Reject rows as text: from the values as they were sent, or, for rows that were read in full, from the values read."""
+    texts = [pc.struct_field(rows.column(RAW), c) if raw else rows.column(c).cast(pa.string()) for c in columns]
+    return pa.table([reason, rows.column(_FILE_NAME), *texts], names=[REASON, "file", *columns])
 
 
 def item_columns(items: Entities, ids: IdMap, seen: Array, event_prices: Array) -> Columns:
@@ -120,7 +141,10 @@ def profile(entities: Entities, contract: TableContract) -> dict[str, Any]:
             continue  # not sent
         facts: dict[str, Any] = {"nulls": column.null_count}
         if pa.types.is_list(column.type):
-            facts |= {"distinct": len(column.combine_chunks().flatten().unique()), "longest": pc.max(pc.list_value_length(column)).as_py()}
+            facts |= {
+                "distinct": len(column.combine_chunks().flatten().unique()),
+                "longest": pc.max(pc.list_value_length(column)).as_py(),
+            }
         else:
             low, high = pc.min_max(column).values() if len(column) else (None, None)
             facts |= {"min": _plain(low), "max": _plain(high), "distinct": pc.count_distinct(column).as_py()}
@@ -130,7 +154,9 @@ def profile(entities: Entities, contract: TableContract) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     value = value.as_py() if value is not None else None
-    return value[:80] if isinstance(value, str) else value if not isinstance(value, float) or np.isfinite(value) else None
+    return (
+        value[:80] if isinstance(value, str) else value if not isinstance(value, float) or np.isfinite(value) else None
+    )
 
 
 def _attribute_columns(table: Entities, rows: Array, n: int) -> dict[str, AnyColumn]:
@@ -143,7 +169,9 @@ def _attribute_columns(table: Entities, rows: Array, n: int) -> dict[str, AnyCol
 
 def _attribute(column: pa.ChunkedArray, kind: AttributeKind, rows: Array, n: int) -> AnyColumn:
     if kind == "list":
-        return Tags.of([[v for v in row if v is not None] if row is not None else None for row in _scattered(column, rows, n)])
+        return Tags.of(
+            [[v for v in row if v is not None] if row is not None else None for row in _scattered(column, rows, n)]
+        )
     if kind == "csv" and (numbers := _csv_numbers(column)) is not None:
         return _numbers(numbers, rows, n).astype(np.float32)
     if kind == "number":
@@ -175,7 +203,9 @@ def _numbers(column: pa.ChunkedArray | None, rows: Array, n: int) -> Array:
     """float64 `[n]`, NaN where there is none."""
     values = np.full(n, np.nan)
     if column is not None:
-        values[rows] = column.cast(pa.float64()).to_numpy() if not pa.types.is_boolean(column.type) else _booleans(column)
+        values[rows] = (
+            column.cast(pa.float64()).to_numpy() if not pa.types.is_boolean(column.type) else _booleans(column)
+        )
     return values
 
 
@@ -189,5 +219,3 @@ def _times(column: pa.ChunkedArray | None, rows: Array, n: int) -> Array:
     if column is not None:
         values[rows] = pc.fill_null(column, NO_TIME).to_numpy()
     return values
-
-

@@ -9,7 +9,7 @@ people with more events on one day than a person can have.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from pyspark.sql import Column as Expr
 from pyspark.sql import DataFrame, Window
@@ -20,7 +20,9 @@ from data_prep.reading import BAD, BLOCK, FILE, LINE, RAW
 from data_prep.times import EARLIEST
 
 PERSON: Final = "person"  # core.ids.person_key
-NO_ITEM_SEARCH: Final = "search without an item"  # nothing to learn from, but no fault either: not counted against the limit
+NO_ITEM_SEARCH: Final = (
+    "search without an item"  # nothing to learn from, but no fault either: not counted against the limit
+)
 UNKNOWN_TYPE: Final = "unknown event_type"
 DUPLICATE_ID: Final = "duplicate event_id"
 RESEND: Final = "equal to an earlier row"
@@ -31,10 +33,14 @@ def judged(rows: DataFrame, now: int) -> DataFrame:
     """The rows with `person` and `reason` (null: usable so far); `_raw` is kept only where there is a reason."""
     person = F.coalesce(F.concat(F.lit("u:"), F.col(Column.USER_ID)), F.concat(F.lit("v:"), F.col(Column.VISITOR_ID)))
     reason = _reason(now)
-    quantity = F.when(F.col(Column.EVENT_TYPE) == EventType.RETURN, F.abs(Column.QUANTITY)).otherwise(F.col(Column.QUANTITY))
+    quantity = F.when(F.col(Column.EVENT_TYPE) == EventType.RETURN, F.abs(Column.QUANTITY)).otherwise(
+        F.col(Column.QUANTITY)
+    )
     kept = [c for c in rows.columns if c not in (BAD, RAW, Column.QUANTITY)]
     raw = F.when(F.col(REASON).isNotNull(), F.col(RAW)).alias(RAW)
-    return rows.withColumns({PERSON: person, REASON: reason}).select(*kept, quantity.alias(Column.QUANTITY), PERSON, REASON, raw)
+    return rows.withColumns({PERSON: person, REASON: reason}).select(
+        *kept, quantity.alias(Column.QUANTITY), PERSON, REASON, raw
+    )
 
 
 def _reason(now: int) -> Expr:
@@ -48,7 +54,10 @@ def _reason(now: int) -> Expr:
         (time.isNull(), "missing event_time"),
         (time < EARLIEST * SECOND, "event_time before 1990"),
         (time > now + DAY, "event_time in the future"),
-        (_out_of_range(Column.QUANTITY) & ~((type_ == EventType.RETURN) & F.col(Column.QUANTITY).between(-1e12, 0)), "quantity negative or not finite"),
+        (
+            _out_of_range(Column.QUANTITY) & ~((type_ == EventType.RETURN) & F.col(Column.QUANTITY).between(-1e12, 0)),
+            "quantity negative or not finite",
+        ),
         (_out_of_range(Column.PRICE), "price negative or not finite"),
     ]
     return F.coalesce(F.col(BAD), *[F.when(bad, F.lit(text)) for bad, text in checks])
@@ -59,24 +68,15 @@ def _out_of_range(column: str) -> Expr:
     return (F.col(column) < 0) | (F.col(column) > 1e12)
 
 
-def repeated(rows: DataFrame, *, with_ids: bool, coarse_clock: bool) -> DataFrame:
-    """`_line` and `reason` of the usable rows that repeat an earlier one.
-
-    Args:
-        rows: Usable rows.
-        with_ids: Whether any row has an event_id.
-        coarse_clock: Whether all times are whole minutes, so that equal rows without an id say nothing.
-    """
-    found = []
-    if with_ids:
-        found.append(_later(rows.filter(F.col(Column.EVENT_ID).isNotNull()), [Column.EVENT_ID], DUPLICATE_ID))
-    if not coarse_clock:
-        key = [c.value for c in EVENTS.kinds if c is not Column.EVENT_ID]
-        found.append(_later(rows.filter(F.col(Column.EVENT_ID).isNull()) if with_ids else rows, key, RESEND))
-    result = found[0] if found else rows.limit(0).select(LINE, F.lit("").alias(REASON))
-    for more in found[1:]:
-        result = result.unionByName(more)
-    return result
+def repeated(rows: DataFrame, *, by_id: bool) -> DataFrame:
+    """`_line` and `reason` of usable rows that repeat an earlier one: its event_id, or, among rows without one, every column."""
+    if by_id:
+        return _later(rows.filter(F.col(Column.EVENT_ID).isNotNull()), [Column.EVENT_ID], DUPLICATE_ID)
+    return _later(
+        rows.filter(F.col(Column.EVENT_ID).isNull()),
+        [c.value for c in EVENTS.kinds if c is not Column.EVENT_ID],
+        RESEND,
+    )
 
 
 def _later(rows: DataFrame, key: list[str], reason: str) -> DataFrame:
@@ -91,19 +91,41 @@ def _later(rows: DataFrame, key: list[str], reason: str) -> DataFrame:
     return candidates.withColumn("_place", place).filter("_place > 1").select(LINE, F.lit(reason).alias(REASON))
 
 
-def bots(rows: DataFrame, per_day: int) -> DataFrame:
-    """`person` and `reason` of people with more than `per_day` events on one UTC day."""
+def bots(rows: DataFrame, per_day: int) -> list[str]:
+    """Person keys with more than `per_day` events on one UTC day."""
     day = F.floor(F.col(Column.EVENT_TIME) / DAY)
     busy = rows.groupBy(PERSON, day.alias("day")).agg(F.count(F.lit(1)).alias("n")).filter(F.col("n") > per_day)
-    return busy.select(PERSON).distinct().withColumn(REASON, F.lit(f"{BOT}: more than {per_day} events on a day"))
+    return sorted({row[0] for row in busy.select(PERSON).collect()})
 
 
-def facts(rows: DataFrame) -> dict[str, int]:
-    """`events`, `with_ids` and `off_minute` (times that are no whole minute) of the usable rows."""
-    found = rows.agg(
-        F.count(F.lit(1)).alias("events"),
-        F.count(Column.EVENT_ID).alias("with_ids"),
-        F.count(F.when(F.col(Column.EVENT_TIME) % MINUTE != 0, 1)).alias("off_minute"),
-    ).first()
-    assert found is not None
-    return {k: int(v) for k, v in found.asDict().items()}
+def facts(judged: DataFrame) -> tuple[dict[str, int], dict[str, dict[str, Any]]]:
+    """One look over judged rows.
+
+    Returns:
+        `rows`, and of the usable ones `events`, `with_ids` and `off_minute` (times that are no whole minute); and for each column
+        that usable rows hold: nulls, the range of numbers and times, about how many distinct values text has.
+    """
+    usable = F.col(REASON).isNull()
+    wanted = {
+        "rows": F.count(F.lit(1)),
+        "events": F.count(F.when(usable, 1)),
+        "with_ids": F.count(F.when(usable, F.col(Column.EVENT_ID))),
+        "off_minute": F.count(F.when(usable & (F.col(Column.EVENT_TIME) % MINUTE != 0), 1)),
+    }
+    for c, kind in EVENTS.kinds.items():
+        value = F.when(usable, F.col(c))
+        wanted[f"{c}/n"] = F.count(value)
+        wanted |= (
+            {f"{c}/distinct": F.approx_count_distinct(value)}
+            if kind == "text"
+            else {f"{c}/min": F.min(value), f"{c}/max": F.max(value)}
+        )
+    row = judged.agg(*[e.alias(name) for name, e in wanted.items()]).first()
+    assert row is not None
+    found = row.asDict()
+    profile: dict[str, dict[str, Any]] = {}
+    for c in EVENTS.kinds:
+        if n := found[f"{c}/n"]:
+            rest = {k: found[f"{c}/{k}"] for k in ("distinct", "min", "max") if f"{c}/{k}" in found}
+            profile[c.value] = {"nulls": found["events"] - n} | rest
+    return {k: int(found[k]) for k in ("rows", "events", "with_ids", "off_minute")}, profile

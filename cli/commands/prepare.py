@@ -15,9 +15,13 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def prepare(
-        data: Annotated[Path, typer.Option(help="Data directory with events/, and items/ and users/ where the shop has them.")],
+        data: Annotated[
+            Path, typer.Option(help="Data directory with events/, and items/ and users/ where the shop has them.")
+        ],
         work: Annotated[Path, typer.Option(help="Work directory; made if it is not there.")],
-        config: Annotated[Path | None, typer.Option(help="YAML file with the settings that differ from configs/pipeline.yaml.")] = None,
+        config: Annotated[
+            Path | None, typer.Option(help="YAML file with the settings that differ from configs/pipeline.yaml.")
+        ] = None,
     ) -> None:
         """Validate events, items and users and write everything that the later stages read."""
         import time
