@@ -1,5 +1,7 @@
 """The server's settings: `configs/serving.yaml`, checked."""
 
+# bazel: data=[//configs:all_files]
+
 from __future__ import annotations
 
 from pathlib import Path

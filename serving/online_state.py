@@ -94,10 +94,11 @@ def joined(release: Release, history: History, events: Sequence[LiveEvent], now:
     An event that lies in the window may be in the history already: same item, time and type. Events of items that the release
     does not know do not count; a clock ahead of ours does not hide an event from its own sender.
     """
-    fresh = {e.hash: e for e in events}
+    # lists come newest first: events of one moment keep the order in which they were written
+    fresh = {e.hash: e for e in reversed(events)}
     if not fresh:
         return history.newest(release.settings.history_events)
-    ordered = sorted(fresh.values(), key=lambda e: (e.time, e.hash))
+    ordered = sorted(fresh.values(), key=lambda e: e.time)
     rows = release.item_ids.rows(e.item_id for e in ordered)
     written = set()
     if ordered[0].time < release.window_end:

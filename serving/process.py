@@ -124,6 +124,11 @@ def materialize_if_missing(url: str, tenant: str, work: Work, release: Release) 
         _LOG.warning("answers do without the histories of %s: %s", release.name, e)
 
 
+def configure_logging() -> None:
+    """Warnings and errors on stderr, one line each; stacks of bugs follow theirs."""
+    logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", level=logging.WARNING)
+
+
 def run(options: ProcessOptions, ready: Callable[[int], None]) -> None:
     """Serve until SIGTERM or SIGINT; `ready` is called with the port once requests are answered."""
     stopping = threading.Event()

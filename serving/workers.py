@@ -1,5 +1,7 @@
 """A whole server: the embedded Redis where there is no other, and one process or several on one port."""
 
+# bazel: imports=[serving.worker]
+
 from __future__ import annotations
 
 import json
@@ -16,9 +18,8 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from core.errors import AisleError, InputError
+from core.errors import InputError
 from serving import process
-from serving.board import Board
 from serving.config import ServingConfig
 from serving.embedded_redis import EmbeddedRedis
 from serving.process import ProcessOptions
@@ -135,35 +136,6 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 worker.kill()
                 worker.wait()
-
-
-def worker_main() -> None:
-    """What `python -m serving.worker` runs: one process, told on its standard input what to do, saying on its output when it is ready."""
-    configure_logging()
-    about = json.loads(sys.stdin.read())
-    folder, number, workers = about.pop("board")
-    board = Board(Path(folder), number, workers)
-    options = ProcessOptions(
-        release=board.announced() or Path(about["release"]),
-        work=Path(about["work"]),
-        host=about["host"],
-        port=about["port"],
-        redis_url=about["redis_url"],
-        embedded=about["embedded"],
-        config=ServingConfig.model_validate(about["config"]),
-        shared_port=True,
-        board=board,
-    )
-    try:
-        process.run(options, lambda port: print(json.dumps({"port": port}), flush=True))
-    except AisleError as e:
-        print(json.dumps({"error": str(e)}), flush=True)
-        sys.exit(e.exit_code)
-
-
-def configure_logging() -> None:
-    """Warnings and errors on stderr, one line each; stacks of bugs follow theirs."""
-    logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", level=logging.WARNING)
 
 
 def parse_listen(listen: str) -> tuple[str, int]:

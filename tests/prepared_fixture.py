@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,28 @@ GAINS = {EventType.PURCHASE_COMPLETE: 1.0, EventType.RATING: 1.0}  # of a row th
 Row = tuple[str, str, str, int] | tuple[str, str, str, int, float]
 
 
-def make_prepared(tmp_path: Path, rows: Iterable[Row], *, cuts: Sequence[int], **about: Any) -> Prepared:
+def make_prepared(
+    tmp_path: Path,
+    rows: Iterable[Row],
+    *,
+    cuts: Sequence[int],
+    titles: Mapping[str, str] | None = None,
+    unavailable: Container[str] = (),
+    **about: Any,
+) -> Prepared:
     """Write and open `tmp_path/prepared`.
 
     Args:
         tmp_path: Where to write.
         rows: (person key, item id, event type, time in microseconds[, gain]); ids get their rows in sorted order.
         cuts: start, T1, Tv, T2, end in microseconds.
+        titles: Of some items; those that no row names become items without events.
+        unavailable: Items out of stock.
         about: Further facts for the manifest, such as `synthetic_time=True`.
     """
     full = [(u, i, EventType(t), at, g[0] if g else GAINS.get(EventType(t), 0.0)) for u, i, t, at, *g in rows]
-    people, items = (IdMap.of(sorted(set(ids))) for ids in ([row[0] for row in full], [row[1] for row in full]))
+    titles = titles or {}
+    people, items = IdMap.of(sorted({row[0] for row in full})), IdMap.of(sorted({row[1] for row in full} | set(titles)))
     table = sorted((people.row(u), items.row(i), at, t.code, g) for u, i, t, at, g in full)
     table.sort(key=lambda r: (r[0], r[2], r[1], r[3]))
     user, item, time, kind, gain = map(np.array, zip(*table, strict=True))
@@ -38,7 +49,7 @@ def make_prepared(tmp_path: Path, rows: Iterable[Row], *, cuts: Sequence[int], *
         people.write(draft.path / "ids" / "users")
         items.write(draft.path / "ids" / "items")
         _events(user, item, time, kind, gain, cuts).write(draft.path / "events")
-        _items(len(items)).write(draft.path / "items")
+        _items(items.texts, titles, unavailable).write(draft.path / "items")
         known = np.array([key.startswith("u:") for key in (people[r] for r in range(len(people)))])
         Columns({"known": known, Column.CREATED_AT: np.full(len(people), -1)}).write(draft.path / "users")
         names = ("start", "ranker", "validation", "test", "end")
@@ -78,14 +89,15 @@ def _fold_last(user: Any, label: Any) -> Any:
     return fold
 
 
-def _items(n: int) -> Columns:
+def _items(ids: Sequence[str], titles: Mapping[str, str], unavailable: Container[str]) -> Columns:
+    n = len(ids)
     return Columns(
         {
-            Column.TITLE: Texts.of([""] * n),
+            Column.TITLE: Texts.of(titles.get(i, "") for i in ids),
             Column.CATEGORY: Coded.of([""] * n),
             Column.BRAND: Coded.of([""] * n),
             Column.PRICE: np.full(n, np.nan, np.float32),
-            Column.AVAILABLE: np.ones(n, bool),
+            Column.AVAILABLE: np.array([i not in unavailable for i in ids]),
             Column.CREATED_AT: np.full(n, -1, np.int64),
             "known": np.zeros(n, bool),
         }

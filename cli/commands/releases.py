@@ -41,12 +41,12 @@ def list_releases(work: Annotated[Path, typer.Option(help="work directory")]) ->
     if not folder.is_dir():
         raise NotFoundError(f"{folder}: no releases; run `./aisle nightly --data DATA --work {work}`")
     current = Work(work).current.resolve()
-    paths = [p for p in folder.iterdir() if p.is_dir() and not p.is_symlink() and not p.name.startswith(".")]
+    paths = [p.resolve() for p in folder.iterdir() if p.is_dir() and not p.is_symlink() and not p.name.startswith(".")]
     found = [(p, m) for p in paths if (m := read_manifest(p)).kind == KIND]
     found.sort(key=lambda release: (release[1].about["window"][1], release[1].build.get("time", "")), reverse=True)
     table = Table()
     for column in ("", "release", "window ends", "ndcg@10", "made"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=True)
     for path, manifest in found:
         facts = _facts(path, manifest)
         table.add_row(

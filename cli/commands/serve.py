@@ -32,7 +32,8 @@ def serve(
     """Serve a release until SIGTERM. The first line of stdout is JSON, printed when requests are answered."""
     from core.errors import NotFoundError
     from serving.config import load_serving
-    from serving.workers import ServeOptions, configure_logging, parse_listen, serve
+    from serving.process import configure_logging
+    from serving.workers import ServeOptions, parse_listen, serve
 
     configure_logging()
     if not release.exists():

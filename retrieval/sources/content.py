@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 
 from core.candidates import Scoring
-from core.columns import load_array
+from core.columns import Array, load_array
 from core.history import Query
 from retrieval.sources.evidence import seeds
 from retrieval.sources.neighbours import Neighbours
@@ -56,4 +56,11 @@ class Content:
 
     def scoring(self, query: Query) -> Scoring:
         """From the page's items and the newest of the history."""
-        return self._neighbours.near(*seeds(query, self._neighbours.n_items, self._context_items, self._recency))
+        return self._neighbours.near(*self._seeds(query))
+
+    def because(self, query: Query, row: int) -> int | None:
+        """See core.candidates.Explains."""
+        return self._neighbours.strongest_for(*self._seeds(query), row)
+
+    def _seeds(self, query: Query) -> tuple[Array, Array]:
+        return seeds(query, self._neighbours.n_items, self._context_items, self._recency)

@@ -56,7 +56,14 @@ class Transitions:
 
     def scoring(self, query: Query) -> Scoring:
         """From the page's items and the newest of the history."""
-        return self._neighbours.near(*seeds(query, self._neighbours.n_items, self._context_items, self._recency))
+        return self._neighbours.near(*self._seeds(query))
+
+    def because(self, query: Query, row: int) -> int | None:
+        """See core.candidates.Explains."""
+        return self._neighbours.strongest_for(*self._seeds(query), row)
+
+    def _seeds(self, query: Query) -> tuple[Array, Array]:
+        return seeds(query, self._neighbours.n_items, self._context_items, self._recency)
 
 
 def strongest_pairs(known: Known, table: str, most: int) -> Neighbours:
