@@ -29,7 +29,7 @@ from evaluation.judgements import Judgements, Seen, judge
 from evaluation.metrics import padded
 from evaluation.report import summary
 from pipeline.publish import seen as usual_seen
-from pipeline.twin import twin
+from pipeline.twin import release_settings, twin
 from serving.release import Release
 from serving.request_path import Removal, Request, answer
 
@@ -70,13 +70,12 @@ def evaluate_twin(
     return path
 
 
-def evaluate_last(
-    work: Work, prepared: Prepared, settings: ReleaseSettings, seen: Seen, config: PipelineConfig, say: Say
-) -> dict[str, Any]:
-    """Protocol `last`: sources fitted on all but each user's last event; the blend weights stay the night's."""
+def evaluate_last(work: Work, prepared: Prepared, seen: Seen, config: PipelineConfig, say: Say) -> dict[str, Any]:
+    """Protocol `last`: sources fitted on all but each user's last event, blend weights chosen on the second-last."""
     from retrieval.fit import run_last
 
-    release = twin(work, prepared, run_last(work, config, say), settings, LAST_TWIN)
+    sources = run_last(work, config, say)
+    release = twin(work, prepared, sources, release_settings(sources, config), LAST_TWIN)
     return measure(release, prepared, LAST_TWIN, seen, config, say)
 
 

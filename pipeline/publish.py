@@ -14,13 +14,14 @@ from core.config import PipelineConfig
 from core.prepared import FULL, Fold, Prepared
 from core.release import FORMAT_VERSION, KIND, STATE_FORMAT_VERSION, STATE_KIND, ReleaseSettings
 from core.work import Work
+from serving.release import Release
 from serving.user_state import EVENT_COLUMNS, state_id
 
 
 def assemble(
     path: Path, prepared: Prepared, sources: Path, fold: Fold, settings: ReleaseSettings, about: Mapping[str, Any]
 ) -> None:
-    """Write the release of `fold` at `path`: the items, the fold's fitted `sources`, the settings."""
+    """Write the release of `fold` at `path`: the items, the sources fitted at it (a folder of `train-retrieval`), the settings."""
     if path.exists():
         return
     with artifact.publish(path, kind=KIND, format_version=FORMAT_VERSION, id=path.name) as draft:
@@ -45,7 +46,7 @@ def publish(
     """Write the user state and the release refitted up to the end of the data, verify it in full, make it `current`."""
     state = work.user_state(prepared.cuts.end)
     write_user_state(state, prepared)
-    id = artifact.hash_json([prepared.manifest.id, sources.parent.name, settings.fingerprint(), config.fingerprint()])
+    id = artifact.hash_json([prepared.manifest.id, sources.name, settings.fingerprint(), config.fingerprint()])
     end = dt.datetime.fromtimestamp(prepared.cuts.end / 1e6, dt.UTC)
     path = work.releases / f"{end:%Y%m%dT%H%M%S}-{id[:8]}"
     about = {
@@ -54,8 +55,9 @@ def publish(
         "metrics": dict(metrics),
         "metrics_of": f"the twin: sources as of {prepared.cuts.test} us (T2), judged on what came after",
     }
-    assemble(path, prepared, sources, FULL, settings, about)
+    assemble(path, prepared, sources / FULL.name, FULL, settings, about)
     artifact.verify(path)
+    Release.open(path, stamped=True)
     atomic.symlink(work.current, path.name)
     return path
 

@@ -45,14 +45,13 @@ def evaluate(
     if release is not None:
         result["global"] = evaluate_release(release.resolve(), prepared, which, settings_of, step)  # type: ignore[arg-type]
     else:
-        sources = place.latest("train-retrieval")
-        settings = release_settings(sources, settings_of)
         for name in protocols:
             if name == "global":
-                path = twin(place, prepared, sources, settings)
+                sources = place.latest("train-retrieval")
+                path = twin(place, prepared, sources, release_settings(sources, settings_of))
                 result[name] = measure(path, prepared, TWIN, which, settings_of, step)  # type: ignore[arg-type]
             else:
-                result[name] = evaluate_last(place, prepared, settings, which, settings_of, step)  # type: ignore[arg-type]
+                result[name] = evaluate_last(place, prepared, which, settings_of, step)  # type: ignore[arg-type]
     for name, figures in result.items():
         _show(name, figures)
     finish({"protocols": result, "seconds": round(time.perf_counter() - start, 1)})
