@@ -156,7 +156,7 @@ def _sniff(path: Path, expected: str) -> bytes:
     with reading(path, expected), pa.input_stream(str(path), compression="detect") as raw:
         head: bytes = raw.read(1 << 16)
     if not head.strip():
-        raise InputError(f"{path}: empty; expected {expected}")
+        raise InputError(f"{path}: empty, or cut off before its first row; expected {expected}")
     if head.startswith(_ZIP_MAGIC):
         raise InputError(
             f"{path}: a zip archive or Excel workbook; expected {expected}: unpack it, or save the sheet as CSV"

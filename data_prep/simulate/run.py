@@ -155,7 +155,7 @@ def _either(first: Array, these: People, those: People) -> People:
 
     def pick(name: str) -> Array:
         a, b = getattr(these, name), getattr(those, name)
-        return np.where(first if a.ndim == 1 else first[:, None], a, b)
+        return np.asarray(np.where(first if a.ndim == 1 else first[:, None], a, b))
 
     return People(*(pick(f) for f in ("taste", "favourites", "weights", "budget", "sensitivity")))
 
