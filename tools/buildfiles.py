@@ -166,7 +166,9 @@ def _target(name: str, known: Mapping[str, Path], graph: Mapping[str, set[str]],
     fields: dict[str, Value] = {"name": path.stem, "srcs": [path.name], **options, "deps": sorted(deps)}
     if _is_test(path):
         return "py_test", _call("py_test", fields)
-    if (visibility := _visibility(name)) != _visibility(".".join(package.parts)):
+    # Whoever may import a module of a package runs that package's __init__.py.
+    inside = [m for m in known if matches(m, f"{name}.*")] if path.name == "__init__.py" else [name]
+    if (visibility := _visibility(*inside)) != _visibility(".".join(package.parts)):
         fields["visibility"] = visibility
     return "py_library", _call("py_library", fields)
 
@@ -175,8 +177,8 @@ def _is_test(path: Path) -> bool:
     return path.name.startswith("test_")
 
 
-def _visibility(module: str) -> list[str]:
-    folders = (folder.replace("aisle", "proto") for folder in importers(module))
+def _visibility(*modules: str) -> list[str]:
+    folders = {folder.replace("aisle", "proto") for module in modules for folder in importers(module)}
     return sorted(f"//{folder}:__subpackages__" for folder in folders)
 
 

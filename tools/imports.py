@@ -1,6 +1,7 @@
 """What our modules import, read from their source: for the BUILD files and for the layering test."""
 
 import ast
+import functools
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -43,8 +44,7 @@ def imports(name: str, known: Mapping[str, Path]) -> list[Import]:
     """Everything that a module imports, ours and others', also inside functions and for the type checker."""
     path = known[name]
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    tree = ast.parse(path.read_text(), filename=str(path))
-    return list(_walk(tree, package, known, at_start=True))
+    return list(_walk(_parse(path.read_text()), package, known, at_start=True))
 
 
 def is_ours(module: str) -> bool:
@@ -61,6 +61,9 @@ def parents(module: str, known: Collection[str]) -> list[str]:
     """The packages above a module that have an `__init__.py`: importing the module runs them."""
     parts = module.split(".")
     return [p for i in range(1, len(parts)) if (p := ".".join(parts[:i])) in known]
+
+
+_parse = functools.cache(ast.parse)
 
 
 def _walk(node: ast.AST, package: str, known: Mapping[str, Path], at_start: bool) -> Iterator[Import]:

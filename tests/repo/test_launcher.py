@@ -1,6 +1,6 @@
 """`./aisle`, with a stand-in for uv that records what it is asked to do: no network, and no minute-long installs."""
 
-# bazel: data=[//:tree], imports=[cli.*]
+# bazel: size=medium, data=[//:tree], imports=[cli.*]
 
 import json
 import os

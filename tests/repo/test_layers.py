@@ -1,6 +1,6 @@
 """Who imports what, against the one table."""
 
-# bazel: data=[//:tree]
+# bazel: size=medium, data=[//:tree]
 
 from collections.abc import Iterator
 from pathlib import Path

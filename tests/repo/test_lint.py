@@ -1,6 +1,6 @@
 """ruff on the whole tree."""
 
-# bazel: data=[//:tree]
+# bazel: size=medium, data=[//:tree]
 
 import subprocess
 import sys
