@@ -79,11 +79,9 @@ def test_a_target_for_each_module(tmp_path: Path) -> None:
     seen = {name: "//serving:__subpackages__" in target(ranking, name) for name in ("__init__", "scorer", "train")}
     assert seen == {"__init__": True, "scorer": True, "train": False}
     assert "//serving:__subpackages__" not in ranking.split(")")[1]  # the package's default
-    test = texts["tests/ranking/BUILD.bazel"]
-    assert (
-        'size = "medium",\n    tags = ["exclusive"],\n    deps = [\n        "//ranking:train",\n        "//tests:conftest",\n    ],'
-        in test
-    )
+    test = flat(texts["tests/ranking/BUILD.bazel"])
+    assert 'tags = ["exclusive"], deps = ["//ranking:__init__", "//ranking:train", "//tests:conftest"],' in test
+    assert 'size = "medium",' in test
     assert "tests/golden/BUILD.bazel" in texts
     assert "tests/golden/v1/BUILD.bazel" not in texts
     assert '"//tests/golden:all_files",' in texts["BUILD.bazel"]
