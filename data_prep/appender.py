@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 
@@ -56,10 +56,10 @@ class ColumnAppender:
 def add_to_header(folder: Path, rows: int, names: list[str]) -> None:
     """Declare number columns in a folder's `columns.json`, beside those that are there already."""
     path = folder / "columns.json"
-    header = json.loads(path.read_text()) if path.exists() else {"rows": rows, "columns": {}}
+    header: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"rows": rows, "columns": {}}
     if header["rows"] != rows:
         raise ValueError(f"{folder}: {header['rows']} rows, the new columns have {rows}")
-    header["columns"] |= dict.fromkeys(names, "number")
+    header["columns"].update(dict.fromkeys(names, "number"))
     path.write_text(json.dumps(header, sort_keys=True) + "\n")
 
 

@@ -85,9 +85,9 @@ def last_folds(users: Array, gains: Array, cut: Array) -> Array:
     positive = gains > 0
     starts = np.flatnonzero(np.concatenate([[True], users[1:] != users[:-1]]))
     lengths = np.diff(np.concatenate([starts, [len(users)]]))
-    before = np.cumsum(positive) - positive  # positive events before this one, over all users
+    before: Array = np.cumsum(positive) - positive  # positive events before this one, over all users
     total = np.add.reduceat(positive.astype(np.int64), starts)
-    of_user = before - np.repeat(before[starts], lengths)
+    of_user: Array = before - np.repeat(before[starts], lengths)
     # 0-based place of the positive event that an event goes with, then how many follow it
     place = np.minimum(of_user, np.repeat(total, lengths) - 1)
     left = np.repeat(total, lengths) - 1 - place

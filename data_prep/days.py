@@ -42,7 +42,7 @@ USER_DAYS: Final = DayTable("user_days", "user", "spend", "items")
 def net_money(types: Array, prices: Array, quantities: Array) -> Array:
     """Price times quantity of each purchase, minus for each return, else 0; an unknown price counts nothing: float64 `[n]`."""
     sign = (types == EventType.PURCHASE_COMPLETE.code).astype(np.float64) - (types == EventType.RETURN.code)
-    return sign * np.nan_to_num(prices.astype(np.float64)) * quantities
+    return np.asarray(sign * np.nan_to_num(prices.astype(np.float64)) * quantities)
 
 
 class DaySums:

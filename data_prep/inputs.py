@@ -163,17 +163,13 @@ def _look_parquet(path: Path, contract: TableContract) -> tuple[tuple[tuple[str,
                 type_name = type_name.replace("ns", "us")  # Spark reads the old INT96 kind by itself
             if not pa.types.is_null(field.type):  # a column without one value says nothing
                 columns.append((field.name, type_name))
-        wanted = [c.value for c, kind in contract.kinds.items() if kind == "time" and c in schema.names]
+        # only text and integers leave a doubt, and nanoseconds have no Python value
+        times = {c.value for c, kind in contract.kinds.items() if kind == "time"}
+        doubtful = [field.name for field in schema if field.name in times and not pa.types.is_temporal(field.type)]
         sample: dict[str, list[Any]] = {}
-        if wanted and f.metadata.num_rows:
-            for batch in f.iter_batches(_SAMPLE_ROWS, columns=wanted):
-                # only text and integers leave a doubt; nanoseconds have no Python value
-                sample = {
-                    c: v.drop_null().to_pylist()
-                    for c, v in zip(wanted, batch.columns, strict=True)
-                    if not pa.types.is_temporal(v.type)
-                }
-                break
+        if doubtful and f.metadata.num_rows:
+            first = next(f.iter_batches(_SAMPLE_ROWS, columns=doubtful))
+            sample = {name: first.column(name).drop_null().to_pylist() for name in doubtful}
     return tuple(columns), sample
 
 

@@ -77,13 +77,13 @@ class PairSums:
 
     def write(self, folder: Path) -> dict[str, int]:
         """Write `<protocol>/transitions` and `<protocol>/covisits` under `folder`; rows of each."""
-        written = {}
+        written: dict[str, int] = {}
         for name, sums in self._sums.items():
             outs = {p: ColumnAppender(folder / p / name, _DTYPES) for p in PROTOCOLS}
             with outs["global"], outs["last"]:
                 for keys, values in sums.ranges(unit=self._n * _STATES):
                     pair, state = np.divmod(keys, _STATES)
-                    for protocol, fold in (("global", state // _FOLDS), ("last", state % _FOLDS)):
+                    for protocol, fold in zip(PROTOCOLS, np.divmod(state, _FOLDS), strict=True):
                         cells, per_fold = summed(pair * _FOLDS + fold, values)
                         out = kept_rows(cells // _FOLDS, cells % _FOLDS, per_fold, self._n, self._config.per_item)
                         outs[protocol].append(dict(zip(_DTYPES, out, strict=True)))

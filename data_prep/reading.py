@@ -26,7 +26,7 @@ from pyspark.sql import types as T
 from core.errors import InputError
 from core.schema import EVENTS, Column, TableContract
 from data_prep.inputs import Group
-from data_prep.times import Clock, microseconds
+from data_prep.times import NANOSECOND_TYPE, Clock, microseconds
 
 FILE: Final = "_file"
 BLOCK: Final = "_block"
@@ -79,7 +79,7 @@ def _load(spark: SparkSession, group: Group) -> DataFrame:
     paths = [re.sub(r"([\\*?\[\]{}])", r"\\\1", str(s.path.resolve())) for s in group.sources]
     reader = spark.read.option("recursiveFileLookup", "true")
     if group.format == "parquet":
-        return reader.parquet(*paths)
+        return _without_nanoseconds(reader.parquet(*paths), group)
     reader = reader.option("columnNameOfCorruptRecord", _CORRUPT).option("mode", "PERMISSIVE")
     if group.format == "json":
         schema = reader.json(paths).schema
@@ -92,6 +92,13 @@ def _load(spark: SparkSession, group: Group) -> DataFrame:
     )
     options = {"header": True, "multiLine": True, "escape": '"', "enforceSchema": True}
     return reader.options(**options).schema(schema).csv(paths)
+
+
+def _without_nanoseconds(frame: DataFrame, group: Group) -> DataFrame:
+    """Nanoseconds, which Spark hands over as integers, as timestamps; the part below a microsecond is dropped."""
+    columns = [c for c, type_ in group.columns if type_.startswith(NANOSECOND_TYPE)]
+    whole = {c: _col(c) - F.pmod(_col(c), F.lit(1000)) for c in columns}
+    return frame.withColumns({c: F.timestamp_micros(F.call_function("div", whole[c], F.lit(1000))) for c in columns})
 
 
 def _attributes(

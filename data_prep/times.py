@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import statistics
 from collections.abc import Sequence
 from enum import Enum
@@ -10,10 +11,10 @@ from typing import Any, Final
 from pyspark.sql import Column as Expr
 from pyspark.sql import functions as F
 
-from core.schema import DAY
-
 EARLIEST: Final = 631_152_000  # 1990-01-01, seconds: no shop logs are older
 _LATEST: Final = 4_102_444_800  # 2100-01-01, seconds
+
+NANOSECOND_TYPE: Final = "timestamp[ns"  # Arrow's name of such a column begins so
 
 # A date first: Spark would read a bare clock time as today's.
 _ISO: Final = r"^\s*\d{4}-\d{1,2}-\d{1,2}([T ].*)?$"
@@ -49,7 +50,7 @@ def detect(type_name: str, sample: Sequence[Any]) -> Clock:
     >>> detect("text", ["2024-05-01T10:00:00Z"]).text, detect("int64", [1_714_557_600_000]).text
     ('ISO text', 'epoch milliseconds')
     """
-    if type_name.startswith("timestamp[ns"):
+    if type_name.startswith(NANOSECOND_TYPE):
         return Clock.NANOSECONDS
     if type_name.startswith(("timestamp", "date")):
         return Clock.TIMESTAMP
@@ -65,12 +66,12 @@ def detect(type_name: str, sample: Sequence[Any]) -> Clock:
 
 def microseconds(column: Expr, clock: Clock) -> Expr:
     """int64 microseconds since the epoch, null where the value is no time."""
-    if clock is Clock.TIMESTAMP:
+    if clock in (Clock.TIMESTAMP, Clock.NANOSECONDS):  # the reader has made timestamps of both
         return F.unix_micros(column.cast("timestamp"))
     if clock is Clock.ISO:
         text = column.cast("string")
         return F.unix_micros(F.when(text.rlike(_ISO), text.try_cast("timestamp")))
-    if clock is Clock.NANOSECONDS or clock is Clock.EPOCH_NS:
+    if clock is Clock.EPOCH_NS:
         return F.floor(column.try_cast("decimal(20,0)") / 1000).try_cast("bigint")
     # decimals keep the fraction of epoch seconds exact
     scaled = column.try_cast("decimal(30,6)") * (1_000_000 // clock.per_second)
@@ -79,14 +80,7 @@ def microseconds(column: Expr, clock: Clock) -> Expr:
 
 def iso(time: int) -> str:
     """Microseconds as text for people, UTC."""
-    import datetime as dt
-
     return (dt.datetime(1970, 1, 1) + dt.timedelta(microseconds=time)).isoformat(sep=" ", timespec="seconds")
-
-
-def is_whole_day(time: int) -> bool:
-    """Whether a time is a date without a clock."""
-    return time % DAY == 0
 
 
 def _number(value: Any) -> float | None:

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from core.columns import Array, Columns
+from core.columns import AnyColumn, Array, Columns
 from core.config import PairConfig
 from core.history import Histories, user_starts
 from core.prepared import Cuts
@@ -105,7 +105,7 @@ def history_of(histories: Callable[[Log], Histories]) -> Callable[[Log, int], Fa
 
 def histories(log: Log) -> Histories:
     """The log as core.history has it."""
-    columns = {
+    columns: dict[str, AnyColumn] = {
         Column.ITEM: log.item,
         Column.TIME: log.time,
         Column.TYPE: log.type,

@@ -42,7 +42,7 @@ def test_people_of_several_chunks_add_up(tmp_path: Path) -> None:
     # the same item and day in two chunks, each with another person
     sums = DaySums(2, 1, (0, 0), tmp_path)
     for user in (0, 1):
-        sums.add(*(np.array([v]) for v in (user, 0, HOUR, VIEW)), np.zeros(1))
+        sums.add(np.array([user]), np.array([0]), np.array([HOUR]), np.array([VIEW]), np.zeros(1))
     sums.write(tmp_path)
     assert rows(Columns.open(tmp_path / "item_days"), "item", "day", "detail-page-view", "users") == [(0, 0, 2, 2)]
 

@@ -9,7 +9,10 @@ from data_prep.sessions import session_numbers
 
 
 def numbers(users: list[int], minutes: list[int], given: list[int], first: int = 0) -> list[int]:
-    return session_numbers(np.array(users), np.array(minutes) * MINUTE, np.array(given), 30 * MINUTE, first).tolist()
+    found: list[int] = session_numbers(
+        np.array(users), np.array(minutes) * MINUTE, np.array(given), 30 * MINUTE, first
+    ).tolist()
+    return found
 
 
 def test_a_pause_longer_than_the_gap_begins_a_session() -> None:
@@ -29,7 +32,8 @@ def test_given_sessions_hold_whatever_lies_between() -> None:
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 200), st.integers(0, 2)), min_size=1, max_size=40))
 def test_numbers_are_dense_and_open_in_order(rows: list[tuple[int, int, int]]) -> None:
     rows = sorted(rows)
-    found = numbers(*(list(c) for c in zip(*rows, strict=True)))
+    users, minutes, sessions = (list(c) for c in zip(*rows, strict=True))
+    found = numbers(users, minutes, sessions)
     firsts = list(dict.fromkeys(found))
     assert firsts == list(range(len(firsts)))
     assert all(len({rows[i][0] for i, s in enumerate(found) if s == session}) == 1 for session in firsts)
