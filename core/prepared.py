@@ -4,17 +4,20 @@
       manifest.json           about: cuts, window, synthetic_time, repeat_share, counts, profile
       ids/items/ ids/users/   id maps (core.ids); user keys are person keys: "u:<user_id>" or "v:<visitor_id>"
       events/                 column folder, sorted by (user, time, item, type): user item time type gain price quantity value session
-                              position fold_global fold_last
-      items/                  column folder, row-aligned with the item id map: title text, category coded, brand coded, price float32,
-                              available bool, created_at int64 ..., known bool (in the items table), and attribute columns `attribute.<name>`
-                              (coded, tags or number)
+                              position fold_global fold_last. Not sent: price and value NaN, quantity 1, position -1 (int32).
+                              A return keeps its type, with gain 0: who counts purchases nets it out by time
+      items/                  column folder, row-aligned with the item id map: title text, category, brand, currency and item_group_id
+                              coded, price float32 (the table's, else the median of the item's events, else NaN), available bool,
+                              created_at, available_from and available_until int64 (-1: unknown), known bool (in the items table),
+                              and attribute columns `attribute.<name>` (coded, tags, or float32 with NaN where there is none)
       users/                  column folder, row-aligned with the user id map: known bool (has a user_id), created_at, `attribute.<name>`
       item_days/              column folder, sorted by (item, day): item int32, day int32 (days since the epoch, UTC), one float32 count for
                               each event type, revenue float32, users float32 (distinct people that day)
       user_days/              the same for people: user, day, counts, spend, items
       pairs/<protocol>/       co-visitation and transitions, column folders `transitions/` and `covisits/`, sorted by (source, target, fold):
                               source int32, target int32, fold int8, count float32, decayed float32
-      rejected/               Parquet: the bad rows as they came, with `reason`
+      rejected/               events.parquet, and items.parquet, users.parquet where there are such tables: the bad rows as they came,
+                              every contract column as text, with `reason` and `file`
 
 A **fold** says when an event becomes known. Protocol `global` cuts the timeline: fold 0 `[start, T1)`, 1 `[T1, Tv)`, 2 `[Tv, T2)`, 3 `[T2, end]`.
 Protocol `last` cuts each user's own sequence of positive-gain events: 0 all but the last two, 1 the second-last, 2 the last (users with fewer

@@ -149,7 +149,7 @@ def test_days_and_pairs(prepared: Prepared) -> None:
     rows = set(zip(*(t.numbers(n).tolist() for n in ("source", "target", "fold", "count")), strict=True))
     # user 1: c(view) c a, user 2: b a a. c>a from both c's, b>a to the first a (fold 0) and the second (fold 1)
     assert rows == {(2, 0, 3, 2), (1, 0, 0, 1), (1, 0, 1, 1)}
-    assert {f for f in prepared.pairs("last", "covisits").numbers("fold").tolist()} == {1, 2}
+    assert set(prepared.pairs("last", "covisits").numbers("fold").tolist()) == {1, 2}
 
 
 def test_twice_is_the_same_and_the_second_time_is_skipped(
@@ -250,11 +250,13 @@ def test_a_run_that_dies_leaves_nothing_visible(
     def die(*_: object, **__: object) -> None:
         raise Killed
 
-    with monkeypatch.context() as m, pytest.raises(Killed):
+    data = put(events=table(SHOP))
+    with monkeypatch.context() as m:
         m.setattr(prepare, "derive", die)
-        run(put(events=table(SHOP)), work, settings, lambda _: None)
+        with pytest.raises(Killed):
+            run(data, work, settings, lambda _: None)
     stages = work.root / "stages" / "prepare"
     assert not work.has("prepare")
     (stages / ".tmp-scratch-of-a-killed-run").mkdir()
-    path = run(tmp_path / "data", work, settings, lambda _: None)
+    path = run(data, work, settings, lambda _: None)
     assert sorted(p.name for p in stages.iterdir()) == sorted(["latest", path.name])
