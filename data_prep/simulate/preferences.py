@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 import numpy as np
@@ -50,8 +50,13 @@ class People:
         return len(self.budget)
 
     def take(self, rows: Array) -> People:
-        """The people at `rows`."""
-        return People(*(getattr(self, f)[rows] for f in ("taste", "favourites", "weights", "budget", "sensitivity")))
+        """The people at `rows`, copied."""
+        return People(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+    def put(self, rows: Array, others: People) -> None:
+        """Make `others` `[r]` the people at `rows` `[r]`."""
+        for f in fields(self):
+            getattr(self, f.name)[rows] = getattr(others, f.name)
 
 
 @dataclass(frozen=True)

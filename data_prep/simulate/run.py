@@ -18,7 +18,7 @@ from data_prep.simulate.items_table import write_items
 from data_prep.simulate.log import SCHEMA, Rows, arrow_table, joined, session_rows
 from data_prep.simulate.options import SESSIONS, ShopOptions
 from data_prep.simulate.population import Population, Segments, draw_people, make_population, make_segments, write_users
-from data_prep.simulate.preferences import Array, People
+from data_prep.simulate.preferences import Array
 from data_prep.simulate.sessions import LONGEST, Visitors, show_pages, touch
 from data_prep.simulate.shelf import Shelf
 from data_prep.simulate.taxonomy import consumable_days
@@ -26,6 +26,7 @@ from data_prep.simulate.truth import write_truth
 
 # Part of the shop's definition, like the seed: another size is another shop.
 BLOCK: Final = 1 << 15
+CHUNK: Final = 1_000_000  # events of a day that are sorted and written together
 _EVENTS_A_SESSION: Final = 5.5  # a guess for the first block
 
 
@@ -78,27 +79,25 @@ class Shop:
         self._events_a_session = _EVENTS_A_SESSION
 
     def day(self, day: int, quota: int) -> Iterator[Rows]:
-        """Exactly `quota` events of one day, in blocks that are each in the order of time.
+        """Exactly `quota` events of one day, in the order of time; a day of more than CHUNK comes in several, each in order.
 
         Returns come first, then those who register today and those who reorder, then whoever comes by.
         """
         shelf = Shelf(self.options, self.catalogue, self.segments, self._order, day)
-        rows = self._returns(day, quota)
-        block, due = 0, self._due_visitors(day, shelf)
-        while True:
-            left = quota - len(rows)
-            if left > 0:
-                rng = self.options.stream(SESSIONS, day, block)
-                visitors = next(due, None) or self._passers_by(rng, day, left)
-                made = self._visit(rng, visitors, shelf).take(slice(left))
-                self._aftermath.learn(made, day)
-                rows = joined([rows, made])
-            if len(rows):
-                yield rows.by_time()
-            quota -= len(rows)
-            if quota == 0:
-                return
-            rows, block = rows.take(slice(0)), block + 1
+        waiting = [self._returns(day, quota)]
+        made, block, due = len(waiting[0]), 0, self._due_visitors(day, shelf)
+        while made < quota:
+            rng = self.options.stream(SESSIONS, day, block)
+            visitors = next(due, None) or self._passers_by(rng, day, quota - made)
+            rows = self._visit(rng, visitors, shelf).take(slice(quota - made))
+            self._aftermath.learn(rows, day)
+            waiting.append(rows)
+            made, block = made + len(rows), block + 1
+            if sum(map(len, waiting)) >= CHUNK:
+                yield joined(waiting).by_time()
+                waiting = []
+        if any(map(len, waiting)):
+            yield joined(waiting).by_time()
 
     def _visit(self, rng: np.random.Generator, visitors: Visitors, shelf: Shelf) -> Rows:
         pages = show_pages(rng, visitors, self.catalogue, shelf, self.options.impressions)
@@ -146,18 +145,9 @@ class Shop:
         activity = population.activity[:known]
         user = np.searchsorted(activity, rng.random(n) * activity[-1], side="right").clip(max=known - 1)
         guest = rng.random(n) < self.options.guests
-        people = _either(guest, draw_people(rng, self.segments, n)[0], population.people.take(user))
+        people = population.people.take(user)
+        people.put(np.nonzero(guest)[0], draw_people(rng, self.segments, int(guest.sum()))[0])
         return Visitors(np.where(guest, -1, user), people, _day_time(rng, n), np.full(n, -1))
-
-
-def _either(first: Array, these: People, those: People) -> People:
-    """Row by row `these` where `first` `[n]`, else `those`."""
-
-    def pick(name: str) -> Array:
-        a, b = getattr(these, name), getattr(those, name)
-        return np.asarray(np.where(first if a.ndim == 1 else first[:, None], a, b))
-
-    return People(*(pick(f) for f in ("taste", "favourites", "weights", "budget", "sensitivity")))
 
 
 def _day_time(rng: np.random.Generator, n: int) -> Array:

@@ -110,7 +110,9 @@ def choose_categories(rng: np.random.Generator, people: People, shelf: Shelf) ->
     anywhere = np.cumsum(shelf.popularity * shelf.demand)
     explored = np.searchsorted(anywhere, rng.random(len(people)) * anywhere[-1], side="right")
     explores = (rng.random(len(people)) < EXPLORE) | (bounds[:, -1] <= 0)
-    return np.asarray(np.where(explores, np.minimum(explored, len(anywhere) - 1), people.favourites[np.arange(len(people)), slot]))
+    return np.asarray(
+        np.where(explores, np.minimum(explored, len(anywhere) - 1), people.favourites[np.arange(len(people)), slot])
+    )
 
 
 def show_pages(

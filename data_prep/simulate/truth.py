@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,8 +32,8 @@ from data_prep.simulate.taxonomy import LEAVES
 FOLDER: Final = "truth"
 _SHOP: Final = "shop.json"
 _COEFFICIENTS: Final = ("EXPLORE", "SEASON_AMPLITUDE", "ORDER_BY_TASTE", "CLICK", "FOLLOW", "CART", "BUY")
-_PEOPLE: Final = ("taste", "favourites", "weights", "budget", "sensitivity")
-_APPEAL: Final = ("taste", "quality", "price_position", "category")
+_PEOPLE: Final = tuple(f.name for f in fields(People))
+_APPEAL: Final = tuple(f.name for f in fields(Appeal))
 
 
 def write_truth(
