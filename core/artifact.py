@@ -134,7 +134,8 @@ def verify(path: Path) -> Manifest:
     manifest = read_manifest(path)
     listed = set(manifest.files)
     present = {str(f.relative_to(path)) for f in _files(path)} - _UNLISTED
-    if extra := sorted(present - listed):
+    # another process may be leaving its stamp at this moment, or have been killed while it did
+    if extra := sorted(p for p in present - listed if not atomic.is_beside(p, STAMP)):
         raise ArtifactError(f"{path / extra[0]}: not in the manifest: a foreign file in an immutable artifact")
     for name, entry in manifest.files.items():
         try:

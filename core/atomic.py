@@ -87,6 +87,11 @@ def symlink(link: Path, target: str) -> None:
     fsync_path(link.parent)
 
 
+def is_beside(path: str, name: str) -> bool:
+    """Whether `path` is what `write_bytes` fills before it becomes `name`, or what a killed writer left of it."""
+    return path.startswith(f"{_BESIDE}{name}-")
+
+
 def sweep(folder: Path) -> list[str]:
     """Remove what killed writers left in `folder`. Only the owner of the folder's lock may call this. Returns the names removed."""
     left = sorted(p for p in folder.glob(f"{_BESIDE}*"))

@@ -65,9 +65,11 @@ class Resident:
             before, self.release, self.integrity = self.release, release, "verified"
         return release, before
 
-    def check_in_background(self) -> None:
+    def check_in_background(self) -> threading.Thread:
         """Hash every file again, beside the answers; what is wrong is logged and said by GetStatus."""
-        threading.Thread(target=self._check, name="release-check", daemon=True).start()
+        checking = threading.Thread(target=self._check, name="release-check", daemon=True)
+        checking.start()
+        return checking
 
     def _check(self) -> None:
         release, found = self.release, "verified"

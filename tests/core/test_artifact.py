@@ -129,6 +129,12 @@ def test_an_altered_manifest_is_refused(tmp_path: Path) -> None:
         artifact.read_manifest(tmp_path / "t")
 
 
+def test_a_stamp_being_left_by_another_process_is_no_foreign_file(tmp_path: Path) -> None:
+    path = make(tmp_path / "t")
+    (path / f".tmp-{artifact.STAMP}-0123abcd").write_text("{")
+    artifact.verify(path)
+
+
 def test_foreign_parents_show_both_sides() -> None:
     with pytest.raises(ArtifactError, match="made for index bbbb, but the index here is aaaa"):
         artifact.same_parent("index", "aaaa", "bbbb", "release")

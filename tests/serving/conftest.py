@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import redis as redis_py
@@ -70,9 +69,3 @@ def server(shop: Work, redis_url: str, config: ServingConfig) -> Iterator[Servin
 def ask(server: ServingProcess) -> Iterator[Client]:
     with Client(f"127.0.0.1:{server.port}", timeout=20) as connected:
         yield connected
-
-
-@pytest.fixture
-def outside(tmp_path: Path) -> Path:
-    """A folder for files of one test."""
-    return tmp_path

@@ -47,8 +47,8 @@ PURCHASES = {
 }
 
 
-def make_shop(folder: Path, end: int = END) -> Work:
-    """`folder/work` with one release whose window ends at `end`, published as `nightly` does."""
+def make_shop(folder: Path, end: int = END, sales: float = 1) -> Work:
+    """`folder/work` with one release whose window ends at `end`, published as `nightly` does. `sales` multiplies popularity."""
     rows = [
         (who, item, EventType.PURCHASE_COMPLETE, end - (len(items) - at) * DAY + 7 * at)
         for who, items in PURCHASES.items()
@@ -57,7 +57,7 @@ def make_shop(folder: Path, end: int = END) -> Work:
     cuts = [START, START + 50 * DAY, START + 60 * DAY, START + 70 * DAY, end]
     prepared = make_prepared(folder, rows, cuts=cuts, titles=TITLES, unavailable={SOLD_OUT}, repeat_share=0.1)
     sources = folder / "train-retrieval" / "literal" / FULL.name
-    write_sources(prepared.item_ids, sources)
+    write_sources(prepared.item_ids, sources, sales)
     config, work = load_pipeline(), Work(folder / "work")
     names = [s["name"] for s in json.loads((sources / HEADER).read_bytes())["sources"]]
     settings = ReleaseSettings(
@@ -68,11 +68,11 @@ def make_shop(folder: Path, end: int = END) -> Work:
         candidates=100,
         gains=config.data.gains,
     )
-    publish(work, prepared, sources, settings, config, {"ndcg@10": 0.5})
+    publish(work, prepared, sources.parent, settings, config, {"ndcg@10": 0.5})
     return work
 
 
-def write_sources(ids: IdMap, folder: Path) -> None:
+def write_sources(ids: IdMap, folder: Path, sales: float = 1) -> None:
     """Within a kind, items are as near as their numbers; cups follow teas and pots follow cups of the same number."""
     n, number = len(ids), {i: int(i[-1]) for i in TITLES}
 
@@ -82,7 +82,7 @@ def write_sources(ids: IdMap, folder: Path) -> None:
     def follows(a: str, b: str) -> float:
         return float((a[:3], b[:3]) in (("tea", "cup"), ("cup", "pot")) and number[a] == number[b])
 
-    sold = np.array([number[ids[row]] for row in range(n)], np.float32)
+    sold = np.array([number[ids[row]] * sales for row in range(n)], np.float32)
     lately = np.where([ids[row].startswith("pot") for row in range(n)], sold, 0).astype(np.float32)
     alike, then = lists(ids, near), lists(ids, follows)
     sources: dict[str, Source] = {

@@ -1,0 +1,150 @@
+import itertools
+
+import numpy as np
+import pytest
+import redis as redis_py
+
+from core.history import History
+from core.schema import DAY, HOUR, EventType
+from core.work import Work
+from serving.config import ServingConfig
+from serving.failures import Failure
+from serving.keys import Keys
+from serving.materialize import is_materialized, materialize
+from serving.online_state import OnlineState, Person, joined
+from serving.packing import LiveEvent, pack_history, pack_live
+from serving.redis_link import RedisLink
+from serving.release import Release
+from serving.user_state import UserState
+from tests.serving.shop import END, PURCHASES
+
+NOW = END + DAY
+BOUGHT, CART = EventType.PURCHASE_COMPLETE.code, EventType.ADD_TO_CART.code
+_number = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def release(shop: Work) -> Release:
+    return Release.open(shop.current)
+
+
+@pytest.fixture
+def state(redis_url: str, config: ServingConfig) -> OnlineState:
+    return OnlineState(RedisLink(redis_url, config.redis), Keys("default"), 200)
+
+
+def load(shop: Work, release: Release, url: str, window_end: int = END) -> int:
+    return materialize(url, "default", shop.user_state(END), window_end, release.state_id, 100).users
+
+
+def live(item: str, time: int, kind: int = CART, number: int | None = None) -> LiveEvent:
+    return LiveEvent(next(_number) if number is None else number, kind, time, item)
+
+
+def history(release: Release, *events: tuple[str, int, int]) -> History:
+    items, times, types = zip(*events, strict=True)
+    rows = release.item_ids.rows(items)
+    return History(rows, np.array(times, np.int64), np.array(types, np.int8), np.ones(len(items), np.float32))
+
+
+def named(release: Release, found: History) -> list[str]:
+    return [release.item_ids[row] for row in found.items.tolist()]
+
+
+def test_reads_what_was_materialized(shop: Work, release: Release, redis_url: str, state: OnlineState) -> None:
+    assert load(shop, release, redis_url) == len(PURCHASES)
+    offline = UserState.open(shop.user_state(END))
+    for person, items in PURCHASES.items():
+        kind, name = person.split(":")
+        read = state.read(release, Person(user_id=name) if kind == "u" else Person(visitor_id=name), NOW)
+        assert read.failure is None
+        assert named(release, read.history) == items
+        row = offline.ids.row(person)
+        assert read.user == row
+        assert read.history.times.tolist() == offline.histories.before(row).times.tolist()
+
+
+def test_a_visitors_past_counts_only_where_the_user_has_none(
+    shop: Work, release: Release, redis_url: str, state: OnlineState
+) -> None:
+    load(shop, release, redis_url)
+    assert named(release, state.read(release, Person("cid", "guest"), NOW).history) == PURCHASES["u:cid"]
+    assert named(release, state.read(release, Person("newcomer", "guest"), NOW).history) == PURCHASES["v:guest"]
+
+
+def test_live_events_of_user_visitor_and_session_join_once(
+    release: Release, state: OnlineState, store: redis_py.Redis
+) -> None:
+    both = live("tea-5", NOW - 3)
+    for who, event in (("u:x", live("pot-1", NOW - 5)), ("v:y", both), ("s:z", both), ("s:z", live("pot-2", NOW - 1))):
+        store.lpush(f"aisle:default:live:{who}", pack_live(event))
+    read = state.read(release, Person("x", "y", "z"), NOW)
+    assert named(release, read.history) == ["pot-1", "tea-5", "pot-2"]
+    assert read.history.gains.tolist() == pytest.approx([0.4] * 3)  # of add-to-cart
+    assert read.failure == Failure.STATE_MISSING  # the window is not there, and the answer says so
+
+
+def test_without_the_marker_histories_do_not_count(
+    shop: Work, release: Release, redis_url: str, state: OnlineState, store: redis_py.Redis
+) -> None:
+    load(shop, release, redis_url)
+    assert state.holds(release)
+    store.delete(*list(store.scan_iter("*:complete")))
+    read = state.read(release, Person("ann"), NOW)
+    assert (len(read.history), read.failure) == (0, Failure.STATE_MISSING)
+    assert not state.holds(release)
+
+
+def test_a_value_of_another_version_degrades(
+    shop: Work, release: Release, redis_url: str, state: OnlineState, store: redis_py.Redis
+) -> None:
+    load(shop, release, redis_url)
+    key = Keys.history(Keys("default").window(END, release.state_id), "u:ann")
+    store.set(key, b"\x09" + pack_history(0, History())[1:])
+    assert state.read(release, Person("ann"), NOW).failure == Failure.STATE_UNREADABLE
+
+
+def test_an_event_already_in_the_window_counts_once(release: Release) -> None:
+    past = history(release, ("tea-1", END - DAY, BOUGHT), ("tea-2", END - HOUR, BOUGHT))
+    same, late, newer = (
+        live("tea-2", END - HOUR, BOUGHT),
+        live("cup-1", END - 2 * HOUR, BOUGHT),
+        live("cup-2", END + 1, BOUGHT),
+    )
+    assert named(release, joined(release, past, [newer, late, same], NOW)) == ["tea-1", "cup-1", "tea-2", "cup-2"]
+
+
+def test_unknown_items_do_not_count_and_a_fast_clock_hides_nothing(release: Release) -> None:
+    ahead = joined(release, History(), [live("no-such-item", NOW), live("tea-3", NOW + HOUR)], NOW)
+    assert named(release, ahead) == ["tea-3"]
+    assert ahead.times.tolist() == [NOW - 1]  # strictly before the request
+
+
+def test_events_of_one_moment_keep_their_order(release: Release) -> None:
+    newest_first = [live(i, NOW - 9) for i in ("tea-3", "cup-1", "pot-2")]
+    assert named(release, joined(release, History(), newest_first, NOW)) == ["pot-2", "cup-1", "tea-3"]
+
+
+def test_no_more_than_the_release_reads(release: Release) -> None:
+    many = [live("tea-1", NOW - n) for n in range(1, 300)]
+    assert len(joined(release, History(), many, NOW)) == release.settings.history_events
+
+
+def test_windows_that_no_release_needs_are_removed(
+    shop: Work, release: Release, redis_url: str, store: redis_py.Redis
+) -> None:
+    store.set("aisle:default:live:u:ann", "stays")
+    store.set("aisle:other:1:2:h:u:ann", "of another tenant")
+    for window_end in (END, END + 1, END + 2):
+        load(shop, release, redis_url, window_end)
+    there = [is_materialized(redis_url, "default", end, release.state_id, 100) for end in (END, END + 1, END + 2)]
+    assert there == [False, True, True]
+    windows = 2 * (len(PURCHASES) + 1)
+    assert store.dbsize() == windows + 3  # and the index of windows, a live list, the other tenant
+
+
+def test_longer_histories_than_were_loaded_are_loaded_again(shop: Work, release: Release, redis_url: str) -> None:
+    load(shop, release, redis_url)
+    assert is_materialized(redis_url, "default", END, release.state_id, 100)
+    assert not is_materialized(redis_url, "default", END, release.state_id, 101)
+    assert not is_materialized(redis_url, "default", END, "0" * 64, 100)

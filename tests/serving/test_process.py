@@ -1,0 +1,176 @@
+"""The server as a process: what it prints, what it loads, how it ends."""
+
+# bazel: size=medium, imports=[cli.*]
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from aisle.v1.events_pb2 import Event
+from aisle.v1.recommender_pb2 import RecommendRequest
+from core.work import Work
+from serving.admin_service import HEAVY_MODULES
+from serving.client import Client, ServerError
+from tests.serving.shop import make_shop
+
+# Files that those modules map into a process.
+HEAVY_FILES = ("tensorflow", "pyspark", "pandas", "feast", "pyarrow", "libarrow", "duckdb", "keras")
+
+
+class Served:
+    """`serve` as a process of its own."""
+
+    def __init__(self, *arguments: str) -> None:
+        command = [sys.executable, "-m", "cli", "serve", "--listen", "127.0.0.1:0", *arguments]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, self.process.communicate()[1]
+        self.ready = json.loads(line)
+        self.address = self.ready["listening"]
+
+    def stop(self) -> str:
+        """SIGTERM to the group, as a service manager does; what it said on stderr."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+        _, said = self.process.communicate(timeout=30)
+        return said
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Work:
+    return make_shop(tmp_path)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Served]]:
+    """Starts servers; stops those that are left."""
+    started: list[Served] = []
+
+    def start(*arguments: str) -> Served:
+        started.append(Served(*arguments))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.stop()
+
+
+def children(pid: int) -> list[int]:
+    """Process ids below `pid`."""
+    below = [int(c) for t in Path(f"/proc/{pid}/task").iterdir() for c in (t / "children").read_text().split()]
+    return below + [g for c in below for g in children(c)]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 20) -> None:
+    deadline, pause = time.monotonic() + seconds, threading.Event()
+    while not what():
+        assert time.monotonic() < deadline, "waited in vain"
+        pause.wait(0.01)
+
+
+def test_says_where_it_listens_and_loads_nothing_heavy(shop: Work, serve: Callable[..., Served]) -> None:
+    server = serve("--release", str(shop.current))
+    assert server.ready["release"] == shop.current.resolve().name
+    assert 0 < server.ready["ready_seconds"] < 30
+    with Client(server.address, timeout=20) as ask:
+        assert ask.recommend(RecommendRequest(user_id="ann")).level == "warm"
+        ask.write_events([Event(event_type="click", item_id="tea-1", user_id="ann")])
+        status = ask.status()
+    assert status.pid == server.process.pid
+    assert list(status.heavy_modules) == []
+    maps = Path(f"/proc/{server.process.pid}/maps").read_text()
+    assert "grpc" in maps  # or the next line would prove nothing
+    assert [name for name in HEAVY_FILES if name in maps] == []
+    assert set(HEAVY_MODULES) >= {"tensorflow", "pyspark", "pandas", "feast"}
+
+
+def test_sigterm_stops_the_server_and_its_redis_and_the_events_stay(shop: Work, serve: Callable[..., Served]) -> None:
+    server = serve("--release", str(shop.current))
+    (redis,) = children(server.process.pid)
+    with Client(server.address, timeout=20) as ask:
+        ask.write_events([Event(event_type="click", item_id="tea-1", user_id="new-here")])
+    server.stop()
+    assert server.process.returncode == 0
+    assert not alive(redis)
+    again = serve("--release", str(shop.current))
+    with Client(again.address, timeout=20) as ask:
+        found = ask.recommend(RecommendRequest(user_id="new-here"))
+    assert (found.level, found.degraded) == ("short-history", False)
+    assert "loaded the histories" not in again.stop()  # they were there
+
+
+def test_a_killed_server_leaves_no_redis(shop: Work, serve: Callable[..., Served]) -> None:
+    server = serve("--release", str(shop.current))
+    (redis,) = children(server.process.pid)
+    server.process.kill()
+    server.process.wait()
+    wait_for(lambda: not alive(redis))
+
+
+def test_two_servers_share_the_redis_and_the_second_inherits_it(shop: Work, serve: Callable[..., Served]) -> None:
+    first, second = serve("--release", str(shop.current)), serve("--release", str(shop.current))
+    assert len(children(first.process.pid)) == 1
+    assert children(second.process.pid) == []
+    first.stop()
+    wait_for(lambda: len(children(second.process.pid)) == 1)
+    with Client(second.address, timeout=20) as ask:
+        wait_for(lambda: not ask.recommend(RecommendRequest(user_id="ann")).degraded)
+
+
+def test_workers_share_a_port_and_follow_a_swap(shop: Work, tmp_path: Path, serve: Callable[..., Served]) -> None:
+    server = serve("--release", str(shop.current), "--workers", "2")
+
+    def ask_once(call: Callable[[Client], object]) -> object:
+        with Client(server.address, timeout=20) as ask:  # a connection of its own goes to either worker
+            return call(ask)
+
+    pids: set[object] = set()
+    wait_for(lambda: pids.add(ask_once(lambda a: a.status().pid)) or len(pids) == 2)  # type: ignore[func-returns-value]
+    answers = {str(ask_once(lambda a: a.recommend(RecommendRequest(user_id="ann")).results)) for _ in range(6)}
+    assert len(answers) == 1
+
+    other = shop.releases / "another-name"
+    shutil.copytree(shop.current.resolve(), other)
+    assert ask_once(lambda a: a.load_release(str(other)).workers) == 2
+    assert {ask_once(lambda a: a.status().release) for _ in range(8)} == {"another-name"}
+
+    os.kill(next(p for p in pids if isinstance(p, int)), signal.SIGKILL)
+
+    def replaced() -> bool:
+        try:
+            return ask_once(lambda a: a.status().pid) not in pids
+        except ServerError:  # this connection was given to the one that died
+            return False
+
+    wait_for(replaced)
+    assert {ask_once(lambda a: a.status().release) for _ in range(8)} == {"another-name"}  # the new one too
+
+
+def test_a_taken_port_is_one_line(shop: Work) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        command = [sys.executable, "-m", "cli", "serve", "--release", str(shop.current), "--listen", address]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith(f"error: --listen {address}: cannot listen there")
+    assert done.stdout == ""
