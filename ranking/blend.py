@@ -26,4 +26,4 @@ def blend(candidates: Candidates, weights: Mapping[str, float]) -> Array:
 def relative(scores: Array) -> Array:
     """Scores float32 `[n, S]` divided by the greatest of each column, float64 `[n, S]`; a column without a positive score is 0."""
     top = scores.max(axis=0, initial=0.0).astype(np.float64)
-    return np.divide(scores, top, out=np.zeros(scores.shape), where=top > 0)
+    return np.asarray(np.divide(scores, top, out=np.zeros(scores.shape), where=top > 0))

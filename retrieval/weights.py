@@ -83,4 +83,4 @@ def choose_weights(cases: Cases, names: Sequence[str]) -> tuple[dict[str, float]
 
 
 def _discounts() -> Array:
-    return 1 / np.log2(np.arange(_K) + 2.0)
+    return np.asarray(1 / np.log2(np.arange(_K) + 2.0))

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from core.artifact import publish
-from core.columns import Coded, Columns, Texts
+from core.columns import AnyColumn, Coded, Columns, Texts
+from core.config import load_pipeline
 from core.ids import IdMap
 from core.prepared import FORMAT_VERSION, KIND, Prepared
 from core.schema import Column, EventType
@@ -26,6 +27,8 @@ def make_prepared(
     cuts: Sequence[int],
     titles: Mapping[str, str] | None = None,
     unavailable: Container[str] = (),
+    columns: Mapping[str, AnyColumn] | None = None,
+    pairs: bool = False,
     **about: Any,
 ) -> Prepared:
     """Write and open `tmp_path/prepared`.
@@ -36,6 +39,8 @@ def make_prepared(
         cuts: start, T1, Tv, T2, end in microseconds.
         titles: Of some items; those that no row names become items without events.
         unavailable: Items out of stock.
+        columns: Item columns instead of the plain ones, row-aligned with the sorted item ids.
+        pairs: Whether to count transitions and co-visits too, by the default configuration, without ageing.
         about: Further facts for the manifest, such as `synthetic_time=True`.
     """
     full = [(u, i, EventType(t), at, g[0] if g else GAINS.get(EventType(t), 0.0)) for u, i, t, at, *g in rows]
@@ -48,8 +53,11 @@ def make_prepared(
     with publish(path, kind=KIND, format_version=FORMAT_VERSION, id="fixture") as draft:
         people.write(draft.path / "ids" / "users")
         items.write(draft.path / "ids" / "items")
-        _events(user, item, time, kind, gain, cuts).write(draft.path / "events")
-        _items(items.texts, titles, unavailable).write(draft.path / "items")
+        events = _events(user, item, time, kind, gain, cuts)
+        events.write(draft.path / "events")
+        Columns({**_items(items.texts, titles, unavailable), **(columns or {})}).write(draft.path / "items")
+        if pairs:
+            _write_pairs(draft.path / "pairs", events, len(items), tmp_path)
         known = np.array([key.startswith("u:") for key in (people[r] for r in range(len(people)))])
         Columns({"known": known, Column.CREATED_AT: np.full(len(people), -1)}).write(draft.path / "users")
         names = ("start", "ranker", "validation", "test", "end")
@@ -102,3 +110,14 @@ def _items(ids: Sequence[str], titles: Mapping[str, str], unavailable: Container
             "known": np.zeros(n, bool),
         }
     )
+
+
+def _write_pairs(folder: Path, events: Columns, n_items: int, spill: Path) -> None:
+    # here, so that tests of other things do not load it
+    from data_prep.pairs import PairSums, Sequences
+
+    e = {c: events.numbers(c)[events.numbers(Column.GAIN) > 0] for c in events}
+    state = e["fold_global"].astype(np.int64) * 4 + e["fold_last"]
+    sums = PairSums(n_items, load_pipeline().pairs, None, spill)
+    sums.add(Sequences(e[Column.USER], e[Column.ITEM], e[Column.TIME], state))
+    sums.write(folder)

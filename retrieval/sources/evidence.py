@@ -37,13 +37,16 @@ def distinct(rows: Array) -> Array:
 def seeds(query: Query, n_items: int, limit: int, recency: float) -> tuple[Array, Array]:
     """The items to start from with their weights: int32 `[m]`, float64 `[m]`.
 
-    The page's items come first and weigh 1 each; then the `limit` newest chosen items, of which the one at place p (from 1; from 2 on a page
-    with items) weighs p ** -recency.
+    The page's items come first and weigh 1 each; then the `limit` newest chosen items. Those of the person's newest moment weigh 1 too (1 / 2 **
+    recency on a page with items), those of the p-th newest p ** -recency: things bought together are equally recent, in whatever order they
+    stand.
     """
+    history = query.history
     page = on_page(query, n_items)
-    own = chosen(query, n_items)
-    if len(page):
-        own = own[~np.isin(own, page)]
-    own = own[:limit]
-    places = np.arange(len(own)) + (2.0 if len(page) else 1.0)
-    return np.concatenate([page, own]), np.concatenate([np.ones(len(page)), places**-recency])
+    good = np.flatnonzero((history.gains > 0) & (history.items >= 0) & (history.items < n_items))[::-1]
+    items, times = history.items[good], history.times[good]
+    places = np.cumsum(np.concatenate([[0], times[1:] != times[:-1]])[: len(times)]) + (2.0 if len(page) else 1.0)
+    rows, first = np.unique(np.concatenate([page, items]), return_index=True)
+    newest = np.argsort(first)[: len(page) + limit]
+    weights = np.concatenate([np.ones(len(page)), places**-recency])
+    return rows[newest].astype(np.int32), weights[first[newest]]

@@ -22,8 +22,9 @@ _CHUNK: Final = 1 << 23  # pairs read at a time
 class Transitions:
     """Decayed counts of item b among the next few after item a, summed over the person's newest items with weights that fall with age.
 
-    A first-order Markov chain without smoothing (Shani, Heckerman, Brafman: An MDP-based recommender system, JMLR 6, 2005, section 3.1) whose
-    steps may skip (section 3.2). `prepare` counts the pairs.
+    A Markov chain whose steps may skip (Shani, Heckerman, Brafman: An MDP-based recommender system, JMLR 6, 2005, section 3). `prepare` counts
+    the pairs. A count is divided by the square root of its source's total: undivided, the most bought of the person's items would speak for all
+    of them, and divided by the whole total the rarest would, on next to no evidence.
     """
 
     name: ClassVar[str] = "transitions"
@@ -36,7 +37,9 @@ class Transitions:
     def fit(cls, known: Known) -> Self:
         """From the prepared pairs known at the cut."""
         config = known.config
-        return cls(strongest_pairs(known, cls.table, config.neighbours), config.context_items, config.recency)
+        return cls(
+            strongest_pairs(known, cls.table, config.neighbours, power=0.5), config.context_items, config.recency
+        )
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -66,8 +69,8 @@ class Transitions:
         return seeds(query, self._neighbours.n_items, self._context_items, self._recency)
 
 
-def strongest_pairs(known: Known, table: str, most: int) -> Neighbours:
-    """The `most` strongest targets of each source by `decayed` summed over the folds known at the cut."""
+def strongest_pairs(known: Known, table: str, most: int, power: float) -> Neighbours:
+    """The `most` strongest targets of each source: `decayed` summed over the folds known at the cut, over the source's total to the `power`."""
     pairs = known.pairs(table)
     builder = NeighboursBuilder(known.n_items, most)
     sources = pairs.numbers("source")
@@ -80,12 +83,13 @@ def strongest_pairs(known: Known, table: str, most: int) -> Neighbours:
                 stop = int(np.searchsorted(sources, sources[start], side="right"))
         part = slice(start, min(stop, len(sources)))
         keep = pairs.numbers("fold")[part] < known.fold.below
-        _add(builder, sources[part][keep], pairs.numbers("target")[part][keep], pairs.numbers("decayed")[part][keep])
+        source, target, decayed = (pairs.numbers(c)[part][keep] for c in ("source", "target", "decayed"))
+        _add(builder, source, target, decayed, power)
         start = stop
     return builder.build()
 
 
-def _add(builder: NeighboursBuilder, source: Array, target: Array, decayed: Array) -> None:
+def _add(builder: NeighboursBuilder, source: Array, target: Array, decayed: Array, power: float) -> None:
     """Pairs sorted by (source, target), one row a fold."""
     if not len(source):
         return
@@ -94,4 +98,4 @@ def _add(builder: NeighboursBuilder, source: Array, target: Array, decayed: Arra
     source, target = source[new], target[new]
     bounds = np.flatnonzero(np.concatenate([[True], source[1:] != source[:-1], [True]]))
     for a, b in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
-        builder.add(int(source[a]), target[a:b], totals[a:b])
+        builder.add(int(source[a]), target[a:b], totals[a:b] / max(totals[a:b].sum(), 1e-30) ** power)
