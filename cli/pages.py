@@ -16,23 +16,29 @@ if TYPE_CHECKING:
 
 def show(results: Iterable[Result], heading: str, missing: Sequence[str]) -> list[dict[str, Any]]:
     """Print a table on stderr; the same as plain values."""
-    table = Table(title=heading, title_justify="left")
-    for column in ("#", "item", "title", "source", "why", "score"):
-        table.add_column(column, justify="right" if column in "#score" else "left")
-    plain = []
-    for r in results:
-        table.add_row(*map(escape, (str(r.rank), r.item_id, r.title, r.source, "; ".join(r.reasons), f"{r.score:.4g}")))
-        plain.append(
-            {
-                "item_id": r.item_id,
-                "score": r.score,
-                "source": r.source,
-                "reasons": list(r.reasons),
-                "title": r.title,
-                "rank": r.rank,
-            }
-        )
-    console.print(table)
+    results = list(results)
+    console.print(page_table(results, heading))
+    plain = [
+        {
+            "item_id": r.item_id,
+            "score": r.score,
+            "source": r.source,
+            "reasons": list(r.reasons),
+            "title": r.title,
+            "rank": r.rank,
+        }
+        for r in results
+    ]
     if missing:
         step(escape(f"not known to the release: {', '.join(missing)}"))
     return plain
+
+
+def page_table(results: Iterable[Result], heading: str) -> Table:
+    """A page as a table for people."""
+    table = Table(title=heading, title_justify="left")
+    for column in ("#", "item", "title", "source", "why", "score"):
+        table.add_column(column, justify="right" if column in "#score" else "left")
+    for r in results:
+        table.add_row(*map(escape, (str(r.rank), r.item_id, r.title, r.source, "; ".join(r.reasons), f"{r.score:.4g}")))
+    return table

@@ -8,7 +8,8 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from cli.output import console, finish, step
+from cli.figures import show_figures
+from cli.output import finish, step
 from core.errors import InputError, nearest
 
 
@@ -53,7 +54,7 @@ def evaluate(
             else:
                 result[name] = evaluate_last(place, prepared, which, settings_of, step)  # type: ignore[arg-type]
     for name, figures in result.items():
-        _show(name, figures)
+        show_figures(name, figures)
     finish({"protocols": result, "seconds": round(time.perf_counter() - start, 1)})
 
 
@@ -61,30 +62,3 @@ def _one_of(value: str, known: tuple[str, ...], option: str) -> str:
     if value not in known:
         raise InputError(f"{option} {value!r}: {nearest(value, known)}")
     return value
-
-
-def _show(protocol: str, figures: dict[str, Any]) -> None:
-    """The table for people, on stderr."""
-    from rich.table import Table
-
-    from evaluation.report import METRICS, table
-
-    shown = Table(title=f"protocol {protocol}: {figures['queries']} queries, seen items {figures['seen']}")
-    shown.add_column("system")
-    for metric in METRICS:
-        shown.add_column(metric, justify="right")
-    shown.add_column("NDCG@10 gained [interval]", justify="right")
-    for row in table(figures):
-        gained = row["ndcg@10_difference"]
-        cells = ["-" if row[m] is None else f"{row[m]:.4f}" for m in METRICS]
-        shown.add_row(
-            row["system"],
-            *cells,
-            "" if gained is None else f"{gained['mean']:+.4f} [{gained['low']:+.4f}, {gained['high']:+.4f}]",
-        )
-    console.print(shown)
-    if "funnel" in figures:
-        places = figures["funnel"]["places"]
-        console.print(
-            "where the right items ended: " + ", ".join(f"{p} {v['share'] or 0:.1%}" for p, v in places.items())
-        )
