@@ -2,8 +2,8 @@
 
 WORK/
   lock                        owner of the run (one writer)
-  ids/                        the permanent id maps, `latest` of `prepare`
   stages/<stage>/<id>/        immutable artifacts; `stages/<stage>/latest` points to the newest
+                              The permanent id maps are in the latest of `prepare`; the next only adds to them
   user_state/<window_end>/    histories for `batch` and `materialize`
   releases/<name>/            published; `releases/current` points to the champion
   redis/                      the embedded server's files
