@@ -80,6 +80,35 @@ class SourcesConfig(Section):
     quotas: dict[str, int]
 
 
+class TowersConfig(Section):
+    """The learned towers: their sizes, what they learn from, and how long they may take."""
+
+    seed: int
+    dimensions: int = Field(ge=4, multiple_of=4)
+    events: int = Field(ge=1, le=1000)
+    blocks: int = Field(ge=0, le=8)
+    heads: int = Field(ge=1)
+    dropout: float = Field(ge=0, lt=1)
+    id_dropout: float = Field(ge=0, lt=1)
+    horizon: int | None = Field(ge=1)
+    targets: int = Field(ge=1, le=32)
+    batch_events: int = Field(ge=16)
+    uniform_negatives: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    epochs: int = Field(ge=1)
+    patience: int = Field(ge=1)
+    final_epochs: int = Field(ge=1)
+    seconds: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        if self.dimensions % self.heads:
+            raise ValueError(f"expected dimensions divisible by heads, got {self.dimensions} and {self.heads}")
+        if self.batch_events < self.events:
+            raise ValueError(f"expected batch_events >= events, got {self.batch_events} < {self.events}")
+        return self
+
+
 class IndexConfig(Section):
     """The nearest-neighbour index over the item vectors."""
 
@@ -126,6 +155,7 @@ class PipelineConfig(Section):
     time: TimeConfig
     pairs: PairConfig
     sources: SourcesConfig
+    towers: TowersConfig
     index: IndexConfig
     ranker: RankerConfig
     evaluation: EvaluationConfig

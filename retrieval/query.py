@@ -1,0 +1,191 @@
+"""The towers at serving: LiteRT and numpy over the files of retrieval/towers/export.py; TensorFlow is never imported here."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+from core.columns import Array, load_array
+from core.errors import ArtifactError
+from core.history import Query
+from core.schema import EVENT_TYPES, EventType
+from retrieval.towers.content import bag_of, look_up
+from retrieval.towers.inputs import GAP_BUCKETS, window
+
+FORMAT_VERSION: Final = 1
+_ON_PAGE: Final = EventType.DETAIL_PAGE_VIEW.code  # a context item is read as one the person looks at now
+
+Search = Callable[
+    [Array, int], tuple[Array, Array]
+]  # (query vector [d], k) -> rows int32 [m], scores float32 [m], best first
+
+
+class QueryTower:
+    """Turns a query into the vector whose inner product with an item's is the relevance. One interpreter a thread, so that threads never wait."""
+
+    def __init__(self, folder: Path, header: Mapping[str, Any], vectors: Array) -> None:
+        self.embedding_id, self.dimensions = str(header["embedding_id"]), int(header["dimensions"])
+        self.item_vectors = vectors  # float32 [n, d]; zero for an item of which nothing is known
+        self._length, self._clock = int(header["events"]), bool(header["clock"])
+        self._model = (folder / "query_tower.tflite").read_bytes()
+        self._threads = threading.local()
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Map the towers in `folder`.
+
+        Raises:
+            ArtifactError: if they are missing, truncated, of another format, or made for other event types.
+        """
+        try:
+            header = json.loads((folder / "towers.json").read_bytes())
+        except (FileNotFoundError, ValueError) as e:
+            raise ArtifactError(f"{folder / 'towers.json'}: missing or not JSON ({e})") from None
+        if header["format_version"] != FORMAT_VERSION:
+            raise ArtifactError(
+                f"{folder}: towers of format {header['format_version']}, this Aisle reads {FORMAT_VERSION}; train them anew"
+            )
+        read = [[str(t) for t in EVENT_TYPES][: len(header["event_types"])], GAP_BUCKETS]
+        if read != [header["event_types"], header["gap_buckets"]]:
+            raise ArtifactError(
+                f"{folder}: towers for event types {header['event_types']}, this Aisle has {read[0]}; train them anew"
+            )
+        vectors = load_array(folder / "item_vectors.npy")
+        if vectors.shape != (header["items"], header["dimensions"]):
+            raise ArtifactError(
+                f"{folder / 'item_vectors.npy'}: shape {vectors.shape}, expected {(header['items'], header['dimensions'])}"
+            )
+        return cls(folder, header, vectors)
+
+    def vector(self, query: Query) -> Array | None:
+        """Unit vector float32 `[d]`, or None where neither history nor page holds an item that the towers know something of.
+
+        Read are the newest successes of the history (events with a gain), then the page's items as if looked at now.
+        """
+        history, page = query.history, query.context
+        good = self._usable(history.items) & (history.gains > 0)
+        page = page[self._usable(page)]
+        items = np.concatenate([history.items[good], page])
+        if not len(items):
+            return None
+        types = np.concatenate([history.types[good], np.full(len(page), _ON_PAGE, np.int8)])
+        times = np.concatenate([history.times[good], np.full(len(page), query.time, np.int64)])
+        w = window(items, types, times, self._length, self._clock)
+        vectors = self.item_vectors[w.item]
+        run, inputs, output = self._interpreter()
+        for name, value in (("vectors", vectors), ("type", w.type), ("gap", w.gap), ("segment", w.segment)):
+            run.set_tensor(inputs[name], value)
+        run.invoke()
+        answer: Array = run.get_tensor(output)[0]
+        return answer
+
+    def _usable(self, items: Array) -> Array:
+        """Whether each row is one of the items with a vector: bool `[m]`."""
+        inside = (items >= 0) & (items < len(self.item_vectors))
+        return inside & self.has_vector[np.where(inside, items, 0)] if len(self.item_vectors) else inside
+
+    @cached_property
+    def has_vector(self) -> Array:
+        """Bool `[n]`: the item has a training event or content."""
+        return np.any(self.item_vectors != 0, axis=1)
+
+    def _interpreter(self) -> tuple[Any, dict[str, int], int]:
+        mine = self._threads
+        if not hasattr(mine, "ready"):
+            run = Interpreter(model_content=self._model, num_threads=1)
+            run.allocate_tensors()
+            # tensors are named serving_default_<input>:0 by the converter
+            inputs = {
+                d["name"].removeprefix("serving_default_").split(":")[0]: d["index"] for d in run.get_input_details()
+            }
+            mine.ready = (run, inputs, run.get_output_details()[0]["index"])
+        ready: tuple[Any, dict[str, int], int] = mine.ready
+        return ready
+
+
+class ItemTower:
+    """The item tower in numpy: the vector of a new item the moment its attributes are known."""
+
+    def __init__(self, ids: Array, tokens: Array, token_vectors: Array) -> None:
+        self._ids, self._tokens, self._token_vectors = ids, tokens, token_vectors
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Map the item tower of the towers in `folder`."""
+        return cls(*(load_array(folder / "item_tower" / f"{name}.npy") for name in ("ids", "tokens", "token_vectors")))
+
+    def vector(self, attributes: Mapping[str, Any], row: int | None = None) -> Array:
+        """Unit vector float32 `[d]` from the item's columns as the shop sends them; `row`: of a trained item, whose id embedding it keeps.
+
+        Zero where nothing is known: no token was seen in training and there is no row.
+        """
+        _, tokens, weights = look_up(bag_of(attributes), self._tokens)
+        if row is None and not len(tokens):
+            return np.zeros(self._ids.shape[1], np.float32)
+        total = self._ids[-1 if row is None else row] + weights @ self._token_vectors[tokens]
+        unit: Array = (total / max(float(np.linalg.norm(total)), 1e-6)).astype(np.float32)
+        return unit
+
+
+class TowerSource:
+    """The towers as a candidate source: exact search over the item vectors, or a `search` over an index of them."""
+
+    name: Final = "towers"
+
+    def __init__(self, tower: QueryTower, search: Search | None = None) -> None:
+        self.tower = tower
+        self._search = search or self._exact
+
+    @classmethod
+    def open(cls, folder: Path, search: Search | None = None) -> Self:
+        """Open the towers in `folder`."""
+        return cls(QueryTower.open(folder), search)
+
+    def scoring(self, query: Query) -> TowerScoring:
+        """Run the query tower once."""
+        return TowerScoring(self.tower.vector(query), self.tower.item_vectors, self._search)
+
+    def _exact(self, vector: Array, k: int) -> tuple[Array, Array]:
+        scores = np.where(self.tower.has_vector, self.tower.item_vectors @ vector, -np.inf).astype(np.float32)
+        return best(np.arange(len(scores), dtype=np.int32), scores, k)
+
+
+class TowerScoring:
+    """See core.candidates.Scoring."""
+
+    def __init__(self, vector: Array | None, vectors: Array, search: Search) -> None:
+        self._vector, self._vectors, self._search = vector, vectors, search
+
+    def top(self, k: int, excluded: Array) -> tuple[Array, Array]:
+        """The k best rows outside `excluded`, found by asking the search for as many more as could be excluded."""
+        if self._vector is None or k <= 0:
+            return np.empty(0, np.int32), np.empty(0, np.float32)
+        rows, scores = self._search(self._vector, min(k + len(excluded), len(self._vectors)))
+        kept = ~np.isin(rows, excluded) & (rows >= 0) & np.isfinite(scores)
+        return rows[kept][:k].astype(np.int32), scores[kept][:k].astype(np.float32)
+
+    def of(self, rows: Array) -> Array:
+        """Inner products float32 `[n]`."""
+        if self._vector is None:
+            return np.zeros(len(rows), np.float32)
+        known = (rows >= 0) & (rows < len(self._vectors))
+        scores = np.zeros(len(rows), np.float32)
+        scores[known] = self._vectors[rows[known]] @ self._vector
+        return scores
+
+
+def best(rows: Array, scores: Array, k: int) -> tuple[Array, Array]:
+    """The k pairs with the highest finite scores, best first, ties by row."""
+    if k < len(rows):
+        least = np.partition(scores, len(scores) - k)[len(scores) - k]
+        rows, scores = rows[scores >= least], scores[scores >= least]
+    order = np.lexsort((rows, -scores))[:k]
+    order = order[np.isfinite(scores[order])]
+    return rows[order], scores[order]

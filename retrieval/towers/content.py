@@ -1,0 +1,150 @@
+"""Item content as weighted bags of tokens: the one reading of attributes, for the whole catalogue in training and for one new item at serving.
+
+Every value becomes a token that names its field ("brand=acme", "title=lamp"); a category path gives one token a level; a number becomes the token
+of its half-octave, so that prices 5 % apart share it. Tokens are 64-bit hashes (core.ids.hash64): no vocabulary is needed to read an item, only to
+look its tokens up. The tokens of one field share the weight 1 (each weighs 1 / sqrt(number of tokens)), so that a long title does not drown a brand.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from core.columns import Array, Coded, Columns, Tags, Texts
+from core.ids import hash64
+from core.schema import CATEGORY_SEPARATOR, Column
+
+ATTRIBUTE: Final = "attribute."  # prefix of the attribute columns of prepared items
+_WORD: Final = re.compile(r"\w\w+")
+
+
+@dataclass(frozen=True)
+class Bags:
+    """n bags. Row r holds `tokens[starts[r]:starts[r+1]]` (uint64 hashes) with `weights` (float32)."""
+
+    starts: Array  # int64 [n + 1]
+    tokens: Array  # uint64 [t]
+    weights: Array  # float32 [t]
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+
+def item_bags(items: Columns) -> Bags:
+    """The bags of a prepared items table, row-aligned with it."""
+    fields = [_field(name, items) for name in sorted(items) if _is_content(name)]
+    rows = np.concatenate([np.repeat(np.arange(items.rows), np.diff(starts)) for starts, _ in fields] or [np.empty(0, np.int64)])
+    tokens = np.concatenate([tokens for _, tokens in fields] or [np.empty(0, np.uint64)])
+    weights = np.concatenate([_shared_weight(starts) for starts, _ in fields] or [np.empty(0, np.float32)])
+    order = np.argsort(rows, kind="stable")
+    return Bags(_starts(np.bincount(rows, minlength=items.rows)), tokens[order], weights[order])
+
+
+def bag_of(attributes: Mapping[str, Any]) -> Bags:
+    """The bag of one item from its columns as the shop sends them (`title`, `category`, `brand`, `price`, and any attribute by its own name)."""
+    columns: dict[str, Any] = {}
+    for name, value in attributes.items():
+        if value is None:
+            continue
+        known = name in (Column.TITLE, Column.CATEGORY, Column.BRAND, Column.PRICE)
+        key = name if known or name.startswith(ATTRIBUTE) else ATTRIBUTE + name
+        if name == Column.TITLE:
+            columns[key] = Texts.of([str(value)])
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            columns[key] = np.array([value], np.float64)
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            columns[key] = Tags.of([[str(v) for v in value]])
+        else:
+            columns[key] = Coded.of([str(value)])
+    return item_bags(Columns(columns, rows=1))
+
+
+def _is_content(name: str) -> bool:
+    return name in (Column.TITLE, Column.CATEGORY, Column.BRAND, Column.PRICE) or name.startswith(ATTRIBUTE)
+
+
+def _field(name: str, items: Columns) -> tuple[Array, Array]:
+    """Starts int64 `[n+1]` and tokens uint64 of one column."""
+    column, label = items[name], name.removeprefix(ATTRIBUTE)
+    match column:
+        case Texts():
+            return _ragged([_hashes(label, sorted(set(_WORD.findall(text.lower())))) for text in column])
+        case Coded():
+            levels = _levels if name == Column.CATEGORY else _whole
+            by_code = [_hashes(label, levels(value)) for value in column.values]
+            return _ragged_by_code(by_code, column.codes, np.arange(len(column) + 1, dtype=np.int64))
+        case Tags():
+            by_code = [_hashes(label, [value]) for value in column.values]
+            return _ragged_by_code(by_code, column.codes, column.starts)
+        case _:
+            return _number_tokens(label, np.asarray(column, np.float64))
+
+
+def _levels(path: str) -> list[str]:
+    """`"a > b"` -> `["a", "a > b"]`."""
+    parts = path.split(CATEGORY_SEPARATOR)
+    return [CATEGORY_SEPARATOR.join(parts[: i + 1]) for i in range(len(parts))]
+
+
+def _whole(value: str) -> list[str]:
+    return [value]
+
+
+def _number_tokens(label: str, values: Array) -> tuple[Array, Array]:
+    present = np.isfinite(values)
+    octaves = np.zeros(len(values), np.int64)
+    octaves[present] = np.round(np.sign(values[present]) * 2 * np.log2(1 + np.abs(values[present])))
+    distinct, code = np.unique(octaves, return_inverse=True)
+    hashes = np.array([hash64(f"{label}~{octave}") for octave in distinct], np.uint64)
+    return _starts(present.astype(np.int64)), hashes[code[present]]
+
+
+def _hashes(label: str, values: Sequence[str]) -> Array:
+    return np.array([hash64(f"{label}={value}") for value in values], np.uint64)
+
+
+def _ragged(rows: Sequence[Array]) -> tuple[Array, Array]:
+    return _starts(np.array([len(r) for r in rows], np.int64)), np.concatenate([*rows, np.empty(0, np.uint64)]).astype(np.uint64)
+
+
+def _ragged_by_code(by_code: Sequence[Array], codes: Array, starts: Array) -> tuple[Array, Array]:
+    """Replace each code of each row by its tokens; -1 has none."""
+    sizes = np.array([*(len(b) for b in by_code), 0], np.int64)  # the last one answers code -1
+    per_code = sizes[codes]
+    ends = np.concatenate([[0], np.cumsum(per_code)])
+    tokens = np.concatenate([*(by_code[c] for c in codes if c >= 0), np.empty(0, np.uint64)]).astype(np.uint64)
+    return ends[np.asarray(starts)], tokens
+
+
+def _shared_weight(starts: Array) -> Array:
+    counts = np.diff(starts)
+    return np.repeat(1 / np.sqrt(np.maximum(counts, 1)), counts).astype(np.float32)
+
+
+def _starts(counts: Array) -> Array:
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+
+def vocabulary(bags: Bags, rows: Array, at_least: int, at_most: int) -> Array:
+    """The tokens worth learning: those of at least `at_least` of the items `rows`, the `at_most` most frequent; sorted uint64."""
+    keep = np.zeros(len(bags), bool)
+    keep[rows] = True
+    tokens, counts = np.unique(bags.tokens[np.repeat(keep, np.diff(bags.starts))], return_counts=True)
+    tokens, counts = tokens[counts >= at_least], counts[counts >= at_least]
+    return np.sort(tokens[np.argsort(-counts, kind="stable")[:at_most]])
+
+
+def look_up(bags: Bags, known: Array) -> tuple[Array, Array, Array]:
+    """Item row int64, vocabulary row int64, weight float32 of every token of `bags` that is in the sorted vocabulary `known`; in item order."""
+    rows = np.repeat(np.arange(len(bags)), np.diff(bags.starts))
+    if not len(known):
+        return rows[:0], rows[:0], bags.weights[:0]
+    at = np.minimum(np.searchsorted(known, bags.tokens), len(known) - 1)
+    hit = known[at] == bags.tokens
+    return rows[hit], at[hit], bags.weights[hit]
+
+
