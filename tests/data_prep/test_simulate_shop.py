@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import typer
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from cli.commands import simulate as command
 from core.errors import InputError
 from core.schema import EVENTS, ITEMS, USERS, EventType
 from data_prep.simulate import run
@@ -246,10 +248,6 @@ def test_a_used_out_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_the_command_ends_in_one_line_of_json(tmp_path: Path) -> None:
-    import typer
-
-    from cli.commands import simulate as command
-
     app = typer.Typer()
     command.register(app)
     app.command("other")(lambda: None)  # with one command alone typer takes no name
