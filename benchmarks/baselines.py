@@ -27,7 +27,7 @@ from core.work import Work
 from evaluation.judgements import MAIN, Judgements, judge
 from evaluation.metrics import find, hit, ndcg, padded, recall
 from ranking.blend import blend
-from retrieval.fit import fit_sources, fit_weights, removes_seen
+from retrieval.fit import fit_sources, fit_weights
 from retrieval.known import Known
 from retrieval.sources import open_sources
 from retrieval.sources.transitions import Transitions, strongest_pairs
@@ -56,7 +56,7 @@ def main() -> None:
     config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"seen": arguments.seen})})
     prepared = Prepared(Work(arguments.work).latest("prepare"))
     fold, before = FOLDS[arguments.protocol, arguments.window]
-    seen = "remove" if removes_seen(prepared, config) else "keep"
+    seen = prepared.seen(config.evaluation.seen)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         fit_sources(prepared, fold, config, Path(folder), say)

@@ -183,7 +183,7 @@ def hash_json(value: Any) -> str:
 @functools.cache
 def code_version(*packages: str) -> str:
     """Hex sha256 over the Python sources of our packages (default configuration files are hashed as configuration)."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).parent.parent
     digest = hashlib.sha256()
     for package in packages:
         for source in sorted((root / package).rglob("*.py")):
@@ -194,7 +194,7 @@ def code_version(*packages: str) -> str:
 @functools.cache
 def git_commit() -> str:
     """The commit of the checkout this code runs from, or "unknown"."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).parent.parent
     try:
         out = subprocess.run(
             ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False, timeout=10

@@ -70,10 +70,10 @@ class Coded:
     @classmethod
     def of(cls, texts: Iterable[str | None]) -> Coded:
         """Encode with a sorted vocabulary; None and "" are missing."""
-        texts = [t or "" for t in texts]
-        vocabulary = sorted(set(texts) - {""})
+        values = [t or "" for t in texts]
+        vocabulary = sorted(set(values) - {""})
         code = {v: i for i, v in enumerate(vocabulary)} | {"": -1}
-        return cls(np.fromiter((code[t] for t in texts), np.int32, len(texts)), Texts.of(vocabulary))
+        return cls(np.fromiter((code[v] for v in values), np.int32, len(values)), Texts.of(vocabulary))
 
     def __len__(self) -> int:
         return len(self.codes)

@@ -161,7 +161,7 @@ class PipelineConfig(Section):
     evaluation: EvaluationConfig
 
 
-DEFAULTS = Path(__file__).resolve().parent.parent / "configs" / "pipeline.yaml"
+DEFAULTS = Path(__file__).parent.parent / "configs" / "pipeline.yaml"
 
 
 def load_pipeline(path: Path | None = None) -> PipelineConfig:

@@ -44,6 +44,8 @@ KIND: Final = "prepared"
 FORMAT_VERSION: Final = 1
 
 Protocol = Literal["global", "last"]
+Seen = Literal["keep", "remove"]
+REPEATS: Final = 0.02  # a shop where this share of successes is a repeat keeps items that the person already has
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,12 @@ class Prepared:
     def synthetic_time(self) -> bool:
         """Whether only the order of events is real, not their clock."""
         return bool(self.manifest.about["synthetic_time"])
+
+    def seen(self, setting: Literal["auto", "keep", "remove"]) -> Seen:
+        """Whether pages keep items the person already has: as configured (`evaluation.seen`), or as the shop's own repeat purchases say."""
+        if setting != "auto":
+            return setting
+        return "keep" if float(self.manifest.about["repeat_share"]) >= REPEATS else "remove"
 
     @cached_property
     def item_ids(self) -> IdMap:

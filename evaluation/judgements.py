@@ -23,18 +23,16 @@ the purchase stays what the user chose at the time of asking, returned within th
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 
 from core.columns import Array, Columns
 from core.errors import ArtifactError
 from core.history import History, Query, user_starts
-from core.prepared import Fold, Prepared
+from core.prepared import Fold, Prepared, Seen
 from core.schema import Column
 from evaluation.relevance import Relevance
-
-Seen = Literal["keep", "remove"]
 
 MAIN: Final = 0
 NEW_USER: Final = 1

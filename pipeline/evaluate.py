@@ -20,15 +20,14 @@ from core import artifact
 from core.columns import Array
 from core.config import PipelineConfig
 from core.errors import ArtifactError, InputError
-from core.prepared import LAST_TWIN, TRAIN, TWIN, Fold, Prepared
+from core.prepared import LAST_TWIN, TRAIN, TWIN, Fold, Prepared, Seen
 from core.release import ReleaseSettings
 from core.work import Work
 from evaluation.catalogue import Catalogue
 from evaluation.funnel import Sightings, joined, look
-from evaluation.judgements import Judgements, Seen, judge
+from evaluation.judgements import Judgements, judge
 from evaluation.metrics import padded
 from evaluation.report import summary
-from pipeline.publish import seen as usual_seen
 from pipeline.twin import release_settings, twin
 from serving.release import Release
 from serving.request_path import Removal, Request, answer
@@ -57,7 +56,7 @@ def evaluate_twin(
 ) -> Path:
     """The nightly stage: protocol `global` on the twin. Skipped when this twin was judged before with these settings."""
     release = twin(work, prepared, sources, settings)
-    seen = seen_of(prepared, config)
+    seen = prepared.seen(config.evaluation.seen)
     code = artifact.code_version("evaluation", "pipeline", "serving", "core", "ranking")
     id = artifact.hash_json([release.name, config.evaluation.fingerprint(), code])[:32]
     path = work.stage("evaluate", id)
@@ -96,11 +95,6 @@ def evaluate_release(path: Path, prepared: Prepared, seen: Seen, config: Pipelin
             f"prepare newer events first (the data end at {np.datetime64(prepared.cuts.end, 'us')}), or leave out --release"
         )
     return measure(path, since, TRAIN, seen, config, say)
-
-
-def seen_of(prepared: Prepared, config: PipelineConfig) -> Seen:
-    """Whether pages keep items the person already has: configured, or what the shop's own repeat purchases say."""
-    return usual_seen(prepared) if config.evaluation.seen == "auto" else config.evaluation.seen
 
 
 def measure(

@@ -108,7 +108,7 @@ def fit_weights(
     requests = past_requests(
         prepared,
         fold,
-        remove_seen=removes_seen(prepared, config),
+        remove_seen=prepared.seen(config.evaluation.seen) == "remove",
         history_events=config.sources.history_events,
         most=_QUERIES,
         seed=config.evaluation.seed,
@@ -119,10 +119,3 @@ def fit_weights(
         + ", ".join(f"{n} {w:g}" for n, w in weights.items())
     )
     return weights, ndcg
-
-
-def removes_seen(prepared: Prepared, config: PipelineConfig) -> bool:
-    """Whether pages leave out what the person already has: configured, or where fewer than one in fifty successes is a repeat."""
-    if config.evaluation.seen == "auto":
-        return float(prepared.manifest.about["repeat_share"]) < 0.02
-    return config.evaluation.seen == "remove"

@@ -47,7 +47,7 @@ class ServingConfig(Section):
     events: EventsConfig
 
 
-DEFAULTS = Path(__file__).resolve().parent.parent / "configs" / "serving.yaml"
+DEFAULTS = Path(__file__).parent.parent / "configs" / "serving.yaml"
 
 
 def load_serving(path: Path | None = None) -> ServingConfig:

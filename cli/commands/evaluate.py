@@ -35,24 +35,24 @@ def evaluate(
     from core.config import load_pipeline
     from core.prepared import TWIN, Prepared, Protocol
     from core.work import Work
-    from pipeline.evaluate import evaluate_last, evaluate_release, measure, seen_of
+    from pipeline.evaluate import evaluate_last, evaluate_release, measure
     from pipeline.twin import release_settings, twin
 
     start, settings_of, place = time.perf_counter(), load_pipeline(config), Work(work)
     prepared = Prepared(place.latest("prepare"))
     protocols = [_one_of(p.strip(), get_args(Protocol), "--protocol") for p in protocol.split(",")]
-    which = seen_of(prepared, settings_of) if _one_of(seen, ("auto", "keep", "remove"), "--seen") == "auto" else seen
+    which = prepared.seen(_one_of(seen, ("auto", "keep", "remove"), "--seen"))  # type: ignore[arg-type]
     result: dict[str, Any] = {}
     if release is not None:
-        result["global"] = evaluate_release(release.resolve(), prepared, which, settings_of, step)  # type: ignore[arg-type]
+        result["global"] = evaluate_release(release.resolve(), prepared, which, settings_of, step)
     else:
         for name in protocols:
             if name == "global":
                 sources = place.latest("train-retrieval")
                 path = twin(place, prepared, sources, release_settings(sources, settings_of))
-                result[name] = measure(path, prepared, TWIN, which, settings_of, step)  # type: ignore[arg-type]
+                result[name] = measure(path, prepared, TWIN, which, settings_of, step)
             else:
-                result[name] = evaluate_last(place, prepared, which, settings_of, step)  # type: ignore[arg-type]
+                result[name] = evaluate_last(place, prepared, which, settings_of, step)
     for name, figures in result.items():
         show_figures(name, figures)
     finish({"protocols": result, "seconds": round(time.perf_counter() - start, 1)})

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from core.artifact import publish
 from core.columns import Columns
 from core.errors import ArtifactError
-from core.prepared import (
+from core.prepared import (, Seen
     CHOOSE,
     FORMAT_VERSION,
     FULL,
@@ -29,7 +29,7 @@ from core.prepared import (
     Protocol,
 )
 from core.schema import DAY, Column
-from evaluation.judgements import MAIN, NEW_ITEM, NEW_USER, Judgements, Seen, judge
+from evaluation.judgements import MAIN, NEW_ITEM, NEW_USER, Judgements, judge
 from tests.prepared_fixture import Row, make_prepared
 
 CUTS = [d * DAY for d in (0, 10, 20, 30, 40)]
