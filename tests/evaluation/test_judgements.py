@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from core.artifact import publish
 from core.columns import Columns
 from core.errors import ArtifactError
-from core.prepared import (, Seen
+from core.prepared import (
     CHOOSE,
     FORMAT_VERSION,
     FULL,
@@ -27,6 +27,7 @@ from core.prepared import (, Seen
     Fold,
     Prepared,
     Protocol,
+    Seen,
 )
 from core.schema import DAY, Column
 from evaluation.judgements import MAIN, NEW_ITEM, NEW_USER, Judgements, judge
