@@ -77,12 +77,8 @@ class EventWriter:
         """
         c = self._config
         keys = [self._keys.events]
-        arguments: list[Any] = [
-            c.live_per_person,
-            round(c.live_days * _DAY_SECONDS),
-            round(c.dedup_days * _DAY_SECONDS),
-            c.stream_events,
-        ]
+        live, dedup = (max(1, round(days * _DAY_SECONDS)) for days in (c.live_days, c.dedup_days))
+        arguments: list[Any] = [c.live_per_person, live, dedup, c.stream_events]
         for event in events:
             lists = [self._keys.live(k) for k in event.person.live_keys]
             keys += [self._keys.event(event.hash), *lists]

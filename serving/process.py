@@ -60,9 +60,10 @@ class ServingProcess:
     def __init__(self, options: ProcessOptions, clock: Clock = wall_clock) -> None:
         self._options, config, tally = options, options.config, Tally()
         self.resident = Resident.open(options.release, self._prepare)
-        link, keys = RedisLink(options.redis_url, config.redis), Keys(config.tenant)
+        self._link = link = RedisLink(options.redis_url, config.redis)
         link.warm()
-        state = OnlineState(link, keys, config.events.live_per_person)
+        keys = Keys(config.tenant)
+        self._state = state = OnlineState(link, keys, config.events.live_per_person)
         self._health = health.HealthServicer(
             experimental_non_blocking=True, experimental_thread_pool=futures.ThreadPoolExecutor(1)
         )
@@ -82,6 +83,7 @@ class ServingProcess:
         """Begin to answer."""
         self._server.start()
         self._say(health_pb2.HealthCheckResponse.SERVING)
+        self._warn()
         self.resident.check_in_background()
         if self._options.board is not None:
             self._options.board.follow(self._follow)
@@ -106,6 +108,22 @@ class ServingProcess:
         if self._options.embedded:
             materialize_if_missing(
                 self._options.redis_url, self._options.config.tenant, Work(self._options.work), release
+            )
+
+    def _warn(self) -> None:
+        """Say what an operator would want to know of the Redis."""
+        release = self.resident.release
+        if not self._state.holds(release):
+            _LOG.warning(
+                "Redis at %s lacks the user state of %s (%s): answers are degraded",
+                self._link.address,
+                release.name,
+                self._link.failure or "run `./aisle materialize`",
+            )
+        elif not self._link.durable():
+            _LOG.warning(
+                "Redis at %s confirms events before they are on disk: set appendonly yes, appendfsync always",
+                self._link.address,
             )
 
     def _say(self, status: Any) -> None:

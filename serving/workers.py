@@ -78,10 +78,12 @@ class Supervisor:
             port = reserved.getsockname()[1]
             self._options = replace(self._options, port=port)
             try:
-                # one after the other: the first loads the user state that the others then find
-                for number in range(self._workers):
-                    self._start(number)
-                    self._wait_ready(number)
+                # the first loads the user state that the others then find
+                for some in ([0], range(1, self._workers)):
+                    for number in some:
+                        self._start(number)
+                    for number in some:
+                        self._wait_ready(number)
                 ready(port)
                 while not stopping.wait(_RESTART_SECONDS):
                     self._restart_dead()

@@ -30,7 +30,7 @@ def serve(
     ] = None,
 ) -> None:
     """Serve a release until SIGTERM. The first line of stdout is JSON, printed when requests are answered."""
-    from core.errors import NotFoundError
+    from core.errors import InputError, NotFoundError
     from serving.config import load_serving
     from serving.process import configure_logging
     from serving.workers import ServeOptions, parse_listen, serve
@@ -39,6 +39,10 @@ def serve(
     if not release.exists():
         raise NotFoundError(
             f"--release {release}: no such directory; `./aisle nightly` publishes one at WORK/releases/current"
+        )
+    if work is None and redis is None and release.absolute().parent.name != "releases":
+        raise InputError(
+            f"--release {release} is in no folder `releases` of a work directory: name --work WORK, or --redis URL"
         )
     host, _ = parse_listen(listen)
     name = release.resolve().name
