@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from core.prepared import Prepared
-
 
 @dataclass(frozen=True)
 class Verdict:
@@ -18,7 +16,7 @@ class Verdict:
     reason: str
 
 
-def judge(prepared: Prepared, metrics: Mapping[str, Any]) -> list[Verdict]:
+def judge(metrics: Mapping[str, Any]) -> list[Verdict]:
     """Every gate's verdict on the twin's `metrics` (protocol `global`)."""
     return [_answers(metrics), _popularity(metrics)]
 

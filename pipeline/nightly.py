@@ -83,7 +83,7 @@ def run(data: Path, work: Work, config: PipelineConfig, *, full: bool = False, s
         settings = release_settings(sources, config)
         report = night.stage("evaluate", lambda: evaluate_twin(work, prepared, sources, settings, config, say))
         metrics = json.loads((report / "report.json").read_bytes())["protocols"]["global"]
-        night.gates = gates.judge(prepared, metrics)
+        night.gates = gates.judge(metrics)
         for verdict in night.gates:
             say(f"gate {verdict.gate}: {'passed' if verdict.passed else 'REFUSED'}: {verdict.reason}")
         if not night.refused:

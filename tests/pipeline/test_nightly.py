@@ -1,0 +1,231 @@
+"""The night end to end on a small simulated shop, in processes of their own: published, repeated, killed, resumed, judged, asked."""
+
+# bazel: size=large, timeout=eternal, imports=[cli.__main__, cli.commands.*], data=[//configs:all_files]
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from core import artifact
+from core.release import ReleaseSettings
+
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "COLUMNS": "200"}
+# small towers: what is tested here is the night and not the model
+CONFIG = "evaluation: {bootstrap_samples: 100}\n"
+
+
+def aisle(*args: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cli", *map(str, args)], capture_output=True, text=True, env=ENVIRONMENT, check=False
+    )
+
+
+def result(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def refusal(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data = tmp_path_factory.mktemp("night") / "shop"
+    result(aisle("simulate", "--users", 400, "--items", 200, "--events", 12_000, "--days", 60, "--out", data))
+    (data.parent / "small.yaml").write_text(CONFIG)
+    return data
+
+
+def nightly(shop: Path, work: Path) -> tuple[object, ...]:
+    return ("nightly", "--data", shop, "--work", work, "--config", shop.parent / "small.yaml")
+
+
+@pytest.fixture(scope="module")
+def night(shop: Path) -> tuple[Path, dict[str, Any]]:
+    work = shop.parent / "work"
+    return work, result(aisle(*nightly(shop, work)))
+
+
+def same_release(a: Path, b: Path) -> bool:
+    """Whether two releases hold the same, byte by byte: their manifests list the hash of every file."""
+    return artifact.facts(artifact.read_manifest(a)) == artifact.facts(artifact.read_manifest(b))
+
+
+def test_a_night_publishes_what_passes_its_gates(night: tuple[Path, dict[str, Any]]) -> None:
+    work, done = night
+    assert done["published"] is True
+    assert all(g["passed"] for g in done["gates"])
+    assert not any(s["skipped"] for s in done["stages"].values())
+    assert (work / "releases" / "current").resolve() == Path(done["release"]).resolve()
+    ReleaseSettings.read(Path(done["release"]))
+
+
+def test_a_second_night_over_the_same_data_does_nothing_and_keeps_the_release(
+    shop: Path, night: tuple[Path, dict[str, Any]]
+) -> None:
+    work, first = night
+    second = result(aisle(*nightly(shop, work)))
+    assert second["release"] == first["release"]
+    assert all(s["skipped"] for s in second["stages"].values())
+
+
+def test_kill_9_at_any_step_resumes_to_the_same_release(shop: Path, night: tuple[Path, dict[str, Any]]) -> None:
+    """Killed at every second line of progress, the run that is left alone at last publishes what an undisturbed one did."""
+    _, undisturbed = night
+    work, kills = shop.parent / "killed", 0
+    while kills < 12:
+        run = subprocess.Popen(
+            [sys.executable, "-m", "cli", *map(str, nightly(shop, work))],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            env=ENVIRONMENT,
+            start_new_session=True,
+        )
+        assert run.stderr is not None
+        lines = 0
+        for _ in run.stderr:
+            lines += 1
+            if lines > kills:
+                os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+        if run.returncode == 0:
+            break
+        kills += 1
+        current = work / "releases" / "current"
+        if current.exists():
+            artifact.verify(current)
+    assert kills >= 4
+    done = result(aisle(*nightly(shop, work)))
+    assert Path(done["release"]).name == Path(undisturbed["release"]).name
+    assert same_release(Path(done["release"]), Path(undisturbed["release"]))
+    assert not [p for p in work.rglob(".tmp-*")]
+
+
+def test_two_nights_at_once_are_impossible(shop: Path, night: tuple[Path, dict[str, Any]]) -> None:
+    work, _ = night
+    import fcntl
+
+    with open(work / "lock", "a") as owner:
+        fcntl.flock(owner, fcntl.LOCK_EX)
+        assert "is writing here" in refusal(aisle(*nightly(shop, work)))
+
+
+def ask(tmp_path: Path, work: Path, queries: dict[str, list[Any]], *more: object) -> list[dict[str, Any]]:
+    pq.write_table(pa.table(queries), tmp_path / "q.parquet")
+    result(
+        aisle(
+            "batch",
+            "--release",
+            work / "releases" / "current",
+            "--queries",
+            tmp_path / "q.parquet",
+            "--k",
+            50,
+            "--out",
+            tmp_path / "r.parquet",
+            *more,
+        )
+    )
+    return list(pq.read_table(tmp_path / "r.parquet").to_pylist())
+
+
+def test_batch_answers_everybody_with_a_full_page(tmp_path: Path, night: tuple[Path, dict[str, Any]]) -> None:
+    rows = ask(tmp_path, night[0], {"query_id": ["a", "b", "c"], "user_id": ["u0000001", "nobody", None]})
+    for query in "abc":
+        page = [r for r in rows if r["query_id"] == query]
+        assert [r["rank"] for r in page] == list(range(1, 51))
+        assert len({r["item_id"] for r in page}) == 50
+        assert all(r["source"] for r in page)
+        assert [r["score"] for r in page] == sorted((r["score"] for r in page), reverse=True)
+
+
+def test_batch_takes_the_clock_of_the_query(tmp_path: Path, shop: Path, night: tuple[Path, dict[str, Any]]) -> None:
+    """Before a person's first event they are a stranger: their page is the one that nobody gets."""
+    import datetime as dt
+
+    start = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
+    rows = ask(
+        tmp_path, night[0], {"query_id": ["past", "nobody"], "user_id": ["u0000001", "nobody"], "time": [start, start]}
+    )
+    pages = [[r["item_id"] for r in rows if r["query_id"] == q] for q in ("past", "nobody")]
+    assert pages[0] == pages[1]
+
+
+def test_batch_excludes_what_was_seen(tmp_path: Path, shop: Path, night: tuple[Path, dict[str, Any]]) -> None:
+    events = pq.read_table(shop / "events").to_pylist()
+    seen = {
+        e["item_id"]
+        for e in events
+        if e["user_id"] == "u0000001" and e["event_type"] in ("detail-page-view", "purchase-complete")
+    }
+    query = {"query_id": ["a"], "user_id": ["u0000001"]}
+    assert seen & {r["item_id"] for r in ask(tmp_path, night[0], query)}
+    assert not seen & {r["item_id"] for r in ask(tmp_path, night[0], query, "--exclude-seen")}
+
+
+@pytest.mark.parametrize(
+    ("queries", "message"),
+    [
+        ({"query": ["a"], "user_id": ["b"]}, "no column 'query_id'"),
+        ({"query_id": ["a", "a"], "user_id": ["b", "c"]}, "query_id is not unique"),
+        ({"query_id": ["a"], "user_id": ["b"], "time": [True]}, "column 'time' of type bool is not a time"),
+        ({"query_id": ["a"], "user_id": ["b"], "tme": [1]}, "unknown column 'tme'; did you mean 'time'"),
+    ],
+)
+def test_a_bad_query_file_is_one_line(
+    tmp_path: Path, night: tuple[Path, dict[str, Any]], queries: dict[str, list[Any]], message: str
+) -> None:
+    pq.write_table(pa.table(queries), tmp_path / "q.parquet")
+    said = refusal(
+        aisle(
+            "batch",
+            "--release",
+            night[0] / "releases" / "current",
+            "--queries",
+            tmp_path / "q.parquet",
+            "--out",
+            tmp_path / "r.parquet",
+        )
+    )
+    assert message in said
+    assert not (tmp_path / "r.parquet").exists()
+
+
+def test_evaluate_judges_both_protocols_with_baselines(night: tuple[Path, dict[str, Any]]) -> None:
+    protocols = result(aisle("evaluate", "--work", night[0], "--protocol", "global,last"))["protocols"]
+    assert set(protocols) == {"global", "last"}
+    for figures in protocols.values():
+        assert figures["queries"] > 0
+        assert 0 < figures["ndcg@10"] <= 1
+        assert set(figures["baselines"]) == {
+            "popularity",
+            "recent_popularity",
+            "own_frequency",
+            "item_knn",
+            "transitions",
+        }
+        assert sum(p["pairs"] for p in figures["funnel"]["places"].values()) == figures["funnel"]["pairs"]
+
+
+def test_a_release_is_judged_only_on_what_came_after_it(night: tuple[Path, dict[str, Any]]) -> None:
+    said = refusal(aisle("evaluate", "--work", night[0], "--release", night[0] / "releases" / "current"))
+    assert "no event of a known user after its window" in said
+
+
+def test_unknown_names_are_refused_with_the_nearest(night: tuple[Path, dict[str, Any]]) -> None:
+    assert "did you mean 'global'" in refusal(aisle("evaluate", "--work", night[0], "--protocol", "globl"))
+    assert "no prepare yet" in refusal(aisle("evaluate", "--work", night[0] / "nothing"))
