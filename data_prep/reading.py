@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
 from typing import Final, Literal
+from urllib.parse import unquote
 
 from pyspark.errors import PySparkException
 from pyspark.sql import Column as Expr
@@ -35,6 +36,7 @@ BAD: Final = "_bad"
 RAW: Final = "_raw"
 ATTRIBUTE: Final = "attribute."
 MALFORMED: Final = "malformed line"
+_ENDINGS: Final = r"\.(?:parquet|pq|csv|jsonl|ndjson|json)(?:\.gz|\.bz2)?"
 _CORRUPT: Final = "_corrupt"
 _TRUE: Final = ("true", "t", "yes", "y", "1", "1.0")
 _FALSE: Final = ("false", "f", "no", "n", "0", "0.0")
@@ -66,13 +68,11 @@ def read(
 
 def unreadable(error: PySparkException | Exception, data: Path) -> InputError | None:
     """The one line that a failed Spark job deserves when an input file is the cause, else None."""
-    found = re.search(
-        r"(?:reading file|in file|file:)\s*(?:file:)?(/\S+?\.(?:parquet|pq|csv|jsonl|ndjson|json)(?:\.gz|\.bz2)?)",
-        str(error),
-    )
-    if found is None or not found[1].startswith(str(data.resolve())):
+    found = re.search(rf"file:/*(/[^/]\S*?{_ENDINGS})(?!\w)", str(error))
+    path = unquote(found[1]) if found else ""
+    if not path.startswith(str(data.resolve())):
         return None
-    return InputError(f"{found[1]}: damaged: its rows cannot be read to the end; write it again, or remove it")
+    return InputError(f"{path}: damaged: its rows cannot be read to the end; write it again, or remove it")
 
 
 def _load(spark: SparkSession, group: Group) -> DataFrame:
