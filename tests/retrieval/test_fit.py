@@ -77,7 +77,7 @@ def test_protocol_last_on_demand(work: Work) -> None:
 
 
 def test_a_folder_without_sources_and_one_of_another_version_are_refused(work: Work, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="sources.json"):
+    with pytest.raises(ArtifactError, match=r"sources\.json"):
         open_sources(tmp_path)
     (tmp_path / "sources.json").write_text(json.dumps({"sources": [{"name": "popularty"}]}))
     with pytest.raises(ArtifactError, match=r"unknown source 'popularty'; did you mean 'popularity'"):

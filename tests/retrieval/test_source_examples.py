@@ -208,7 +208,7 @@ def test_content_compares_every_level_of_a_category(tmp_path: Path) -> None:
     columns = {Column.CATEGORY: Coded.of(["x > y", "x > y", "x > w", "z"])}
     k = shop(tmp_path, ("ann", "a", 1), ("ann", "b", 2), ("ann", "c", 3), ("ann", "d", 4), columns=columns)
     matrix = attribute_matrix(k.prepared.items, np.ones(4, bool)).toarray()
-    np.testing.assert_allclose(matrix, np.log([[4 / 3, 4 / 3, 4 / 3, 1], [2, 2, 1, 1]]), rtol=1e-6)
+    np.testing.assert_allclose(matrix, np.log(np.array([[4 / 3, 4 / 3, 4 / 3, 1], [2, 2, 1, 1]])), rtol=1e-6)
     assert Content.fit(k).scoring(bought(A)).top(5, NONE)[0].tolist() == [B, C]
 
 

@@ -3,8 +3,6 @@
 import subprocess
 import sys
 
-import pytest
-
 from retrieval.sources import SOURCES
 from tests.retrieval.laws import SourceLaws, folder, prepared, queries
 
@@ -47,8 +45,3 @@ def test_answering_loads_numpy_and_core_only() -> None:
     code = "import sys, retrieval.sources; print([m for m in ('scipy', 'pandas', 'tensorflow', 'pyarrow') if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
-
-
-@pytest.mark.parametrize("name", list(SOURCES))
-def test_names(name: str) -> None:
-    assert SOURCES[name].name == name
