@@ -46,7 +46,12 @@ def main() -> None:
             fit_towers(prepared, fold, config, folder, lambda text: print(text, flush=True), args.warm)
         seconds = time.monotonic() - began
         tower = QueryTower.open(folder)
-        result = {"work": str(args.work), "fold": fold.name, "fit_seconds": round(seconds, 1), **quality(prepared, fold, tower)}
+        result = {
+            "work": str(args.work),
+            "fold": fold.name,
+            "fit_seconds": round(seconds, 1),
+            **quality(prepared, fold, tower),
+        }
         result |= equality(prepared, fold, tower, folder, config.towers)
     print(json.dumps(result))
 
@@ -102,11 +107,15 @@ def _folds(prepared: Prepared, fold: Fold) -> Array:
     return np.asarray(folds[(folds <= fold.below) & (gains > 0)])
 
 
-def equality(prepared: Prepared, fold: Fold, tower: QueryTower, folder: Path, config: TowersConfig, most: int = 10_000) -> dict[str, float]:
+def equality(
+    prepared: Prepared, fold: Fold, tower: QueryTower, folder: Path, config: TowersConfig, most: int = 10_000
+) -> dict[str, float]:
     """Largest difference between LiteRT and Keras over real histories, and the time of one query on one thread."""
     bags, tokens = item_bags(prepared.items), np.load(folder / "item_tower" / "tokens.npy")
     c = config
-    shape = Shape(len(prepared.item_ids), len(tokens), c.dimensions, c.events, c.blocks, c.heads, c.dropout, c.id_dropout)
+    shape = Shape(
+        len(prepared.item_ids), len(tokens), c.dimensions, c.events, c.blocks, c.heads, c.dropout, c.id_dropout
+    )
     nothing = np.zeros(shape.items)
     towers = Towers(shape, look_up(bags, tokens), nothing > 0, nothing.astype(np.float32), 1, np.random.default_rng(0))
     load_weights(towers, tokens, folder)
@@ -117,14 +126,22 @@ def equality(prepared: Prepared, fold: Fold, tower: QueryTower, folder: Path, co
     spans = [(int(np.searchsorted(events.user, events.user[e])), int(e) + 1) for e in ends]
     microseconds, got = [], np.empty((len(spans), c.dimensions), np.float32)
     for row, (a, b) in enumerate(spans):
-        query = Query(time=int(events.time[b - 1]) + 1, history=History(events.item[a:b], events.time[a:b], events.type[a:b], events.gain[a:b]))
+        query = Query(
+            time=int(events.time[b - 1]) + 1,
+            history=History(events.item[a:b], events.time[a:b], events.type[a:b], events.gain[a:b]),
+        )
         start = time.perf_counter_ns()
         vector = tower.vector(query)
         microseconds.append((time.perf_counter_ns() - start) / 1000)
         got[row] = np.nan if vector is None else vector
     worst = 0.0
     for start in range(0, len(spans), 500):
-        w = joined([window(events.item[a:b], events.type[a:b], events.time[a:b], c.events, clock) for a, b in spans[start : start + 500]])
+        w = joined(
+            [
+                window(events.item[a:b], events.type[a:b], events.time[a:b], c.events, clock)
+                for a, b in spans[start : start + 500]
+            ]
+        )
         want = towers.query(tower.item_vectors[w.item], w.type, w.gap, w.segment)[:, -1].numpy()
         worst = max(worst, float(np.abs(want - got[start : start + 500]).max()))
     p50, p99 = np.percentile(microseconds, [50, 99])

@@ -88,13 +88,15 @@ class QueryTower:
 
     def _usable(self, items: Array) -> Array:
         """Whether each row is one of the items with a vector: bool `[m]`."""
-        inside = (items >= 0) & (items < len(self.item_vectors))
-        return inside & self.has_vector[np.where(inside, items, 0)] if len(self.item_vectors) else inside
+        usable: Array = (items >= 0) & (items < len(self.item_vectors))
+        usable[usable] = self.has_vector[items[usable]]
+        return usable
 
     @cached_property
     def has_vector(self) -> Array:
         """Bool `[n]`: the item has a training event or content."""
-        return np.any(self.item_vectors != 0, axis=1)
+        something: Array = np.any(self.item_vectors != 0, axis=1)
+        return something
 
     def _interpreter(self) -> tuple[Any, dict[str, int], int]:
         mine = self._threads
@@ -183,9 +185,10 @@ class TowerScoring:
 
 def best(rows: Array, scores: Array, k: int) -> tuple[Array, Array]:
     """The k pairs with the highest finite scores, best first, ties by row."""
-    if k < len(rows):
+    finite = np.isfinite(scores)
+    rows, scores = rows[finite], scores[finite]
+    if 0 < k < len(rows):
         least = np.partition(scores, len(scores) - k)[len(scores) - k]
         rows, scores = rows[scores >= least], scores[scores >= least]
     order = np.lexsort((rows, -scores))[:k]
-    order = order[np.isfinite(scores[order])]
     return rows[order], scores[order]

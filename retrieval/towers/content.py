@@ -37,7 +37,9 @@ class Bags:
 def item_bags(items: Columns) -> Bags:
     """The bags of a prepared items table, row-aligned with it."""
     fields = [_field(name, items) for name in sorted(items) if _is_content(name)]
-    rows = np.concatenate([np.repeat(np.arange(items.rows), np.diff(starts)) for starts, _ in fields] or [np.empty(0, np.int64)])
+    rows = np.concatenate(
+        [np.repeat(np.arange(items.rows), np.diff(starts)) for starts, _ in fields] or [np.empty(0, np.int64)]
+    )
     tokens = np.concatenate([tokens for _, tokens in fields] or [np.empty(0, np.uint64)])
     weights = np.concatenate([_shared_weight(starts) for starts, _ in fields] or [np.empty(0, np.float32)])
     order = np.argsort(rows, kind="stable")
@@ -108,7 +110,9 @@ def _hashes(label: str, values: Sequence[str]) -> Array:
 
 
 def _ragged(rows: Sequence[Array]) -> tuple[Array, Array]:
-    return _starts(np.array([len(r) for r in rows], np.int64)), np.concatenate([*rows, np.empty(0, np.uint64)]).astype(np.uint64)
+    return _starts(np.array([len(r) for r in rows], np.int64)), np.concatenate([*rows, np.empty(0, np.uint64)]).astype(
+        np.uint64
+    )
 
 
 def _ragged_by_code(by_code: Sequence[Array], codes: Array, starts: Array) -> tuple[Array, Array]:
@@ -146,5 +150,3 @@ def look_up(bags: Bags, known: Array) -> tuple[Array, Array, Array]:
     at = np.minimum(np.searchsorted(known, bags.tokens), len(known) - 1)
     hit = known[at] == bags.tokens
     return rows[hit], at[hit], bags.weights[hit]
-
-

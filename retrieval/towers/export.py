@@ -1,12 +1,12 @@
 """What a fit leaves: everything that serving maps, without TensorFlow, and the weights that a warm start reads.
 
-    towers.json             format, embedding id, sizes, fold, facts
-    item_vectors.npy        float32 [n, d], row-aligned with the prepared item ids; zero for an item of which nothing is known
-    query_tower.tflite      float32, batch 1: vectors [1, l, d], type, gap, segment int32 [1, l] -> [1, d]
-    item_tower/ids.npy      float32 [n + 1, d]: id part of each item, the last row that of an item without one
-    item_tower/has_id.npy   bool [n]
-    item_tower/tokens.npy   uint64 [v], sorted hashes; item_tower/token_vectors.npy float32 [v, d]
-    warm.npz                weights of the query tower and the temperature
+towers.json             format, embedding id, sizes, fold, facts
+item_vectors.npy        float32 [n, d], row-aligned with the prepared item ids; zero for an item of which nothing is known
+query_tower.tflite      float32, batch 1: vectors [1, l, d], type, gap, segment int32 [1, l] -> [1, d]
+item_tower/ids.npy      float32 [n + 1, d]: id part of each item, the last row that of an item without one
+item_tower/has_id.npy   bool [n]
+item_tower/tokens.npy   uint64 [v], sorted hashes; item_tower/token_vectors.npy float32 [v, d]
+warm.npz                weights of the query tower and the temperature
 """
 
 from __future__ import annotations
@@ -47,7 +47,10 @@ def export(towers: Towers, tokens: Array, meaningful: Array, facts: Facts, out: 
     """Write the folder; `meaningful` bool `[n]`: items with a training event or content."""
     (out / "item_tower").mkdir(parents=True, exist_ok=True)
     n = towers.shape.items
-    vectors = np.concatenate([towers.items(tf.range(a, min(a + _CHUNK, n))).numpy() for a in range(0, n, _CHUNK)] or [np.empty((0, towers.shape.dimensions))])
+    vectors = np.concatenate(
+        [towers.items(tf.range(a, min(a + _CHUNK, n))).numpy() for a in range(0, n, _CHUNK)]
+        or [np.empty((0, towers.shape.dimensions))]
+    )
     vectors = np.where(meaningful[:, None], vectors, 0).astype(np.float32)
     arrays = {
         "item_vectors": vectors,
@@ -81,13 +84,18 @@ def load_weights(towers: Towers, tokens: Array, folder: Path) -> None:
         ArtifactError: if those towers have other sizes.
     """
     ids, has_id = load_array(folder / "item_tower" / "ids.npy"), load_array(folder / "item_tower" / "has_id.npy")
-    old_tokens, old_vectors = load_array(folder / "item_tower" / "tokens.npy"), load_array(folder / "item_tower" / "token_vectors.npy")
+    old_tokens, old_vectors = (
+        load_array(folder / "item_tower" / "tokens.npy"),
+        load_array(folder / "item_tower" / "token_vectors.npy"),
+    )
     with np.load(folder / "warm.npz") as saved:
         values = [saved[str(i)] for i in range(len(saved.files))]
     rest = _rest(towers)
     shapes, found = [tuple(v.shape) for v in rest], [v.shape for v in values]
     if shapes != found or ids.shape[1] != towers.shape.dimensions or len(has_id) > towers.shape.items:
-        raise ArtifactError(f"{folder}: towers of other sizes ({ids.shape[1]} dimensions, {len(has_id)} items): train them anew, without a warm start")
+        raise ArtifactError(
+            f"{folder}: towers of other sizes ({ids.shape[1]} dimensions, {len(has_id)} items): train them anew, without a warm start"
+        )
     for variable, value in zip(rest, values, strict=True):
         variable.assign(value)
     table = towers.items.ids.numpy()
@@ -97,7 +105,7 @@ def load_weights(towers: Towers, tokens: Array, folder: Path) -> None:
     known = np.zeros(towers.shape.items, bool)
     known[: len(has_id)] = has_id
     towers.items.id_row.assign(np.where(known, np.arange(towers.shape.items), towers.shape.items))
-    both, at, old = np.intersect1d(tokens, old_tokens, assume_unique=True, return_indices=True)
+    _, at, old = np.intersect1d(tokens, old_tokens, assume_unique=True, return_indices=True)
     content = towers.items.token.numpy()
     content[at] = old_vectors[old]
     towers.items.token.assign(content)
@@ -110,9 +118,9 @@ def _rest(towers: Towers) -> list[Any]:
 
 def _litert(towers: Towers) -> bytes:
     length, d = towers.shape.events, towers.shape.dimensions
-    row = tf.TensorSpec([1, length], tf.int32)
+    rows = [tf.TensorSpec([1, length], tf.int32, name) for name in ("type", "gap", "segment")]
 
-    @tf.function(input_signature=[tf.TensorSpec([1, length, d], tf.float32, "vectors"), *(tf.TensorSpec(row.shape, row.dtype, n) for n in ("type", "gap", "segment"))])
+    @tf.function(input_signature=[tf.TensorSpec([1, length, d], tf.float32, "vectors"), *rows])
     def newest(vectors: Any, type: Any, gap: Any, segment: Any) -> dict[str, Any]:
         return {"query": towers.query(vectors, type, gap, segment)[:, -1]}
 

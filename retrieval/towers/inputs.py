@@ -10,7 +10,9 @@ import numpy as np
 from core.columns import Array
 from core.schema import MINUTE
 
-GAP_BUCKETS: Final = 24  # 0: first event, or no clock; b: a pause of [2^(b-1) - 1, 2^b - 1) minutes; the last one: 8 years and more
+GAP_BUCKETS: Final = (
+    24  # 0: first event, or no clock; b: a pause of [2^(b-1) - 1, 2^b - 1) minutes; the last one: 8 years and more
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ def gap_buckets(times: Array, person: Array | None = None) -> Array:
     array([ 0,  1,  2, 11], dtype=int32)
     """
     pause = np.diff(times, prepend=times[:1]) / MINUTE
-    buckets = np.minimum(1 + np.floor(np.log2(1 + np.maximum(pause, 0))), GAP_BUCKETS - 1).astype(np.int32)
+    buckets: Array = np.minimum(1 + np.floor(np.log2(1 + np.maximum(pause, 0))), GAP_BUCKETS - 1).astype(np.int32)
     first = np.ones(len(times), bool)
     first[1:] = False if person is None else person[1:] != person[:-1]
     buckets[first] = 0
@@ -42,7 +44,8 @@ def repeats(items: Array, times: Array, person: Array | None = None) -> Array:
     same = (items[1:] == items[:-1]) & (times[1:] == times[:-1])
     if person is not None:
         same &= person[1:] == person[:-1]
-    return np.concatenate([np.zeros(min(1, len(items)), bool), same])
+    again: Array = np.concatenate([np.zeros(min(1, len(items)), bool), same])
+    return again
 
 
 def window(items: Array, types: Array, times: Array, length: int, clock: bool) -> Window:

@@ -40,7 +40,9 @@ def draws_for(frequency: Array, distinct: float) -> float:
     return high
 
 
-def sampled_softmax(queries: Tensor, pool: Tensor, positive: Tensor, weight: Tensor, log_expected: Tensor, sharpness: Tensor) -> Tensor:
+def sampled_softmax(
+    queries: Tensor, pool: Tensor, positive: Tensor, weight: Tensor, log_expected: Tensor, sharpness: Tensor
+) -> Tensor:
     """Weighted mean of the cross-entropy of each target against the whole pool.
 
     The logit of item j is `sharpness * <query, j> - log Q(j)`, for the positive as for the others, and after the temperature: the pool is then an
@@ -60,5 +62,7 @@ def sampled_softmax(queries: Tensor, pool: Tensor, positive: Tensor, weight: Ten
 
 
 def log_expected(frequency: Array, distinct: float, known: Array, uniform: int) -> Array:
-    """log Q float32 `[n]` for batches that hold `distinct` different items on average."""
-    return np.log(np.maximum(expected_counts(frequency, draws_for(frequency, distinct), known, uniform), 1e-12)).astype(np.float32)
+    """Logarithm of the expected counts Q, float32 `[n]` for batches that hold `distinct` different items on average."""
+    return np.log(np.maximum(expected_counts(frequency, draws_for(frequency, distinct), known, uniform), 1e-12)).astype(
+        np.float32
+    )

@@ -40,12 +40,16 @@ class ItemTower(tf.keras.layers.Layer):
     Items without an id embedding share row n of the table. `content` holds (item row, token row, weight) of every known token, in item order.
     """
 
-    def __init__(self, shape: Shape, content: tuple[Array, Array, Array], has_id: Array, rng: np.random.Generator) -> None:
+    def __init__(
+        self, shape: Shape, content: tuple[Array, Array, Array], has_id: Array, rng: np.random.Generator
+    ) -> None:
         super().__init__(name="item_tower")
         rows, tokens, weights = content
         self.ids = _embeddings("ids", shape.items + 1, shape.dimensions, rng)
         self.token = _embeddings("token", max(shape.tokens, 1), shape.dimensions, rng)
-        self.id_row = tf.Variable(np.where(has_id, np.arange(shape.items), shape.items).astype(np.int32), trainable=False)
+        self.id_row = tf.Variable(
+            np.where(has_id, np.arange(shape.items), shape.items).astype(np.int32), trainable=False
+        )
         self._starts = tf.constant(np.searchsorted(rows, np.arange(shape.items + 1)), tf.int64)
         self._tokens, self._weights = tf.constant(tokens, tf.int64), tf.constant(weights, tf.float32)
         self._unknown, self._drop = shape.items, shape.id_dropout
@@ -138,7 +142,15 @@ class _Feed(tf.keras.layers.Layer):
 class Towers(tfrs.Model):
     """Both towers and the temperature, with the loss of one batch of training rows."""
 
-    def __init__(self, shape: Shape, content: tuple[Array, Array, Array], has_id: Array, log_expected: Array, uniform: int, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        content: tuple[Array, Array, Array],
+        has_id: Array,
+        log_expected: Array,
+        uniform: int,
+        rng: np.random.Generator,
+    ) -> None:
         super().__init__()
         self.shape = shape
         self.items, self.query = ItemTower(shape, content, has_id, rng), QueryTower(shape)
@@ -146,13 +158,15 @@ class Towers(tfrs.Model):
         self._log_expected, self._uniform = tf.Variable(log_expected, trainable=False), uniform
         self._known = tf.Variable(np.flatnonzero(has_id).astype(np.int32), trainable=False, shape=[None])
         none = tf.zeros([1, shape.events], tf.int32)
-        self.query(tf.zeros([1, shape.events, shape.dimensions]), none, none, none)  # Keras makes the weights of a layer at its first call
+        self.query(
+            tf.zeros([1, shape.events, shape.dimensions]), none, none, none
+        )  # Keras makes the weights of a layer at its first call
 
     def know(self, has_id: Array, log_expected: Array) -> None:
-        """From now on the items `has_id` bool `[n]` have an embedding of their own, new ones beginning as the one that was shared."""
+        """From now on the items `has_id` bool `[n]` have an embedding of their own; a new one begins near the one that was shared."""
         known = np.flatnonzero(has_id).astype(np.int32)
         new = known[self.items.id_row.numpy()[known] == self.shape.items]
-        self.items.ids.scatter_update(tf.IndexedSlices(tf.repeat(self.items.ids[-1:], len(new), 0), new))
+        self.items.ids.scatter_add(tf.IndexedSlices(tf.repeat(self.items.ids[-1:], len(new), 0), new))
         self.items.id_row.assign(np.where(has_id, np.arange(self.shape.items), self.shape.items))
         self._known.assign(known)
         self._log_expected.assign(log_expected)
@@ -170,7 +184,9 @@ class Towers(tfrs.Model):
         weight, positive = tf.reshape(weight, [-1, k]), tf.reshape(places[1], [-1, k])
         kept = tf.where(tf.reduce_sum(weight, 1) > 0)[:, 0]
         queries, weight, positive = (tf.gather(t, kept) for t in (queries, weight, positive))
-        return sampled_softmax(queries, vectors, positive, weight, tf.gather(self._log_expected, pool), tf.exp(self.log_sharpness))
+        return sampled_softmax(
+            queries, vectors, positive, weight, tf.gather(self._log_expected, pool), tf.exp(self.log_sharpness)
+        )
 
 
 def _embeddings(name: str, rows: int, columns: int, rng: np.random.Generator) -> Any:

@@ -16,7 +16,14 @@ class RowAdam(tf.Module):
     tf_keras' own Adam decays the moments of every row at every step: for a table of a million rows that is most of the training time.
     """
 
-    def __init__(self, variables: Sequence[Any], decay: float = 0.0, beta1: float = 0.9, beta2: float = 0.98, epsilon: float = 1e-8) -> None:
+    def __init__(
+        self,
+        variables: Sequence[Any],
+        decay: float = 0.0,
+        beta1: float = 0.9,
+        beta2: float = 0.98,
+        epsilon: float = 1e-8,
+    ) -> None:
         super().__init__(name="adam")
         self.variables_ = list(variables)
         self._m = [tf.Variable(tf.zeros_like(v), trainable=False) for v in variables]

@@ -39,7 +39,9 @@ class Stream:
         clock: Whether times are real; else gaps are unknown.
     """
 
-    def __init__(self, events: Interactions, *, length: int, targets: int, horizon: int, fresh: bool, clock: bool) -> None:
+    def __init__(
+        self, events: Interactions, *, length: int, targets: int, horizon: int, fresh: bool, clock: bool
+    ) -> None:
         keep = ~repeats(events.item, events.time, events.user)
         self._user, self._item, self._time = events.user[keep], events.item[keep], events.time[keep]
         self._type, self._gain = events.type[keep], events.gain[keep]
@@ -64,7 +66,9 @@ class Stream:
         shift = int(rng.integers(self._length))
 
         def rows(values: Array, padding: int) -> Array:
-            wide = np.full((-(-(len(self) + shift) // self._length) * self._length, *values.shape[1:]), padding, values.dtype)
+            wide = np.full(
+                (-(-(len(self) + shift) // self._length) * self._length, *values.shape[1:]), padding, values.dtype
+            )
             wide[shift : shift + len(self)] = values
             return wide.reshape(-1, self._length, *values.shape[1:])
 

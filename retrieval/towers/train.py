@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,9 @@ _WARM_UP = 50  # steps
 _LAST_RATE = 0.1  # of the learning rate, reached at the end of the final passes
 
 
-def fit_towers(prepared: Prepared, fold: Fold, config: PipelineConfig, out: Path, say: Say, warm_from: Path | None = None) -> None:
+def fit_towers(
+    prepared: Prepared, fold: Fold, config: PipelineConfig, out: Path, say: Say, warm_from: Path | None = None
+) -> None:
     """Fit the towers as of `fold` into the folder `out` (see export.py for what it then holds).
 
     Args:
@@ -60,22 +63,27 @@ class Fit:
     def __init__(self, prepared: Prepared, fold: Fold, config: TowersConfig, say: Say, warm_from: Path | None) -> None:
         self._prepared, self._fold, self._config, self._say = prepared, fold, config, say
         self._events = prepared.interactions(fold)
-        self._clock, self._fresh = not prepared.synthetic_time, float(prepared.manifest.about["repeat_share"]) < _BUYS_AGAIN
+        self._clock, self._fresh = (
+            not prepared.synthetic_time,
+            float(prepared.manifest.about["repeat_share"]) < _BUYS_AGAIN,
+        )
         self._rng = np.random.default_rng(config.seed)
         tf.keras.utils.set_random_seed(config.seed)
+        tf.config.experimental.enable_op_determinism()
         bags = item_bags(prepared.items)
         self._tokens = vocabulary(bags, np.unique(self._events.item), _TOKEN_ITEMS, _MOST_TOKENS)
         n = self._events.n_items
         c = config
         shape = Shape(n, len(self._tokens), c.dimensions, c.events, c.blocks, c.heads, c.dropout, c.id_dropout)
         nobody = np.zeros(n, bool)
-        self.towers = Towers(shape, look_up(bags, self._tokens), nobody, np.zeros(n, np.float32), c.uniform_negatives, self._rng)
+        self.towers = Towers(
+            shape, look_up(bags, self._tokens), nobody, np.zeros(n, np.float32), c.uniform_negatives, self._rng
+        )
         self._described = np.diff(bags.starts) > 0
         self._warm = warm_from is not None
         if warm_from is not None:
             load_weights(self.towers, self._tokens, warm_from)
         self._variables = self.towers.trainable_variables
-        self._encode = tf.function(lambda *window: self.towers.query(*window)[:, -1], reduce_retracing=True)
 
     def run(self, out: Path) -> None:
         """Learn and export."""
@@ -99,7 +107,9 @@ class Fit:
         )
         export(self.towers, self._tokens, known | self._described, facts, out)
         how = "warm" if self._warm else f"{epochs} epochs, recall@100 {found or 0:.3f} on the newest part"
-        self._say(f"{self._fold.name}: towers of {known.sum():,} items learned from {len(self._events.item):,} events ({how}; {seconds:.0f} s)")
+        self._say(
+            f"{self._fold.name}: towers of {known.sum():,} items learned from {len(self._events.item):,} events ({how}; {seconds:.0f} s)"
+        )
 
     def _until_it_stops(self, older: Interactions, newer: Interactions, deadline: float) -> tuple[int, float]:
         """Epochs over `older` while recall of `newer` grows; leaves the best weights. The number of epochs that made them, and that recall."""
@@ -109,9 +119,11 @@ class Fit:
         best, best_at, kept = -1.0, 0, [v.numpy() for v in self._variables]
         for epoch in range(1, c.epochs + 1):
             began = time.monotonic()
-            loss = learner.epoch(lambda step: min(1.0, (step + 1) / _WARM_UP))
+            loss = learner.epoch()
             found = self._recall(asked) if asked.relevant else -loss
-            self._say(f"{self._fold.name}: epoch {epoch}, loss {loss:.4f}, recall@100 {max(found, 0):.4f}, {time.monotonic() - began:.1f} s")
+            self._say(
+                f"{self._fold.name}: epoch {epoch}, loss {loss:.4f}, recall@100 {max(found, 0):.4f}, {time.monotonic() - began:.1f} s"
+            )
             if found > best or epoch == 1:
                 best, best_at, kept = found, epoch, [v.numpy() for v in self._variables]
             if epoch - best_at >= c.patience or 2 * time.monotonic() - began > deadline:
@@ -123,9 +135,10 @@ class Fit:
     def _final(self, events: Interactions, deadline: float) -> None:
         """The passes over everything, at a rate that falls from `learning_rate` to a tenth of it."""
         learner, n = Learner(self, events), self._config.final_epochs
-        for epoch in range(n):
+        rates = np.linspace(1, _LAST_RATE, n + 1)
+        for begin, end in pairwise(rates):
             began = time.monotonic()
-            learner.epoch(lambda step, epoch=epoch: _falling((epoch + step / learner.steps) / n) * min(1.0, (epoch * learner.steps + step + 1) / _WARM_UP))
+            learner.epoch(float(begin), float(end))
             if 2 * time.monotonic() - began > deadline:
                 break
 
@@ -139,9 +152,15 @@ class Fit:
         n = self._events.n_items
         return np.concatenate([self.towers.items(tf.range(a, min(a + 65536, n))).numpy() for a in range(0, n, 65536)])
 
+    @tf.function(reduce_retracing=True)
+    def _encode(self, vectors: Any, type: Any, gap: Any, segment: Any) -> Any:
+        return self.towers.query(vectors, type, gap, segment)[:, -1]
+
     def _encoder(self, vectors: Array) -> validate.Encode:
         def encode(w: Window) -> Array:
-            out: Array = self._encode(tf.constant(vectors[w.item]), *map(tf.constant, (w.type, w.gap, w.segment))).numpy()
+            out: Array = self._encode(
+                tf.constant(vectors[w.item]), *map(tf.constant, (w.type, w.gap, w.segment))
+            ).numpy()
             return out
 
         return encode
@@ -154,33 +173,37 @@ class Learner:
         c = fit._config
         horizon = c.horizon or (1 if fit._fresh else _REPEAT_HORIZON)
         targets = min(c.targets, horizon)
-        self._stream = Stream(events, length=c.events, targets=targets, horizon=horizon, fresh=fit._fresh, clock=fit._clock)
+        self._stream = Stream(
+            events, length=c.events, targets=targets, horizon=horizon, fresh=fit._fresh, clock=fit._clock
+        )
         self._towers, self._variables, self._rng, self._rate = fit.towers, fit._variables, fit._rng, c.learning_rate
         self._size = c.batch_events // c.events
         self._adam = RowAdam(self._variables)
-        self._calibrated = False
-        self.steps = 1
+        self._done = 0  # steps
         self._uniform = c.uniform_negatives
 
-    def epoch(self, rate: Callable[[int], float]) -> float:
-        """One pass; `rate` gives the share of the learning rate at each step. The mean loss."""
+    def epoch(self, begin: float = 1.0, end: float = 1.0) -> float:
+        """One pass, from `begin` to `end` of the learning rate (the very first steps are gentler). The mean loss."""
         rows = self._stream.epoch(self._rng)
-        self.steps = -(-len(rows.item) // self._size)
-        if not self._calibrated:
+        steps = -(-len(rows.item) // self._size)
+        if not self._done:
             self._calibrate(rows)
-        rates = np.array([self._rate * rate(step) for step in range(self.steps)], np.float32)
+        gentle = np.minimum(1, (self._done + 1 + np.arange(steps)) / _WARM_UP)
+        rates = self._rate * gentle * np.linspace(begin, end, steps)
+        self._done += steps
         inputs = (rows.item, rows.type, rows.gap, rows.segment, rows.target, rows.weight)
-        return float(self._pass(tuple(map(tf.constant, inputs)), tf.constant(rates)))
+        return float(self._pass(tuple(map(tf.constant, inputs)), tf.constant(rates, tf.float32)))
 
     def _calibrate(self, rows: Rows) -> None:
         """Tell the loss which items there are and how often each is in a pool."""
         n = self._towers.shape.items
         frequency = np.bincount(self._stream.items, minlength=n) / max(len(self._stream), 1)
         batches = [slice(a, a + self._size) for a in range(0, len(rows.item), self._size)]
-        distinct = np.mean([len(np.union1d(rows.item[b][rows.segment[b] >= 0], rows.target[b][rows.weight[b] > 0])) for b in batches])
+        distinct = np.mean(
+            [len(np.union1d(rows.item[b][rows.segment[b] >= 0], rows.target[b][rows.weight[b] > 0])) for b in batches]
+        )
         known = frequency > 0
         self._towers.know(known, log_expected(frequency, float(distinct), known, self._uniform))
-        self._calibrated = True
 
     @tf.function(reduce_retracing=True)
     def _pass(self, rows: tuple[Any, ...], rates: Any) -> Any:
@@ -192,7 +215,3 @@ class Learner:
             self._adam.apply(tape.gradient(loss, self._variables), rates[step])
             total += loss
         return total / tf.cast(tf.size(rates), tf.float32)
-
-
-def _falling(share: float) -> float:
-    return 1 - (1 - _LAST_RATE) * share

@@ -36,7 +36,11 @@ def hold_back(events: Interactions, protocol: Protocol) -> tuple[Interactions, I
         count = np.searchsorted(events.user, events.user, side="right") - np.searchsorted(events.user, events.user)
         newer = (from_end == 0) & (count >= _FEWEST)
     else:
-        newer = events.time >= np.quantile(events.time, 1 - SHARE, method="nearest") if len(events.time) else np.zeros(0, bool)
+        newer = (
+            events.time >= np.quantile(events.time, 1 - SHARE, method="nearest")
+            if len(events.time)
+            else np.zeros(0, bool)
+        )
     return part(events, ~newer), part(events, newer)
 
 
@@ -45,7 +49,9 @@ def part(events: Interactions, keep: Array) -> Interactions:
     return replace(events, **{name: getattr(events, name)[keep] for name in ("user", "item", "time", "type", "gain")})
 
 
-def requests(older: Interactions, newer: Interactions, *, length: int, clock: bool, fresh: bool, rng: np.random.Generator) -> Requests:
+def requests(
+    older: Interactions, newer: Interactions, *, length: int, clock: bool, fresh: bool, rng: np.random.Generator
+) -> Requests:
     """A sample of the people of `newer` who are known in `older`; `fresh`: what they already have is not asked for."""
     people = np.intersect1d(older.user, newer.user)
     people = np.sort(rng.permutation(people)[:_PEOPLE])
