@@ -217,8 +217,10 @@ def _text_lines(f: IO[bytes], path: Path) -> Iterator[str]:
 def _check_columns(path: Path, columns: list[str], contract: TableContract) -> None:
     for needed in contract.required:
         if needed not in columns:
+            hint = nearest(needed, columns)
             raise InputError(
-                f"{path}: no column {needed.value!r}, which {contract.table} must have; it holds {_listed(columns)}; {nearest(needed, columns)}"
+                f"{path}: no column {needed.value!r}, which {contract.table} must have; it holds {_listed(columns)}; "
+                + (hint if hint.startswith("did you") else "rename the column that means it")
             )
     if contract is EVENTS and not {Column.USER_ID, Column.VISITOR_ID} & set(columns):
         raise InputError(
