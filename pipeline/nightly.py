@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from core import atomic
+from core.artifact import MANIFEST
 from core.config import PipelineConfig
 from core.prepared import Prepared
 from core.work import Work
@@ -55,7 +56,7 @@ class Night:
         """Run one stage and record it; skipped means that its artifact was there before."""
         start, wall = time.perf_counter(), time.time()
         path = done()
-        skipped = path.stat().st_mtime < wall - 1e-3
+        skipped = (path / MANIFEST).stat().st_mtime < wall - 1e-3
         self.stages[name] = StageRecord(round(time.perf_counter() - start, 2), skipped, path.name)
         return path
 

@@ -96,10 +96,8 @@ def test_kill_9_at_any_step_resumes_to_the_same_release(shop: Path, night: tuple
             start_new_session=True,
         )
         assert run.stderr is not None
-        lines = 0
-        for _ in run.stderr:
-            lines += 1
-            if lines > kills:
+        for line, _ in enumerate(run.stderr):
+            if line >= kills:
                 os.killpg(run.pid, signal.SIGKILL)
         run.wait()
         if run.returncode == 0:
@@ -112,7 +110,7 @@ def test_kill_9_at_any_step_resumes_to_the_same_release(shop: Path, night: tuple
     done = result(aisle(*nightly(shop, work)))
     assert Path(done["release"]).name == Path(undisturbed["release"]).name
     assert same_release(Path(done["release"]), Path(undisturbed["release"]))
-    assert not [p for p in work.rglob(".tmp-*")]
+    assert not list(work.rglob(".tmp-*"))
 
 
 def test_two_nights_at_once_are_impossible(shop: Path, night: tuple[Path, dict[str, Any]]) -> None:
