@@ -70,6 +70,22 @@ class Neighbours:
         scores = np.concatenate([self._scores[part] for part in lists])
         return summed(others, scores * np.repeat(weights, lengths), self.n_items)
 
+    def strongest_for(self, items: Array, weights: Array, row: int) -> int | None:
+        """The one of `items` that adds most to the score of `row` in `near`; None where no list of theirs holds it."""
+        found, most = None, 0.0
+        for item, weight in zip(items.tolist(), weights.tolist(), strict=True):
+            start, stop = self._starts[item], self._starts[item + 1]
+            at = np.flatnonzero(self._items[start:stop] == row)
+            if len(at) and (part := weight * float(self._scores[start + at[0]])) > most:
+                found, most = item, part
+        return found
+
+    def first_in_list(self, row: int, items: Array) -> int | None:
+        """The best neighbour of `row` that is one of `items` (ascending); None where its list holds none of them."""
+        listed = self._items[self._starts[row] : self._starts[row + 1]]
+        at = np.flatnonzero(contains(items, listed))
+        return int(listed[at[0]]) if len(at) else None
+
 
 class NeighboursBuilder:
     """Collects the lists of items in ascending order of the items, keeping the `most` strongest of each."""
