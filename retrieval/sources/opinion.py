@@ -6,7 +6,7 @@ import numpy as np
 
 from core.columns import Array
 
-# Counting over the whole catalogue costs about a quarter as much an item as sorting does an entry.
+# Up to this many items for each entry, counting over the whole catalogue is cheaper than sorting the entries (measured at 2,000 to 100,000).
 _DENSE = 4
 
 
