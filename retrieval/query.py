@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -30,9 +29,12 @@ Search = Callable[
 class QueryTower:
     """Turns a query into the vector whose inner product with an item's is the relevance. One interpreter a thread, so that threads never wait."""
 
-    def __init__(self, folder: Path, header: Mapping[str, Any], vectors: Array) -> None:
+    def __init__(self, folder: Path, header: Mapping[str, Any], vectors: Array, has_vector: Array) -> None:
         self.embedding_id, self.dimensions = str(header["embedding_id"]), int(header["dimensions"])
-        self.item_vectors = vectors  # float32 [n, d]; zero for an item of which nothing is known
+        self.item_vectors = vectors  # float32 [n, d]
+        self.has_vector = (
+            has_vector  # bool [n]: the item has a training event or content; without either its row is zero
+        )
         self._length, self._clock = int(header["events"]), bool(header["clock"])
         self._model = (folder / "query_tower.tflite").read_bytes()
         self._threads = threading.local()
@@ -57,12 +59,12 @@ class QueryTower:
             raise ArtifactError(
                 f"{folder}: towers for event types {header['event_types']}, this Aisle has {read[0]}; train them anew"
             )
-        vectors = load_array(folder / "item_vectors.npy")
-        if vectors.shape != (header["items"], header["dimensions"]):
-            raise ArtifactError(
-                f"{folder / 'item_vectors.npy'}: shape {vectors.shape}, expected {(header['items'], header['dimensions'])}"
-            )
-        return cls(folder, header, vectors)
+        shapes = {"item_vectors": (header["items"], header["dimensions"]), "has_vector": (header["items"],)}
+        arrays = {name: load_array(folder / f"{name}.npy") for name in shapes}
+        for name, shape in shapes.items():
+            if arrays[name].shape != shape:
+                raise ArtifactError(f"{folder / name}.npy: shape {arrays[name].shape}, expected {shape}")
+        return cls(folder, header, *arrays.values())
 
     def vector(self, query: Query) -> Array | None:
         """Unit vector float32 `[d]`, or None where neither history nor page holds an item that the towers know something of.
@@ -91,12 +93,6 @@ class QueryTower:
         usable: Array = (items >= 0) & (items < len(self.item_vectors))
         usable[usable] = self.has_vector[items[usable]]
         return usable
-
-    @cached_property
-    def has_vector(self) -> Array:
-        """Bool `[n]`: the item has a training event or content."""
-        something: Array = np.any(self.item_vectors != 0, axis=1)
-        return something
 
     def _interpreter(self) -> tuple[Any, dict[str, int], int]:
         mine = self._threads

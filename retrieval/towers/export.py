@@ -54,6 +54,7 @@ def export(towers: Towers, tokens: Array, meaningful: Array, facts: Facts, out: 
     vectors = np.where(meaningful[:, None], vectors, 0).astype(np.float32)
     arrays = {
         "item_vectors": vectors,
+        "has_vector": meaningful,
         "item_tower/ids": towers.items.ids.numpy(),
         "item_tower/has_id": towers.items.id_row.numpy() < n,
         "item_tower/tokens": tokens,

@@ -44,6 +44,11 @@ class RowAdam(tf.Module):
                 shrink = self._decay * rate if len(variable.shape) > 1 else 0.0
                 variable.assign(variable * (1 - shrink) - rate * m / (tf.sqrt(v) + self._epsilon))
 
+    def reset(self) -> None:
+        """Forget the moments and the number of steps."""
+        for variable in (self.step, *self._m, *self._v):
+            variable.assign(tf.zeros_like(variable))
+
     def _rows(self, variable: Any, m: Any, v: Any, gradient: Any, rate: Tensor) -> None:
         rows, at = tf.unique(gradient.indices)
         summed = tf.math.unsorted_segment_sum(gradient.values, at, tf.size(rows))

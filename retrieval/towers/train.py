@@ -20,7 +20,7 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 import tensorflow as tf
 
 from core.columns import Array
-from core.config import PipelineConfig, TowersConfig
+from core.config import PipelineConfig
 from core.prepared import Fold, Interactions, Prepared
 from retrieval.towers import validate
 from retrieval.towers.content import item_bags, look_up, vocabulary
@@ -54,36 +54,33 @@ def fit_towers(
         say: Progress for a person.
         warm_from: A folder that this function wrote for the same item rows and a window that ends no later than `fold`'s.
     """
-    Fit(prepared, fold, config.towers, say, warm_from).run(out)
+    Fit(prepared, fold, config, say, warm_from).run(out)
 
 
 class Fit:
     """One fold's fit."""
 
-    def __init__(self, prepared: Prepared, fold: Fold, config: TowersConfig, say: Say, warm_from: Path | None) -> None:
-        self._prepared, self._fold, self._config, self._say = prepared, fold, config, say
-        self._events = prepared.interactions(fold)
-        self._clock, self._fresh = (
-            not prepared.synthetic_time,
-            float(prepared.manifest.about["repeat_share"]) < _BUYS_AGAIN,
-        )
-        self._rng = np.random.default_rng(config.seed)
-        tf.keras.utils.set_random_seed(config.seed)
+    def __init__(
+        self, prepared: Prepared, fold: Fold, pipeline: PipelineConfig, say: Say, warm_from: Path | None
+    ) -> None:
+        self._prepared, self._fold, self._config, self._say = prepared, fold, pipeline.towers, say
+        self._events, self._clock = prepared.interactions(fold), not prepared.synthetic_time
+        self._fresh = _leaves_out_seen(prepared, pipeline)
+        self._rng = np.random.default_rng(self._config.seed)
+        tf.keras.utils.set_random_seed(self._config.seed)
         tf.config.experimental.enable_op_determinism()
-        bags = item_bags(prepared.items)
+        bags, n, c = item_bags(prepared.items), self._events.n_items, self._config
         self._tokens = vocabulary(bags, np.unique(self._events.item), _TOKEN_ITEMS, _MOST_TOKENS)
-        n = self._events.n_items
-        c = config
+        content = look_up(bags, self._tokens)
+        self._described = np.bincount(content[0], minlength=n) > 0  # items with content that was learned
         shape = Shape(n, len(self._tokens), c.dimensions, c.events, c.blocks, c.heads, c.dropout, c.id_dropout)
-        nobody = np.zeros(n, bool)
-        self.towers = Towers(
-            shape, look_up(bags, self._tokens), nobody, np.zeros(n, np.float32), c.uniform_negatives, self._rng
-        )
-        self._described = np.diff(bags.starts) > 0
+        unknown, rare = np.zeros(n, bool), np.zeros(n, np.float32)  # until the learner tells
+        self.towers = Towers(shape, content, unknown, rare, c.uniform_negatives, self._rng)
         self._warm = warm_from is not None
         if warm_from is not None:
             load_weights(self.towers, self._tokens, warm_from)
         self._variables = self.towers.trainable_variables
+        self._learner = Learner(self)
 
     def run(self, out: Path) -> None:
         """Learn and export."""
@@ -115,11 +112,11 @@ class Fit:
         """Epochs over `older` while recall of `newer` grows; leaves the best weights. The number of epochs that made them, and that recall."""
         c = self._config
         asked = validate.requests(older, newer, length=c.events, clock=self._clock, fresh=self._fresh, rng=self._rng)
-        learner = Learner(self, older)
+        self._learner.take(older)
         best, best_at, kept = -1.0, 0, [v.numpy() for v in self._variables]
         for epoch in range(1, c.epochs + 1):
             began = time.monotonic()
-            loss = learner.epoch()
+            loss = self._learner.epoch()
             found = self._recall(asked) if asked.relevant else -loss
             self._say(
                 f"{self._fold.name}: epoch {epoch}, loss {loss:.4f}, recall@100 {max(found, 0):.4f}, {time.monotonic() - began:.1f} s"
@@ -134,11 +131,11 @@ class Fit:
 
     def _final(self, events: Interactions, deadline: float) -> None:
         """The passes over everything, at a rate that falls from `learning_rate` to a tenth of it."""
-        learner, n = Learner(self, events), self._config.final_epochs
-        rates = np.linspace(1, _LAST_RATE, n + 1)
+        self._learner.take(events)
+        rates = np.linspace(1, _LAST_RATE, self._config.final_epochs + 1)
         for begin, end in pairwise(rates):
             began = time.monotonic()
-            learner.epoch(float(begin), float(end))
+            self._learner.epoch(float(begin), float(end))
             if 2 * time.monotonic() - began > deadline:
                 break
 
@@ -167,51 +164,66 @@ class Fit:
 
 
 class Learner:
-    """Epochs over some events of a fit, one optimizer through all of them."""
+    """Passes over events, one optimizer through all passes over the same ones. TensorFlow traces the pass once."""
 
-    def __init__(self, fit: Fit, events: Interactions) -> None:
-        c = fit._config
-        horizon = c.horizon or (1 if fit._fresh else _REPEAT_HORIZON)
-        targets = min(c.targets, horizon)
+    def __init__(self, fit: Fit) -> None:
+        c, self._fit = fit._config, fit
+        self._horizon = c.horizon or (1 if fit._fresh else _REPEAT_HORIZON)
+        self._targets, self._size = min(c.targets, self._horizon), c.batch_events // c.events
+        self._adam = RowAdam(fit._variables)
+        row, target = [None, c.events], [None, c.events, self._targets]
+        rows = [
+            *(tf.TensorSpec(row, tf.int32) for _ in range(4)),
+            tf.TensorSpec(target, tf.int32),
+            tf.TensorSpec(target),
+        ]
+        self._pass = tf.function(self._steps, input_signature=[tf.TensorSpec([None]), *rows])
+
+    def take(self, events: Interactions) -> None:
+        """From now on learn from these events, with a fresh optimizer."""
+        c, fit = self._fit._config, self._fit
         self._stream = Stream(
-            events, length=c.events, targets=targets, horizon=horizon, fresh=fit._fresh, clock=fit._clock
+            events, length=c.events, targets=self._targets, horizon=self._horizon, fresh=fit._fresh, clock=fit._clock
         )
-        self._towers, self._variables, self._rng, self._rate = fit.towers, fit._variables, fit._rng, c.learning_rate
-        self._size = c.batch_events // c.events
-        self._adam = RowAdam(self._variables)
         self._done = 0  # steps
-        self._uniform = c.uniform_negatives
+        self._adam.reset()
 
     def epoch(self, begin: float = 1.0, end: float = 1.0) -> float:
         """One pass, from `begin` to `end` of the learning rate (the very first steps are gentler). The mean loss."""
-        rows = self._stream.epoch(self._rng)
+        rows = self._stream.epoch(self._fit._rng)
         steps = -(-len(rows.item) // self._size)
         if not self._done:
             self._calibrate(rows)
         gentle = np.minimum(1, (self._done + 1 + np.arange(steps)) / _WARM_UP)
-        rates = self._rate * gentle * np.linspace(begin, end, steps)
+        rates = self._fit._config.learning_rate * gentle * np.linspace(begin, end, steps)
         self._done += steps
         inputs = (rows.item, rows.type, rows.gap, rows.segment, rows.target, rows.weight)
-        return float(self._pass(tuple(map(tf.constant, inputs)), tf.constant(rates, tf.float32)))
+        return float(self._pass(tf.constant(rates, tf.float32), *map(tf.constant, inputs)))
 
     def _calibrate(self, rows: Rows) -> None:
         """Tell the loss which items there are and how often each is in a pool."""
-        n = self._towers.shape.items
+        n, uniform = self._fit.towers.shape.items, self._fit._config.uniform_negatives
         frequency = np.bincount(self._stream.items, minlength=n) / max(len(self._stream), 1)
         batches = [slice(a, a + self._size) for a in range(0, len(rows.item), self._size)]
         distinct = np.mean(
             [len(np.union1d(rows.item[b][rows.segment[b] >= 0], rows.target[b][rows.weight[b] > 0])) for b in batches]
         )
         known = frequency > 0
-        self._towers.know(known, log_expected(frequency, float(distinct), known, self._uniform))
+        self._fit.towers.know(known, log_expected(frequency, float(distinct), known, uniform))
 
-    @tf.function(reduce_retracing=True)
-    def _pass(self, rows: tuple[Any, ...], rates: Any) -> Any:
+    def _steps(self, rates: Any, *rows: Any) -> Any:
         total = 0.0
         for step in tf.range(tf.size(rates)):
             batch = tuple(t[step * self._size : (step + 1) * self._size] for t in rows)
             with tf.GradientTape() as tape:
-                loss = self._towers.compute_loss(batch)
-            self._adam.apply(tape.gradient(loss, self._variables), rates[step])
+                loss = self._fit.towers.compute_loss(batch)
+            self._adam.apply(tape.gradient(loss, self._fit._variables), rates[step])
             total += loss
         return total / tf.cast(tf.size(rates), tf.float32)
+
+
+def _leaves_out_seen(prepared: Prepared, config: PipelineConfig) -> bool:
+    """Whether pages leave out what a person already has, so that it is no target either (the rule of retrieval.fit.removes_seen)."""
+    if config.evaluation.seen == "auto":
+        return float(prepared.manifest.about["repeat_share"]) < _BUYS_AGAIN
+    return config.evaluation.seen == "remove"
