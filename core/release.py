@@ -6,6 +6,8 @@
       ids/items/        item id map (core.ids)
       items/            item columns, row-aligned with the map (core.columns)
       sources/          one folder a candidate source (retrieval.sources)
+      statistics/       item features as of the cut (ranking.item_table); optional
+      ranker/           the model and what it was trained with (ranking.scorer); optional: without it the blend ranks
 
 A release holds no user data. The **twin** is the same directory built as of T2: what the test window judges; the published release is
 refitted up to the end of the data with the twin's settings, and carries the twin's metrics.
@@ -24,6 +26,8 @@ from core.schema import EventType
 KIND: Final = "release"
 FORMAT_VERSION: Final = 1
 SETTINGS: Final = "settings.json"
+STATISTICS: Final = "statistics"
+RANKER: Final = "ranker"
 
 STATE_KIND: Final = "user-state"
 STATE_FORMAT_VERSION: Final = 1

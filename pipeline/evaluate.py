@@ -52,10 +52,16 @@ class Judged:
 
 
 def evaluate_twin(
-    work: Work, prepared: Prepared, sources: Path, settings: ReleaseSettings, config: PipelineConfig, say: Say
+    work: Work,
+    prepared: Prepared,
+    sources: Path,
+    settings: ReleaseSettings,
+    config: PipelineConfig,
+    say: Say,
+    ranker: Path | None = None,
 ) -> Path:
     """The nightly stage: protocol `global` on the twin. Skipped when this twin was judged before with these settings."""
-    release = twin(work, prepared, sources, settings)
+    release = twin(work, prepared, sources, settings, ranker=ranker)
     seen = prepared.seen(config.evaluation.seen)
     code = artifact.code_version("evaluation", "pipeline", "serving", "core", "ranking")
     id = artifact.hash_json([release.name, config.evaluation.fingerprint(), code])[:32]
@@ -70,11 +76,13 @@ def evaluate_twin(
 
 
 def evaluate_last(work: Work, prepared: Prepared, seen: Seen, config: PipelineConfig, say: Say) -> dict[str, Any]:
-    """Protocol `last`: sources fitted on all but each user's last event, blend weights chosen on the second-last."""
-    from retrieval.fit import run_last
+    """Protocol `last`: sources fitted on all but each user's last event, blend weights and ranker learned from the second-last."""
+    from pipeline.ranker import run_last as train_ranker
+    from retrieval.fit import run_last as train_retrieval
 
-    sources = run_last(work, config, say)
-    release = twin(work, prepared, sources, release_settings(sources, config), LAST_TWIN)
+    sources = train_retrieval(work, config, say)
+    ranker = train_ranker(work, config, say)
+    release = twin(work, prepared, sources, release_settings(sources, config), LAST_TWIN, ranker)
     return measure(release, prepared, LAST_TWIN, seen, config, say)
 
 

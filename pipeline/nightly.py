@@ -1,6 +1,6 @@
 """The nightly run: a short list of stages, each of which leaves one immutable artifact and is skipped when that is already there.
 
-    prepare -> train-retrieval -> twin -> evaluate -> gates -> publish
+    prepare -> train-retrieval -> train-ranker -> twin -> evaluate -> gates -> publish
 
 A stage's artifact is named by the fingerprint of its code, its configuration and its inputs, and appears in one rename; so a killed run leaves
 whole artifacts or none, and the next run continues after the last whole one.
@@ -74,6 +74,7 @@ class Night:
 def run(data: Path, work: Work, config: PipelineConfig, *, full: bool = False, say: Say) -> Night:
     """Run what is not there yet, judge the twin, and publish the refitted release if every gate passes."""
     from data_prep.prepare import run as prepare
+    from pipeline.ranker import run as train_ranker
     from retrieval.fit import run as train_retrieval
 
     night = Night()
@@ -82,13 +83,16 @@ def run(data: Path, work: Work, config: PipelineConfig, *, full: bool = False, s
         prepared = Prepared(night.stage("prepare", lambda: prepare(data, work, config, say)))
         sources = night.stage("train-retrieval", lambda: train_retrieval(work, config, say))
         settings = release_settings(sources, config)
-        report = night.stage("evaluate", lambda: evaluate_twin(work, prepared, sources, settings, config, say))
+        ranker = night.stage("train-ranker", lambda: train_ranker(work, config, say))
+        report = night.stage("evaluate", lambda: evaluate_twin(work, prepared, sources, settings, config, say, ranker))
         metrics = json.loads((report / "report.json").read_bytes())["protocols"]["global"]
         night.gates = gates.judge(metrics)
         for verdict in night.gates:
             say(f"gate {verdict.gate}: {'passed' if verdict.passed else 'REFUSED'}: {verdict.reason}")
         if not night.refused:
-            night.release = night.stage("publish", lambda: publish(work, prepared, sources, settings, config, metrics))
+            night.release = night.stage(
+                "publish", lambda: publish(work, prepared, sources, settings, config, metrics, ranker)
+            )
             say(f"published {night.release.name}")
     return night
 

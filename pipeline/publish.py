@@ -12,16 +12,33 @@ from typing import Any
 from core import artifact, atomic
 from core.config import PipelineConfig
 from core.prepared import FULL, Fold, Prepared
-from core.release import FORMAT_VERSION, KIND, STATE_FORMAT_VERSION, STATE_KIND, ReleaseSettings
+from core.release import (
+    FORMAT_VERSION,
+    KIND,
+    RANKER,
+    STATE_FORMAT_VERSION,
+    STATE_KIND,
+    STATISTICS,
+    ReleaseSettings,
+)
 from core.work import Work
 from serving.release import Release
 from serving.user_state import EVENT_COLUMNS, state_id
 
 
 def assemble(
-    path: Path, prepared: Prepared, sources: Path, fold: Fold, settings: ReleaseSettings, about: Mapping[str, Any]
+    path: Path,
+    prepared: Prepared,
+    sources: Path,
+    fold: Fold,
+    settings: ReleaseSettings,
+    about: Mapping[str, Any],
+    ranker: Path | None = None,
 ) -> None:
-    """Write the release of `fold` at `path`: the items, the sources fitted at it (a folder of `train-retrieval`), the settings."""
+    """Write the release of `fold` at `path`: the items, the sources fitted at it (a folder of `train-retrieval`), the settings.
+
+    `ranker` is the artifact of `train-ranker`; without it, or where it holds no model of `fold`, the blend ranks.
+    """
     if path.exists():
         return
     with artifact.publish(path, kind=KIND, format_version=FORMAT_VERSION, id=path.name) as draft:
@@ -32,6 +49,10 @@ def assemble(
         link_tree(prepared.path / "ids" / "items", draft.path / "ids" / "items")
         link_tree(prepared.path / "items", draft.path / "items")
         link_tree(sources, draft.path / "sources")
+        if ranker is not None:
+            draft.parents["ranker"] = ranker.name
+            link_tree(ranker / "statistics" / fold.name, draft.path / STATISTICS)
+            link_tree(ranker / fold.name, draft.path / RANKER)
         settings.write(draft.path)
 
 
@@ -42,11 +63,13 @@ def publish(
     settings: ReleaseSettings,
     config: PipelineConfig,
     metrics: Mapping[str, Any],
+    ranker: Path | None = None,
 ) -> Path:
     """Write the user state and the release refitted up to the end of the data, verify it in full, make it `current`."""
     state = work.user_state(prepared.cuts.end)
     write_user_state(state, prepared)
-    id = artifact.hash_json([prepared.manifest.id, sources.name, settings.fingerprint(), config.fingerprint()])
+    parts = [prepared.manifest.id, sources.name, ranker.name if ranker else None]
+    id = artifact.hash_json([*parts, settings.fingerprint(), config.fingerprint()])
     end = dt.datetime.fromtimestamp(prepared.cuts.end / 1e6, dt.UTC)
     path = work.releases / f"{end:%Y%m%dT%H%M%S}-{id[:8]}"
     about = {
@@ -55,7 +78,7 @@ def publish(
         "metrics": dict(metrics),
         "metrics_of": f"the twin: sources as of {prepared.cuts.test} us (T2), judged on what came after",
     }
-    assemble(path, prepared, sources / FULL.name, FULL, settings, about)
+    assemble(path, prepared, sources / FULL.name, FULL, settings, about, ranker)
     artifact.verify(path)
     Release.open(path, stamped=True)
     atomic.symlink(work.current, path.name)

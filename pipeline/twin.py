@@ -15,11 +15,10 @@ from pipeline.publish import assemble
 
 def release_settings(sources: Path, config: PipelineConfig) -> ReleaseSettings:
     """What the request path runs with: the configuration, and the blend weights that `train-retrieval` chose on the validation window."""
-    weights = json.loads((sources / "weights.json").read_bytes())
     s = config.sources
     return ReleaseSettings(
         quotas=s.quotas,
-        weights=weights,
+        weights=blend_weights(sources),
         history_events=s.history_events,
         warm_events=s.warm_events,
         candidates=s.candidates,
@@ -27,9 +26,22 @@ def release_settings(sources: Path, config: PipelineConfig) -> ReleaseSettings:
     )
 
 
-def twin(work: Work, prepared: Prepared, sources: Path, settings: ReleaseSettings, fold: Fold = TWIN) -> Path:
-    """The release of `fold`, assembled where the stages keep their artifacts."""
-    id = artifact.hash_json([prepared.manifest.id, sources.name, settings.fingerprint(), fold.name])[:32]
+def blend_weights(sources: Path) -> dict[str, float]:
+    """Source -> weight, as `train-retrieval` left them."""
+    return dict(json.loads((sources / "weights.json").read_bytes()))
+
+
+def twin(
+    work: Work,
+    prepared: Prepared,
+    sources: Path,
+    settings: ReleaseSettings,
+    fold: Fold = TWIN,
+    ranker: Path | None = None,
+) -> Path:
+    """The release of `fold`, assembled where the stages keep their artifacts. `ranker`: the artifact of `train-ranker`, if any."""
+    parts = [prepared.manifest.id, sources.name, ranker.name if ranker else None]
+    id = artifact.hash_json([*parts, settings.fingerprint(), fold.name])[:32]
     path = work.stage("twin", id)
-    assemble(path, prepared, sources / fold.name, fold, settings, {})
+    assemble(path, prepared, sources / fold.name, fold, settings, {}, ranker)
     return path

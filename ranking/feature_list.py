@@ -11,7 +11,16 @@ from typing import Final, Literal
 
 from core.artifact import hash_json
 
-SOURCES: Final = ("own_frequency", "item_knn", "transitions", "covisitation", "content", "recent_popularity", "popularity", "towers")
+SOURCES: Final = (
+    "own_frequency",
+    "item_knn",
+    "transitions",
+    "covisitation",
+    "content",
+    "recent_popularity",
+    "popularity",
+    "towers",
+)
 """The candidate sources that features know by name. A release may have fewer; one that is not here speaks only through `agree.*`."""
 
 
@@ -44,7 +53,10 @@ def _request(name: str, meaning: str, default: float = 0.0, *, timed: bool = Fal
 
 
 SCORES: Final = tuple(_candidates(f"{s}.score", f"{s}: score over its greatest among the candidates") for s in SOURCES)
-RANKS: Final = tuple(_candidates(f"{s}.rank", f"{s}: 1 / (1 + position in its own list), 0 where it did not propose the item") for s in SOURCES)
+RANKS: Final = tuple(
+    _candidates(f"{s}.rank", f"{s}: 1 / (1 + position in its own list), 0 where it did not propose the item")
+    for s in SOURCES
+)
 AGREE: Final = (
     _candidates("agree.score", "mean over the sources of the score over its greatest"),
     _candidates("agree.rank", "sum over the sources of 1 / (10 + position)"),
@@ -61,14 +73,19 @@ OWN: Final = (
     _history("own.days_since", "days since the last success with the item", -1.0, timed=True),
     _history("own.gap_days", "mean days between the person's baskets with the item", -1.0, timed=True),
     _history("own.due", "days since the last success with the item over that gap", -1.0, timed=True),
-    _history("own.due_as_others", "the same over the mean gap of everybody who came back to the item", -1.0, timed=True),
+    _history(
+        "own.due_as_others", "the same over the mean gap of everybody who came back to the item", -1.0, timed=True
+    ),
     _history("own.touched", "events without gain (views, clicks of gain 0) with the item"),
 )
 AFFINITY: Final = (
     _history("brand.share", "share of the person's successes with the item's brand"),
     _history("category.share", "share of the person's successes in the item's category"),
     _history("category.late", "the same among the newest 5 successes"),
-    _history("attributes.overlap", "rarity-weighted share of the item's attributes that the newest 50 successes have, each by how many have it"),
+    _history(
+        "attributes.overlap",
+        "rarity-weighted share of the item's attributes that the newest 50 successes have, each by how many have it",
+    ),
     _history("attributes.late", "the same for the newest 3 successes"),
     _history("price.distance", "log price minus the person's mean log price"),
     _history("price.strangeness", "its absolute value over the spread of the person's log prices"),
@@ -81,7 +98,11 @@ ITEM: Final = (
     _item("item.age", "log of 1 + days from the item's first event to the cut", -1.0, timed=True),
     _item("item.quiet", "log of 1 + days from the item's last success to the cut", -1.0, timed=True),
     _item("item.loyalty", "share of its people who came back to it"),
-    _item("item.gap_days", "mean days between the successes of one person with the item, 0 where nobody came back", timed=True),
+    _item(
+        "item.gap_days",
+        "mean days between the successes of one person with the item, 0 where nobody came back",
+        timed=True,
+    ),
     _item("item.price", "log of 1 + price, 0 where it is unknown"),
     _item("item.value", "mean graded feedback (`value`) of its events minus the mean of all events"),
 )

@@ -35,7 +35,9 @@ def matrix(query: Query, candidates: Candidates, items: ItemTable) -> Array:
         ValueError: if the history reaches the moment of the request or beyond: that would be a leak.
     """
     if len(query.history) and query.history.times[-1] >= query.time:
-        raise ValueError(f"history up to {query.history.times[-1]} us for a request at {query.time} us: only events strictly before it are known")
+        raise ValueError(
+            f"history up to {query.history.times[-1]} us for a request at {query.time} us: only events strictly before it are known"
+        )
     past, facts = _Past.of(query, items), items.facts[candidates.rows]
     out = np.zeros((len(FEATURES), len(candidates)), np.float32)
     at = 0
@@ -88,7 +90,9 @@ def _sources(out: Array, past: _Past, candidates: Candidates, facts: Array, item
         if source in SOURCES:
             row = SOURCES.index(source)
             out[row] = scores[column]
-            np.divide(proposed[column], candidates.ranks[:, column] + 1.0, out=out[len(SOURCES) + row], where=proposed[column])
+            np.divide(
+                proposed[column], candidates.ranks[:, column] + 1.0, out=out[len(SOURCES) + row], where=proposed[column]
+            )
     agree = out[2 * len(SOURCES) :]
     agree[0] = scores.mean(axis=0)
     agree[1] = np.where(proposed, 1.0 / (10.0 + np.maximum(candidates.ranks.T, 0)), 0.0).sum(axis=0)

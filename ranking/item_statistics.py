@@ -37,7 +37,12 @@ class _Events:
 def write(prepared: Prepared, fold: Fold, recent_days: float, folder: Path) -> None:
     """Compute the statistics of `fold` into the column folder `folder` (see ranking/item_table.py)."""
     compute(prepared, fold, recent_days).write(folder)
-    header = {"until": prepared.until(fold), "fold": fold.name, "synthetic_time": prepared.synthetic_time, "features": FACT_NAMES}
+    header = {
+        "until": prepared.until(fold),
+        "fold": fold.name,
+        "synthetic_time": prepared.synthetic_time,
+        "features": FACT_NAMES,
+    }
     (folder / HEADER).write_text(json.dumps(header, indent=1) + "\n")
 
 
@@ -45,7 +50,9 @@ def compute(prepared: Prepared, fold: Fold, recent_days: float) -> Columns:
     """The columns `facts` and `attributes` of every item, as of `fold`."""
     events = _known(prepared, fold)
     facts = {f.name: np.full(events.n_items, f.default, np.float32) for f in ITEM}
-    computed = _popularity(events, recent_days) | _loyalty(events) | _price(prepared.items) | {"item.value": _value(events)}
+    computed = (
+        _popularity(events, recent_days) | _loyalty(events) | _price(prepared.items) | {"item.value": _value(events)}
+    )
     for feature in ITEM:
         if not (feature.timed and prepared.synthetic_time):
             facts[feature.name] = computed[feature.name].astype(np.float32)
@@ -65,7 +72,9 @@ def _popularity(e: _Events, recent_days: float) -> dict[str, Array]:
     n = e.n_items
     people = np.bincount(np.unique(e.user.astype(np.int64) * n + e.item) % n, minlength=n) if n else np.zeros(0)
     everybody = max(len(np.unique(e.user)), 1)
-    recent, month, total = (_log_share(e, since) for since in (e.until - int(recent_days * DAY), e.until - _MONTH, None))
+    recent, month, total = (
+        _log_share(e, since) for since in (e.until - int(recent_days * DAY), e.until - _MONTH, None)
+    )
     first, last = np.full(n, e.until, np.int64), np.full(n, -1, np.int64)
     np.minimum.at(first, e.item, e.time)
     np.maximum.at(last, e.item, e.time)
@@ -82,7 +91,8 @@ def _popularity(e: _Events, recent_days: float) -> dict[str, Array]:
 def _log_share(e: _Events, since: int | None) -> Array:
     """Log of each item's share of the successes at or after `since`, float64 `[items]`."""
     item = e.item if since is None else e.item[e.time >= since]
-    return np.log((np.bincount(item, minlength=e.n_items) + _SMOOTHING) / (len(item) + _SMOOTHING * max(e.n_items, 1)))
+    smoothed = np.bincount(item, minlength=e.n_items) + _SMOOTHING
+    return np.asarray(np.log(smoothed / (len(item) + _SMOOTHING * max(e.n_items, 1))))
 
 
 def _log_days(microseconds: Array) -> Array:
@@ -99,7 +109,9 @@ def _loyalty(e: _Events) -> dict[str, Array]:
     back[1:] &= time[1:] > time[:-1]
     people = np.bincount(item[~same], minlength=e.n_items)
     pair = np.cumsum(~same) - 1  # the (person, item) pair of each event
-    came_back = np.bincount(item[~same][np.unique(pair[back])], minlength=e.n_items) if len(pair) else np.zeros(e.n_items)
+    came_back = (
+        np.bincount(item[~same][np.unique(pair[back])], minlength=e.n_items) if len(pair) else np.zeros(e.n_items)
+    )
     gaps = np.bincount(item[back], weights=(time[back] - time[np.flatnonzero(back) - 1]) / DAY, minlength=e.n_items)
     returns = np.bincount(item[back], minlength=e.n_items)
     usual = came_back.sum() / max(people.sum(), 1)
@@ -116,7 +128,7 @@ def _value(e: _Events) -> Array:
         return np.zeros(e.n_items)
     value = e.value[graded].astype(np.float64)
     off = np.bincount(e.item[graded], weights=value - value.mean(), minlength=e.n_items)
-    return off / (np.bincount(e.item[graded], minlength=e.n_items) + _PRIOR)  # type: ignore[no-any-return]
+    return np.asarray(off / (np.bincount(e.item[graded], minlength=e.n_items) + _PRIOR))
 
 
 def _price(items: Columns) -> dict[str, Array]:

@@ -1,9 +1,9 @@
 """What features know of the items: columns row-aligned with the item id map, memory-mapped from a release.
 
-    statistics/
-      statistics.json   until (microseconds), fold, synthetic_time, features (names of `facts`)
-      facts             number float32 [items, len(ITEM)]: the item features, as of the cut
-      attributes        tags: `category=...`, `brand=...` and every coded or tag attribute of the item, `name=value`
+statistics/
+  statistics.json   until (microseconds), fold, synthetic_time, features (names of `facts`)
+  facts             number float32 [items, len(ITEM)]: the item features, as of the cut
+  attributes        tags: `category=...`, `brand=...` and every coded or tag attribute of the item, `name=value`
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -61,9 +61,14 @@ class ItemTable:
         """
         header, columns = read_header(statistics), Columns.open(statistics)
         if tuple(header["features"]) != FACT_NAMES:
-            raise ArtifactError(f"{statistics}: holds the item features {', '.join(header['features'])}; this Aisle reads {', '.join(FACT_NAMES)}: rebuild with `./aisle nightly`")
+            raise ArtifactError(
+                f"{statistics}: holds the item features {', '.join(header['features'])}; this Aisle reads "
+                f"{', '.join(FACT_NAMES)}: rebuild with `./aisle nightly`"
+            )
         if columns.rows != items.rows:
-            raise ArtifactError(f"{statistics}: {columns.rows} item rows, but the items have {items.rows}: parts of different releases never meet")
+            raise ArtifactError(
+                f"{statistics}: {columns.rows} item rows, but the items have {items.rows}: parts of different releases never meet"
+            )
         return cls.of(columns, items, int(header["until"]), bool(header["synthetic_time"]))
 
     @classmethod
@@ -73,10 +78,18 @@ class ItemTable:
         assert isinstance(attributes, Tags)
         having = np.bincount(attributes.codes, minlength=len(attributes.values))
         rarity = np.log(max(items.rows, 1) / np.maximum(having, 1)).astype(np.float32)
-        return cls(statistics.numbers(FACTS), codes(items, Column.BRAND), codes(items, Column.CATEGORY), attributes, rarity, until, synthetic_time)
+        return cls(
+            statistics.numbers(FACTS),
+            codes(items, Column.BRAND),
+            codes(items, Column.CATEGORY),
+            attributes,
+            rarity,
+            until,
+            synthetic_time,
+        )
 
 
-def read_header(statistics: Path) -> dict[str, object]:
+def read_header(statistics: Path) -> dict[str, Any]:
     """`statistics.json` of a statistics folder."""
     try:
         return dict(json.loads((statistics / HEADER).read_bytes()))
@@ -86,5 +99,5 @@ def read_header(statistics: Path) -> dict[str, object]:
 
 def codes(items: Columns, name: str) -> Array:
     """The codes of a coded column, int32 `[items]`; all -1 where the shop does not have the column."""
-    column = items[name] if name in items else None
+    column = items.get(name)
     return column.codes if isinstance(column, Coded) else np.full(items.rows, -1, np.int32)

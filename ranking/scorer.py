@@ -1,8 +1,8 @@
 """Opens a trained ranker and scores matrices with it: LightGBM's own predict on one thread, behind an interface that a faster kernel can take.
 
-    ranker/
-      model.txt     LightGBM's text format
-      ranker.json   features, their schema hash, the sources it was trained with, metrics (ranking/train.py writes it)
+ranker/
+  model.txt     LightGBM's text format
+  ranker.json   features, their schema hash, the sources it was trained with, metrics (ranking/train.py writes it)
 """
 
 from __future__ import annotations
@@ -67,14 +67,22 @@ class Scorer:
         """
         header = read_header(folder)
         if header["format_version"] != FORMAT_VERSION:
-            raise ArtifactError(f"{folder}: ranker format {header['format_version']}, this Aisle reads {FORMAT_VERSION}; rebuild it with `./aisle train-ranker`")
+            raise ArtifactError(
+                f"{folder}: ranker format {header['format_version']}, this Aisle reads {FORMAT_VERSION}; "
+                "rebuild it with `./aisle train-ranker`"
+            )
         _same_features(folder, header)
         trained, here = sorted(header["sources"]), sorted(sources)
         if trained != here:
-            raise ArtifactError(f"{folder}: the ranker of another release: trained with sources {', '.join(trained)}; here are {', '.join(here)}")
+            raise ArtifactError(
+                f"{folder}: the ranker of another release: trained with sources {', '.join(trained)}; here are {', '.join(here)}"
+            )
         kernel = LightGbmKernel(folder / MODEL)
         if kernel.n_features != len(NAMES):
-            raise ArtifactError(f"{folder / MODEL}: takes {kernel.n_features} features, {HEADER} beside it names {len(NAMES)}: parts of different releases never meet")
+            raise ArtifactError(
+                f"{folder / MODEL}: takes {kernel.n_features} features, {HEADER} beside it names {len(NAMES)}: "
+                "parts of different releases never meet"
+            )
         return cls(kernel, header)
 
     def score(self, matrix: Array) -> Array:
@@ -95,7 +103,11 @@ def _same_features(folder: Path, header: dict[str, Any]) -> None:
         return
     trained, here = list(header["features"]), list(NAMES)
     only_there, only_here = sorted(set(trained) - set(here)), sorted(set(here) - set(trained))
-    what = f"only there {only_there}, only here {only_here}" if only_there or only_here else "same names, another order or meaning"
+    what = (
+        f"only there {only_there}, only here {only_here}"
+        if only_there or only_here
+        else "same names, another order or meaning"
+    )
     raise ArtifactError(
         f"{folder}: the ranker of another release: feature schema {header['schema'][:12]} with {len(trained)} features, "
         f"this Aisle has {schema_hash()[:12]} with {len(here)}; {what}"

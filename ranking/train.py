@@ -6,7 +6,7 @@ Burges, "From RankNet to LambdaRank to LambdaMART", MSR-TR-2010-82. Gains are li
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,8 +16,7 @@ import numpy as np
 
 from core.columns import Array
 from core.config import RankerConfig
-from core.errors import InputError
-from ranking.feature_list import NAMES, schema_hash
+from ranking.feature_list import NAMES, SOURCES, schema_hash
 from ranking.scorer import FORMAT_VERSION, HEADER, MODEL
 
 GRADES: Final = 20
@@ -42,54 +41,69 @@ class TrainingSet:
     def concatenate(cls, sets: Iterable[TrainingSet]) -> TrainingSet:
         """One after the other."""
         sets = list(sets)
-        arrays = (np.concatenate([getattr(s, name) for s in sets]) for name in ("matrix", "grades", "sizes", "ideals"))
-        return cls(*arrays, sum(s.dropped for s in sets))
+        if not sets:
+            raise ValueError("no training set to concatenate")
+        return cls(
+            matrix=np.concatenate([s.matrix for s in sets]),
+            grades=np.concatenate([s.grades for s in sets]),
+            sizes=np.concatenate([s.sizes for s in sets]),
+            ideals=np.concatenate([s.ideals for s in sets]),
+            dropped=sum(s.dropped for s in sets),
+        )
+
+    def thinned(self, negatives: int, seed: int) -> TrainingSet:
+        """With at most `negatives` rows of grade 0 a request, left to chance."""
+        drawn = np.random.default_rng(seed).random(len(self.grades))
+        queries = np.repeat(np.arange(len(self)), self.sizes)
+        order = np.lexsort((drawn, self.grades > 0, queries))  # of each request the nothings first, shuffled
+        nothing = np.bincount(queries[self.grades == 0], minlength=len(self))
+        place = np.arange(len(order)) - np.repeat(np.cumsum(self.sizes) - self.sizes, self.sizes)
+        kept = np.sort(order[(place < negatives) | (place >= nothing[queries])])
+        sizes = np.bincount(queries[kept], minlength=len(self)).astype(np.int32)
+        return TrainingSet(self.matrix[kept], self.grades[kept], sizes, self.ideals, self.dropped)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A ranker and how it came out."""
+    """A grown ranker."""
 
     booster: lightgbm.Booster
-    iterations: int
-    metrics: dict[str, float]  # NDCG@10 of the validation requests, dropped ones counted as 0
 
-    def write(self, folder: Path, sources: Iterable[str], about: dict[str, Any]) -> None:
-        """Leave `model.txt` and `ranker.json` in `folder`, which is made if it is not there."""
+    def write(self, folder: Path, sources: Iterable[str], about: Mapping[str, Any]) -> None:
+        """Leave `model.txt` and `ranker.json` in `folder`, which is made if it is not there. `about`: how it was validated."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.booster.save_model(folder / MODEL, num_iteration=self.iterations)
-        gains = self.booster.feature_importance("gain", iteration=self.iterations)
-        importance = {n: round(float(g), 3) for g, n in sorted(zip(gains / max(gains.sum(), 1e-9), NAMES, strict=True), reverse=True)}
+        self.booster.save_model(folder / MODEL)
+        gains = self.booster.feature_importance("gain")
+        shares = sorted(zip(gains / max(gains.sum(), 1e-9), NAMES, strict=True), reverse=True)
         header = {
             "format_version": FORMAT_VERSION,
             "features": NAMES,
             "schema": schema_hash(),
             "sources": sorted(sources),
-            "iterations": self.iterations,
-            "validation": self.metrics,
-            "importance": importance,
-            **about,
+            "trees": self.booster.num_trees(),
+            "validation": dict(about),
+            "importance": {name: round(float(share), 4) for share, name in shares},
         }
         (folder / HEADER).write_text(json.dumps(header, indent=1) + "\n")
 
 
-def train(learn: TrainingSet, validate: TrainingSet, config: RankerConfig, say: Callable[[str], None]) -> Trained:
-    """Grow trees on `learn` until NDCG@10 on `validate` no longer rises; then, with that many trees, on both.
+def probe(learn: TrainingSet, validate: TrainingSet, config: RankerConfig) -> tuple[int, float]:
+    """Grow trees on `learn` until NDCG@10 on `validate` no longer rises: how many they were, and the NDCG@10 then.
 
-    Raises:
-        InputError: if there is nothing to learn from.
+    Requests that were dropped for want of a relevant candidate count as 0.
     """
-    if not len(learn):
-        raise InputError("no request of the ranker window has a relevant candidate: nothing to train the ranker on")
-    parameters = _parameters(config)
-    rounds, metrics = config.trees, {}
-    if len(validate):
-        probe = _grow(parameters, learn, config.trees, validate, config.patience)
-        rounds = probe.best_iteration or config.trees
-        metrics = {"ndcg@10": round(ndcg(validate, probe.predict(validate.matrix, num_iteration=rounds)), 4)}
-        say(f"ranker: {rounds} trees, NDCG@10 {metrics['ndcg@10']} on {len(validate) + validate.dropped} validation requests")
-    both = TrainingSet.concatenate([learn, validate])
-    return Trained(_grow(parameters, both, rounds), rounds, metrics)
+    data = _dataset(learn)
+    stop = lightgbm.early_stopping(config.patience, verbose=False)
+    booster = lightgbm.train(
+        _parameters(config), data, config.trees, valid_sets=[_dataset(validate, data)], callbacks=[stop]
+    )
+    rounds = booster.best_iteration or booster.num_trees()
+    return rounds, ndcg(validate, booster.predict(validate.matrix, num_iteration=rounds))
+
+
+def grow(rows: Iterable[TrainingSet], rounds: int, config: RankerConfig) -> Trained:
+    """Grow `rounds` trees on all of `rows`."""
+    return Trained(lightgbm.train(_parameters(config), _dataset(TrainingSet.concatenate(rows)), rounds))
 
 
 def _parameters(config: RankerConfig) -> dict[str, Any]:
@@ -114,16 +128,10 @@ def _parameters(config: RankerConfig) -> dict[str, Any]:
     }
 
 
-def _grow(parameters: dict[str, Any], learn: TrainingSet, rounds: int, validate: TrainingSet | None = None, patience: int = 0) -> lightgbm.Booster:
-    data = _dataset(learn)
-    if validate is None:
-        return lightgbm.train(parameters, data, rounds)
-    stop = lightgbm.early_stopping(patience, verbose=False)
-    return lightgbm.train(parameters, data, rounds, valid_sets=[_dataset(validate, data)], callbacks=[stop])
-
-
 def _dataset(rows: TrainingSet, reference: lightgbm.Dataset | None = None) -> lightgbm.Dataset:
-    return lightgbm.Dataset(rows.matrix, rows.grades, group=rows.sizes, reference=reference, feature_name=list(NAMES), free_raw_data=False)
+    return lightgbm.Dataset(
+        rows.matrix, rows.grades, group=rows.sizes, reference=reference, feature_name=list(NAMES), free_raw_data=False
+    )
 
 
 def ndcg(rows: TrainingSet, scores: Array) -> float:
@@ -131,5 +139,16 @@ def ndcg(rows: TrainingSet, scores: Array) -> float:
     queries = np.repeat(np.arange(len(rows)), rows.sizes)
     order = np.lexsort((-scores, queries))
     place = np.arange(len(order)) - np.repeat(np.cumsum(rows.sizes) - rows.sizes, rows.sizes)
-    dcg = np.bincount(queries, np.where(place < _AT, rows.grades[order] / np.log2(place + 2.0), 0.0), minlength=len(rows))
+    dcg = np.bincount(
+        queries, np.where(place < _AT, rows.grades[order] / np.log2(place + 2.0), 0.0), minlength=len(rows)
+    )
     return float((dcg / rows.ideals).sum() / max(len(rows) + rows.dropped, 1))
+
+
+def blend_ndcg(rows: TrainingSet, weights: Mapping[str, float]) -> float:
+    """`ndcg` of the unlearned blend, from the normalised scores in the matrix."""
+    scores = sum(
+        (w * rows.matrix[:, NAMES.index(f"{s}.score")] for s, w in weights.items() if s in SOURCES),
+        np.zeros(len(rows.grades)),
+    )
+    return ndcg(rows, scores)

@@ -13,8 +13,10 @@ from core.columns import Array, Columns
 from core.errors import ArtifactError
 from core.history import Query
 from core.ids import IdMap
-from core.release import FORMAT_VERSION, KIND, ReleaseSettings
+from core.release import FORMAT_VERSION, KIND, RANKER, STATISTICS, ReleaseSettings
 from core.schema import Column
+from ranking.features import ItemTable
+from ranking.scorer import Scorer
 from retrieval.sources import open_sources
 
 
@@ -28,6 +30,8 @@ class Release:
     item_ids: IdMap
     items: Columns
     sources: tuple[Source, ...]
+    table: ItemTable | None  # what features know of the items; there when a scorer is
+    scorer: Scorer | None  # None: the blend ranks
     explainers: dict[str, Explains]  # the sources that can name the item behind a proposal
     available: Array  # bool [items]
     fill: Array  # int32 [items]: every item, the most popular first, for pages that nothing else fills
@@ -58,6 +62,7 @@ class Release:
                 f"{path}: {items.rows} item rows, but {len(item_ids)} ids: parts of different releases never meet"
             )
         sources = open_sources(path / "sources")
+        ranked = (path / RANKER).exists()
         return cls(
             path=path,
             manifest=manifest,
@@ -65,6 +70,8 @@ class Release:
             item_ids=item_ids,
             items=items,
             sources=sources,
+            table=ItemTable.open(path / STATISTICS, items) if ranked else None,
+            scorer=Scorer.open(path / RANKER, [s.name for s in sources]) if ranked else None,
             explainers={s.name: s for s in sources if isinstance(s, Explains)},
             available=np.asarray(items.numbers(Column.AVAILABLE)) & item_ids.alive,
             fill=_fill_order(sources, items.rows),

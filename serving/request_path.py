@@ -11,6 +11,7 @@ from core.candidates import Candidates, Source, gather
 from core.columns import Array
 from core.history import Query
 from ranking.blend import blend
+from ranking.features import matrix
 from serving.release import Release
 
 _NONE = np.empty(0, np.int32)
@@ -66,7 +67,7 @@ def answer(release: Release, request: Request, sources: tuple[Source, ...] | Non
 
     candidates = gather(sources, quotas, query, excluded)
     kept, removed = _available(release, candidates)
-    scores = blend(candidates, settings.weights if len(sources) > 1 else {sources[0].name: 1.0})[kept]
+    scores = _scores(release, query, candidates)[kept]
     order = _best_first(candidates.rows[kept], scores)
     page = kept[order[: request.k]]
     removed[Removal.BELOW] = candidates.rows[kept[order[request.k :]]]
@@ -94,6 +95,14 @@ def level(release: Release, query: Query) -> Level:
     if successes:
         return Level.SHORT
     return Level.CONTEXT if len(query.context) else Level.POPULAR
+
+
+def _scores(release: Release, query: Query, candidates: Candidates) -> Array:
+    """The ranker's scores where it knows the sources that spoke, else the unlearned blend's: float `[n]`."""
+    if release.scorer is not None and release.table is not None and len(candidates.sources) == len(release.sources):
+        return release.scorer.score(matrix(query, candidates, release.table))
+    alone = dict.fromkeys(candidates.sources, 1.0)
+    return blend(candidates, release.settings.weights if len(alone) > 1 else alone)
 
 
 def _excluded(request: Request) -> Array:

@@ -1,0 +1,166 @@
+"""The ranker's training sets: what the real sources would have proposed at past moments, and what became of it.
+
+Time is the law: every request is answered by sources and statistics fitted strictly before it, its history is strictly before it, and what counts
+as relevant is what followed within its window (pipeline/requests.py). A relevant item that retrieval missed is never put among the candidates: its
+missing sources would give it away.
+"""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from core.candidates import Source, gather
+from core.columns import Array
+from core.config import PipelineConfig
+from core.errors import ArtifactError
+from core.history import Histories, Query
+from core.prepared import Fold, Prepared
+from core.schema import Column
+from pipeline.requests import Requests
+from ranking.feature_list import NAMES
+from ranking.features import ItemTable, matrix
+from ranking.item_table import read_header
+from ranking.train import GRADES, TrainingSet
+from retrieval.sources import HEADER, open_sources
+
+_CHUNK: Final = 128
+_WORKERS: Final = 2
+_AT: Final = 10
+
+
+class Fitted(NamedTuple):
+    """Where the files of one cut are: all that answers requests after it."""
+
+    prepared: Path
+    fold: Fold
+    sources: Path
+    statistics: Path
+
+
+@dataclass(frozen=True)
+class Past:
+    """A shop as of one cut, opened for answering past requests."""
+
+    prepared: Prepared
+    histories: Histories
+    sources: tuple[Source, ...]
+    items: ItemTable
+    config: PipelineConfig
+    exclude_seen: bool
+
+    @classmethod
+    def open(cls, fitted: Fitted, config: PipelineConfig) -> Past:
+        """From the files of the stages.
+
+        Raises:
+            ArtifactError: if sources or statistics are of another cut than `fitted.fold`: they could know what came after the requests.
+        """
+        prepared = Prepared(fitted.prepared)
+        try:
+            sources_fold = json.loads((fitted.sources / HEADER).read_bytes())["fold"]
+        except (FileNotFoundError, ValueError, KeyError) as e:
+            raise ArtifactError(
+                f"{fitted.sources / HEADER}: missing or not the header of fitted sources ({e})"
+            ) from None
+        for path, fold in ((fitted.sources, sources_fold), (fitted.statistics, read_header(fitted.statistics)["fold"])):
+            if fold != fitted.fold.name:
+                raise ArtifactError(
+                    f"{path}: fitted as of {fold!r}, but the requests follow {fitted.fold.name!r}: that would be a leak"
+                )
+        items = ItemTable.open(fitted.statistics, prepared.items)
+        histories = prepared.histories(config.sources.history_events)
+        return cls(
+            prepared,
+            histories,
+            open_sources(fitted.sources),
+            items,
+            config,
+            prepared.seen(config.evaluation.seen) == "remove",
+        )
+
+    def query(self, user: int, time: int) -> tuple[Query, Array]:
+        """The request as serving would see it, and the item rows never to return, int32 ascending."""
+        query = Query(time, user, self.histories.before(user, time))
+        had = query.history.items[query.history.gains > 0] if self.exclude_seen else np.empty(0, np.int32)
+        return query, np.unique(had)
+
+    def relevant(self, start: int, stop: int, excluded: Array) -> tuple[Array, Array]:
+        """What followed: item rows int32 `[m]` ascending, and their grades int8 `[m]`, 1 to GRADES: the gain, faded for each basket before it."""
+        events, config = self.prepared.events, self.config
+        gains, items, times = (events.numbers(c)[start:stop] for c in (Column.GAIN, Column.ITEM, Column.TIME))
+        keep = (gains > 0) & ~np.isin(items, excluded)
+        gains, items, times = gains[keep], items[keep], times[keep]
+        if not len(items):
+            return items, items.astype(np.int8)
+        basket = np.cumsum(np.diff(times, prepend=times[0]) != 0)
+        worth = gains / max(config.data.gains.values()) * config.ranker.fading**basket
+        rows, inverse = np.unique(items, return_inverse=True)
+        best = np.zeros(len(rows))
+        np.maximum.at(best, inverse, worth)
+        kept = best >= 0.5 / GRADES
+        return rows[kept], np.ceil(np.minimum(best[kept], 1.0) * GRADES - 1e-6).astype(np.int8)
+
+    def answer(self, requests: Requests, negatives: int | None) -> TrainingSet:
+        """The training set of some requests, `negatives` candidates of each at most that nothing came of (None: all).
+
+        Which ones is left to chance alone: chosen by anything that a feature reflects, they would teach the ranker the choice.
+        """
+        matrices, grades, ideals, dropped = [np.empty((0, len(NAMES)), np.float32)], [np.empty(0, np.int8)], [], 0
+        for user, time, start, stop in zip(
+            *(a.tolist() for a in (requests.user, requests.time, requests.start, requests.stop)), strict=True
+        ):
+            query, excluded = self.query(user, time)
+            wanted, worth = self.relevant(start, stop, excluded)
+            if not len(wanted):
+                continue  # the person only came back to what is never shown again: no request of this shop
+            candidates = gather(self.sources, self.config.sources.quotas, query, excluded)
+            grade = np.zeros(len(candidates), np.int8)
+            _, at, of = np.intersect1d(candidates.rows, wanted, assume_unique=True, return_indices=True)
+            if not len(at):
+                dropped += 1
+                continue
+            grade[at] = worth[of]
+            kept = _kept(grade, negatives, np.random.default_rng((user, time)))
+            matrices.append(matrix(query, candidates, self.items)[kept])
+            grades.append(grade[kept])
+            best = np.sort(worth)[::-1][:_AT]
+            ideals.append(float((best / np.log2(np.arange(len(best)) + 2.0)).sum()))
+        sizes = np.array([len(g) for g in grades[1:]], np.int32)
+        return TrainingSet(np.concatenate(matrices), np.concatenate(grades), sizes, np.array(ideals), dropped)
+
+
+def _kept(grades: Array, negatives: int | None, rng: np.random.Generator) -> Array:
+    """Positions of everything with a grade and of a sample of the rest, ascending."""
+    nothing = np.flatnonzero(grades == 0)
+    if negatives is not None and len(nothing) > negatives:
+        nothing = rng.choice(nothing, negatives, replace=False)
+    return np.sort(np.concatenate([np.flatnonzero(grades), nothing]))
+
+
+def build(fitted: Fitted, requests: Requests, config: PipelineConfig, negatives: int | None) -> TrainingSet:
+    """Answer every request, in two worker processes when there are many."""
+    if len(requests) <= 2 * _CHUNK:
+        return Past.open(fitted, config).answer(requests, negatives)
+    chunks = [requests.only(rows) for rows in np.array_split(np.arange(len(requests)), len(requests) // _CHUNK)]
+    with ProcessPoolExecutor(_WORKERS, get_context("forkserver"), _open, (fitted, config, negatives)) as pool:
+        return TrainingSet.concatenate(pool.map(_answer, chunks))
+
+
+_worker: tuple[Past, int | None]
+
+
+def _open(fitted: Fitted, config: PipelineConfig, negatives: int | None) -> None:
+    global _worker
+    _worker = Past.open(fitted, config), negatives
+
+
+def _answer(requests: Requests) -> TrainingSet:
+    past, negatives = _worker
+    return past.answer(requests, negatives)
