@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 from collections.abc import Callable
 from concurrent import futures
 from dataclasses import dataclass
@@ -30,6 +28,7 @@ from serving.recommender_service import Clock, RecommenderService, wall_clock
 from serving.redis_link import RedisLink
 from serving.release import Release
 from serving.resident import Resident
+from serving.stopping import StopSignals
 from serving.tally import Tally
 
 _LOG = logging.getLogger(__name__)
@@ -149,13 +148,11 @@ def configure_logging() -> None:
 
 def run(options: ProcessOptions, ready: Callable[[int], None]) -> None:
     """Serve until SIGTERM or SIGINT; `ready` is called with the port once requests are answered."""
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    signals = StopSignals()
     process = ServingProcess(options)
     process.start()
     ready(process.port)
-    stopping.wait()
+    signals.wait()
     process.stop()
 
 

@@ -7,12 +7,10 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -23,6 +21,7 @@ from serving import process
 from serving.config import ServingConfig
 from serving.embedded_redis import EmbeddedRedis
 from serving.process import ProcessOptions
+from serving.stopping import StopSignals
 from serving.tether import tied
 
 _LOG = logging.getLogger(__name__)
@@ -71,9 +70,7 @@ class Supervisor:
 
     def run(self, ready: Ready) -> None:
         """Until SIGTERM or SIGINT."""
-        stopping = threading.Event()
-        for told in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(told, lambda *_: stopping.set())
+        signals = StopSignals()
         with closing(_reserved(self._options.host, self._options.port)) as reserved:
             port = reserved.getsockname()[1]
             self._options = replace(self._options, port=port)
@@ -85,7 +82,7 @@ class Supervisor:
                     for number in some:
                         self._wait_ready(number)
                 ready(port)
-                while not stopping.wait(_RESTART_SECONDS):
+                while not signals.wait(_RESTART_SECONDS):
                     self._restart_dead()
             finally:
                 self._stop()
