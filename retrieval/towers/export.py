@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from core.columns import Array, load_array
 from core.errors import ArtifactError
+from core.prepared import Fold
 from core.schema import EVENT_TYPES
 from retrieval.towers.inputs import GAP_BUCKETS
 from retrieval.towers.model import Towers
@@ -35,6 +36,8 @@ class Facts:
     """Where a fit came from and how it went."""
 
     fold: str
+    protocol: str
+    below: int
     prepared: str
     until: int  # microseconds: one past the newest event it may know
     clock: bool
@@ -76,6 +79,24 @@ def export(towers: Towers, tokens: Array, meaningful: Array, facts: Facts, out: 
         **asdict(facts),
     }
     (out / "towers.json").write_text(json.dumps(header, indent=1, sort_keys=True) + "\n")
+
+
+def check_window(folder: Path, fold: Fold, until: int) -> None:
+    """Refuse a warm start from towers that know what `fold`, which stands for the moment `until`, must not (design 5).
+
+    Raises:
+        ArtifactError: if their window ends later, or is cut by the other protocol.
+    """
+    old = json.loads((folder / "towers.json").read_bytes())
+    if (
+        old["protocol"] != fold.protocol
+        or old["until"] > until
+        or (fold.protocol == "last" and old["below"] > fold.below)
+    ):
+        raise ArtifactError(
+            f"{folder}: towers of fold {old['fold']!r} (until {old['until']}) know events that fold {fold.name!r} (until {until}) must not:"
+            " a warm start descends only from a window that ends no later"
+        )
 
 
 def load_weights(towers: Towers, tokens: Array, folder: Path) -> None:

@@ -24,7 +24,7 @@ from core.config import PipelineConfig
 from core.prepared import Fold, Interactions, Prepared
 from retrieval.towers import validate
 from retrieval.towers.content import item_bags, look_up, vocabulary
-from retrieval.towers.export import Facts, export, load_weights
+from retrieval.towers.export import Facts, check_window, export, load_weights
 from retrieval.towers.inputs import Window
 from retrieval.towers.loss import log_expected
 from retrieval.towers.model import Shape, Towers
@@ -49,7 +49,7 @@ def fit_towers(
     Args:
         prepared: The data.
         fold: What may be known.
-        config: `towers` is read.
+        config: `towers` and `evaluation.seen` are read.
         out: Made if it is not there.
         say: Progress for a person.
         warm_from: A folder that this function wrote for the same item rows and a window that ends no later than `fold`'s.
@@ -78,6 +78,7 @@ class Fit:
         self.towers = Towers(shape, content, unknown, rare, c.uniform_negatives, self._rng)
         self._warm = warm_from is not None
         if warm_from is not None:
+            check_window(warm_from, fold, self._events.until)
             load_weights(self.towers, self._tokens, warm_from)
         self._variables = self.towers.trainable_variables
         self._learner = Learner(self)
@@ -95,6 +96,8 @@ class Fit:
         known = self.towers.items.id_row.numpy() < self._events.n_items
         facts = Facts(
             fold=self._fold.name,
+            protocol=self._fold.protocol,
+            below=self._fold.below,
             prepared=self._prepared.manifest.id,
             until=self._events.until,
             clock=self._clock,

@@ -14,11 +14,11 @@ import tensorflow as tf
 from core.config import PipelineConfig, load_pipeline
 from core.errors import ArtifactError
 from core.history import History, Query
-from core.prepared import TRAIN, TWIN, Prepared
+from core.prepared import LAST_TRAIN, LAST_TWIN, TRAIN, TWIN, Prepared
 from core.schema import DAY, EventType
 from retrieval.query import ItemTower, QueryTower, TowerSource
 from retrieval.towers.content import item_bags, look_up
-from retrieval.towers.export import load_weights
+from retrieval.towers.export import check_window, load_weights
 from retrieval.towers.inputs import joined, window
 from retrieval.towers.model import QueryTower as KerasQueryTower
 from retrieval.towers.model import Shape, Towers
@@ -191,11 +191,11 @@ def test_litert_answers_as_keras_does(prepared: Prepared, fitted: Path, keras: T
 def test_threads_get_the_same_answers(fitted: Path) -> None:
     tower = QueryTower.open(fitted)
     queries = [asking([i % 20, (i * 7) % 20]) for i in range(50)]
-    want = [tower.vector(q) for q in queries]
+    want = [np.asarray(tower.vector(q)) for q in queries]
     got: dict[int, list[bool]] = {}
 
     def ask(thread: int) -> None:
-        got[thread] = [np.array_equal(tower.vector(q), w) for q, w in zip(queries, want, strict=True)]
+        got[thread] = [np.array_equal(np.asarray(tower.vector(q)), w) for q, w in zip(queries, want, strict=True)]
 
     threads = [threading.Thread(target=ask, args=(i,)) for i in range(4)]
     for t in threads:
@@ -267,6 +267,18 @@ def test_a_warm_start_begins_where_the_earlier_window_ended(prepared: Prepared, 
     known = np.load(tmp_path / "train" / "item_tower" / "has_id.npy")
     assert twin[known] == pytest.approx(train[known], abs=1e-4)
     assert "warm" in said[-1]
+
+
+def test_a_warm_start_from_a_later_window_is_refused(prepared: Prepared, fitted: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"fold 'twin'.*know events that fold 'train'"):
+        fit_towers(prepared, TRAIN, config(), tmp_path, lambda _: None, fitted)
+    check_window(fitted, TWIN, prepared.until(TWIN))
+    # all folds of `last` stand for one moment: the number of the fold decides
+    (tmp_path / "towers.json").write_text(json.dumps({"protocol": "last", "below": 2, "fold": "last-twin", "until": 5}))
+    check_window(tmp_path, LAST_TWIN, 5)
+    for fold in (LAST_TRAIN, TWIN):
+        with pytest.raises(ArtifactError, match="must not"):
+            check_window(tmp_path, fold, 5)
 
 
 def test_towers_of_other_sizes_are_no_warm_start(prepared: Prepared, fitted: Path, tmp_path: Path) -> None:
