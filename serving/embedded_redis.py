@@ -25,7 +25,10 @@ from serving.tether import tied
 
 _START_SECONDS = 30.0  # a large file takes a while to load
 _STOP_SECONDS = 15.0
-_WATCH_SECONDS = 0.2
+_WATCH_SECONDS = 0.05
+_SHORT_LIFE_SECONDS = 1.0
+_PAUSE_SECONDS = 0.2
+_LONGEST_PAUSE_SECONDS = 5.0
 _SOCKET_PATH_LIMIT = 100  # the kernel allows 107 bytes
 
 
@@ -88,14 +91,15 @@ class EmbeddedRedis:
 
         Runs in a thread that lives as long as the process does, because the Redis is tied to its thread.
         """
-        failures = 0
+        started, short_lives = 0.0, 0
         while not self._stopping.is_set():
             if self._server is not None and self._server.poll() is not None:
-                failures += 1
-                self._stopping.wait(min(_WATCH_SECONDS * failures, 5.0))
                 self._server = None
+                # at once after a good life; ever later when it dies as soon as it is started
+                short_lives = short_lives + 1 if time.monotonic() - started < _SHORT_LIFE_SECONDS else 0
+                self._stopping.wait(min(short_lives * _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS))
             if self._server is None and not self._stopping.is_set() and self._owned():
-                self._server = self._spawn()
+                self._server, started = self._spawn(), time.monotonic()
             self._stopping.wait(_WATCH_SECONDS)
 
     def _owned(self) -> bool:
