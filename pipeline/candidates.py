@@ -86,8 +86,16 @@ class Past:
         )
 
     def query(self, user: int, time: int) -> tuple[Query, Array]:
-        """The request as serving would see it, and the item rows never to return, int32 ascending."""
+        """The request as serving would see it, and the item rows never to return, int32 ascending.
+
+        Raises:
+            ValueError: if the history reaches the moment of the request, where what is to be predicted begins.
+        """
         query = Query(time, user, self.histories.before(user, time))
+        if len(query.history) and query.history.times[-1] >= time:
+            raise ValueError(
+                f"history up to {query.history.times[-1]} us for a request at {time} us: that would be a leak"
+            )
         had = query.history.items[query.history.gains > 0] if self.exclude_seen else np.empty(0, np.int32)
         return query, np.unique(had)
 
@@ -144,13 +152,20 @@ def _kept(grades: Array, negatives: int | None, rng: np.random.Generator) -> Arr
     return np.sort(np.concatenate([np.flatnonzero(grades), nothing]))
 
 
-def build(fitted: Fitted, requests: Requests, config: PipelineConfig, negatives: int | None) -> TrainingSet:
-    """Answer every request, in two worker processes when there are many."""
-    if len(requests) <= 2 * _CHUNK:
-        return Past.open(fitted, config).answer(requests, negatives)
-    chunks = [requests.only(rows) for rows in np.array_split(np.arange(len(requests)), len(requests) // _CHUNK)]
+def build(fitted: Fitted, requests: Requests, config: PipelineConfig, negatives: int | None, most: int) -> TrainingSet:
+    """Answer requests in a seeded order until `most` of them have a relevant candidate, in two worker processes when there are many."""
+    shuffled = requests.only(np.random.default_rng(config.ranker.seed).permutation(len(requests)))
+    if len(shuffled) <= 2 * _CHUNK:
+        return Past.open(fitted, config).answer(shuffled, negatives)
+    chunks = [shuffled.only(rows) for rows in np.array_split(np.arange(len(shuffled)), len(shuffled) // _CHUNK)]
     with ProcessPoolExecutor(_WORKERS, get_context("forkserver"), _open, (fitted, config, negatives)) as pool:
-        return TrainingSet.concatenate(pool.map(_answer, chunks))
+        parts: list[TrainingSet] = []
+        for part in pool.map(_answer, chunks):
+            parts.append(part)
+            if sum(map(len, parts)) >= most:
+                pool.shutdown(wait=False, cancel_futures=True)
+                break
+    return TrainingSet.concatenate(parts)
 
 
 _worker: tuple[Past, int | None]

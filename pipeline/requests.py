@@ -32,12 +32,6 @@ class Requests:
         """The requests at these positions."""
         return Requests(self.user[rows], self.time[rows], self.start[rows], self.stop[rows])
 
-    def sampled(self, most: int, seed: int) -> Requests:
-        """At most `most` of them, in their order."""
-        if len(self) <= most:
-            return self
-        return self.only(np.sort(np.random.default_rng(seed).choice(len(self), most, replace=False)))
-
 
 def requests_after(prepared: Prepared, fold: Fold, config: RankerConfig) -> Requests:
     """The requests that `fold` answers: those of the window that begins where its knowledge ends."""

@@ -1,6 +1,6 @@
 """The one function that turns (request, candidates, item rows) into the ranker's matrix, for training and for serving alike.
 
-Everything is as of the request: the history lies strictly before `query.time` (checked here), item facts are as of the release's cut.
+Everything is as of the request: the history lies before `query.time` (nothing after it is let in here), item facts are as of the release's cut.
 Vectorised over the candidates; numpy alone.
 """
 
@@ -32,11 +32,11 @@ def matrix(query: Query, candidates: Candidates, items: ItemTable) -> Array:
     """The features of every candidate, float32 `[n, len(FEATURES)]`, C-contiguous, finite; columns in the order of FEATURES.
 
     Raises:
-        ValueError: if the history reaches the moment of the request or beyond: that would be a leak.
+        ValueError: if the history reaches beyond the moment of the request: that would be a leak.
     """
-    if len(query.history) and query.history.times[-1] >= query.time:
+    if len(query.history) and query.history.times[-1] > query.time:
         raise ValueError(
-            f"history up to {query.history.times[-1]} us for a request at {query.time} us: only events strictly before it are known"
+            f"history up to {query.history.times[-1]} us for a request at {query.time} us: what came after is not known"
         )
     past, facts = _Past.of(query, items), items.facts[candidates.rows]
     out = np.zeros((len(FEATURES), len(candidates)), np.float32)
@@ -84,7 +84,7 @@ def _sources(out: Array, past: _Past, candidates: Candidates, facts: Array, item
     if not len(candidates):
         return
     top = candidates.scores.max(axis=0)
-    scores = np.nan_to_num((candidates.scores / np.where(top > 0, top, 1)).T)
+    scores = np.nan_to_num((candidates.scores / np.where(top > 0, top, 1)).T, nan=0.0, posinf=0.0, neginf=0.0)
     proposed = candidates.ranks.T >= 0
     for column, source in enumerate(candidates.sources):
         if source in SOURCES:

@@ -38,7 +38,7 @@ class LightGbmKernel:
         import lightgbm
 
         try:
-            self._booster = lightgbm.Booster(model_file=model, params={"num_threads": 1})
+            self._booster = lightgbm.Booster(model_file=model)
         except lightgbm.basic.LightGBMError as e:
             raise ArtifactError(f"{model}: truncated or not a LightGBM model ({e})") from None
 

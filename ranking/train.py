@@ -123,7 +123,7 @@ def _parameters(config: RankerConfig) -> dict[str, Any]:
         "seed": config.seed,
         "deterministic": True,
         "force_row_wise": True,
-        "num_threads": 2,
+        "num_threads": 1,  # two threads that wait for one another lose more on a shared machine than they win
         "verbose": -1,
     }
 
