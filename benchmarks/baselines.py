@@ -57,11 +57,12 @@ def main() -> None:
     prepared = Prepared(Work(arguments.work).latest("prepare"))
     fold, before = FOLDS[arguments.protocol, arguments.window]
     seen = prepared.seen(config.evaluation.seen)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as earlier:
+        fit_sources(prepared, before, config, Path(earlier), say)
+        weights, _ = fit_weights(prepared, before, config, Path(earlier), say)
         start = time.perf_counter()
         fit_sources(prepared, fold, config, Path(folder), say)
         fit_seconds = time.perf_counter() - start
-        weights, _ = fit_weights(prepared, before, config, None, say)
         queries = Queries(prepared, fold, seen, config, arguments.most)
         result = measure(
             open_sources(Path(folder)),

@@ -5,7 +5,8 @@
       settings.json     quotas, blend weights, history limit and ladder thresholds that the request path runs with
       ids/items/        item id map (core.ids)
       items/            item columns, row-aligned with the map (core.columns)
-      sources/          one folder a candidate source (retrieval.sources)
+      sources/          one folder a candidate source (retrieval.sources), the towers among them
+      index/            nearest-neighbour index over the towers' item vectors (index_builder)
       statistics/       item features as of the cut (ranking.item_table); optional
       ranker/           the model and what it was trained with (ranking.scorer); optional: without it the blend ranks
 
@@ -26,6 +27,8 @@ from core.schema import EventType
 KIND: Final = "release"
 FORMAT_VERSION: Final = 1
 SETTINGS: Final = "settings.json"
+SOURCES: Final = "sources"
+INDEX: Final = "index"
 STATISTICS: Final = "statistics"
 RANKER: Final = "ranker"
 

@@ -136,7 +136,7 @@ class Past:
                 continue
             grade[at] = worth[of]
             kept = _kept(grade, negatives, np.random.default_rng((user, time)))
-            matrices.append(matrix(query, candidates, self.items)[kept])
+            matrices.append(matrix(query, candidates, self.items, self.sources)[kept])
             grades.append(grade[kept])
             best = np.sort(worth)[::-1][:_AT]
             ideals.append(float((best / np.log2(np.arange(len(best)) + 2.0)).sum()))

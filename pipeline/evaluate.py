@@ -28,6 +28,7 @@ from evaluation.funnel import Sightings, joined, look
 from evaluation.judgements import Judgements, judge
 from evaluation.metrics import padded
 from evaluation.report import summary
+from pipeline.publish import Parts
 from pipeline.twin import release_settings, twin
 from serving.release import Release
 from serving.request_path import Removal, Request, answer
@@ -52,16 +53,10 @@ class Judged:
 
 
 def evaluate_twin(
-    work: Work,
-    prepared: Prepared,
-    sources: Path,
-    settings: ReleaseSettings,
-    config: PipelineConfig,
-    say: Say,
-    ranker: Path | None = None,
+    work: Work, prepared: Prepared, parts: Parts, settings: ReleaseSettings, config: PipelineConfig, say: Say
 ) -> Path:
     """The nightly stage: protocol `global` on the twin. Skipped when this twin was judged before with these settings."""
-    release = twin(work, prepared, sources, settings, ranker=ranker)
+    release = twin(work, prepared, parts, settings)
     seen = prepared.seen(config.evaluation.seen)
     code = artifact.code_version("evaluation", "pipeline", "serving", "core", "ranking")
     id = artifact.hash_json([release.name, config.evaluation.fingerprint(), code])[:32]
@@ -77,12 +72,13 @@ def evaluate_twin(
 
 def evaluate_last(work: Work, prepared: Prepared, seen: Seen, config: PipelineConfig, say: Say) -> dict[str, Any]:
     """Protocol `last`: sources fitted on all but each user's last event, blend weights and ranker learned from the second-last."""
+    from pipeline.index import run_last as build_index
     from pipeline.ranker import run_last as train_ranker
     from retrieval.fit import run_last as train_retrieval
 
     sources = train_retrieval(work, config, say)
-    ranker = train_ranker(work, config, say)
-    release = twin(work, prepared, sources, release_settings(sources, config), LAST_TWIN, ranker)
+    parts = Parts(sources, build_index(work, config, say), train_ranker(work, config, say))
+    release = twin(work, prepared, parts, release_settings(sources, config), LAST_TWIN)
     return measure(release, prepared, LAST_TWIN, seen, config, say)
 
 

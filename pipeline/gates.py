@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from core.config import IndexConfig, PipelineConfig
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -16,9 +18,19 @@ class Verdict:
     reason: str
 
 
-def judge(metrics: Mapping[str, Any]) -> list[Verdict]:
-    """Every gate's verdict on the twin's `metrics` (protocol `global`)."""
-    return [_answers(metrics), _popularity(metrics)]
+def judge(metrics: Mapping[str, Any], indexes: Mapping[str, Any], config: PipelineConfig) -> list[Verdict]:
+    """Every gate's verdict on the twin's `metrics` (protocol `global`) and on the facts of each index that was built."""
+    return [_index(indexes, config.index), _answers(metrics), _popularity(metrics)]
+
+
+def _index(indexes: Mapping[str, Any], config: IndexConfig) -> Verdict:
+    """An index that loses too many of the true neighbours of real queries is not served."""
+    found = {fold: float(facts[f"recall@{config.k}"]) for fold, facts in sorted(indexes.items())}
+    ok = all(recall >= config.recall_floor for recall in found.values())
+    shown = ", ".join(f"{fold} {recall:.4f}" for fold, recall in found.items())
+    return Verdict(
+        "index-recall", ok, f"recall@{config.k} against exact search {shown}, refused below {config.recall_floor}"
+    )
 
 
 def _answers(metrics: Mapping[str, Any]) -> Verdict:

@@ -14,19 +14,19 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from core import atomic
-from core.artifact import MANIFEST
+from core import artifact, atomic
 from core.config import PipelineConfig
 from core.prepared import Prepared
 from core.work import Work
 from pipeline import gates
-from pipeline.evaluate import evaluate_twin
-from pipeline.publish import publish
+from pipeline.evaluate import REPORT, evaluate_twin
+from pipeline.publish import Parts, publish
 from pipeline.twin import release_settings
 
 Say = Callable[[str], None]
+STAGE: Final = "publish"
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Night:
         """Run one stage and record it; skipped means that its artifact was there before."""
         start, wall = time.perf_counter(), time.time()
         path = done()
-        skipped = (path / MANIFEST).stat().st_mtime < wall - 1e-3
+        skipped = (path / artifact.MANIFEST).stat().st_mtime < wall - 1e-3
         self.stages[name] = StageRecord(round(time.perf_counter() - start, 2), skipped, path.name)
         return path
 
@@ -74,27 +74,34 @@ class Night:
 def run(data: Path, work: Work, config: PipelineConfig, *, full: bool = False, say: Say) -> Night:
     """Run what is not there yet, judge the twin, and publish the refitted release if every gate passes."""
     from data_prep.prepare import run as prepare
+    from pipeline.index import run as build_index
     from pipeline.ranker import run as train_ranker
     from retrieval.fit import run as train_retrieval
 
     night = Night()
     with work.locked():
         _sweep(work, full, say)
-        prepared = Prepared(night.stage("prepare", lambda: prepare(data, work, config, say)))
-        sources = night.stage("train-retrieval", lambda: train_retrieval(work, config, say))
-        settings = release_settings(sources, config)
-        ranker = night.stage("train-ranker", lambda: train_ranker(work, config, say))
-        report = night.stage("evaluate", lambda: evaluate_twin(work, prepared, sources, settings, config, say, ranker))
-        metrics = json.loads((report / "report.json").read_bytes())["protocols"]["global"]
-        night.gates = gates.judge(metrics)
-        for verdict in night.gates:
-            say(f"gate {verdict.gate}: {'passed' if verdict.passed else 'REFUSED'}: {verdict.reason}")
-        if not night.refused:
-            night.release = night.stage(
-                "publish", lambda: publish(work, prepared, sources, settings, config, metrics, ranker)
-            )
-            say(f"published {night.release.name}")
+        night.stage("prepare", lambda: prepare(data, work, config, say))
+        night.stage("train-retrieval", lambda: train_retrieval(work, config, say))
+        night.stage("build-index", lambda: build_index(work, config, say))
+        night.stage("train-ranker", lambda: train_ranker(work, config, say))
+        judge_and_publish(night, work, config, say)
     return night
+
+
+def judge_and_publish(night: Night, work: Work, config: PipelineConfig, say: Say) -> None:
+    """Evaluate the twin of what the stages last made, ask the gates, and publish what passes them all."""
+    prepared = Prepared(work.latest("prepare"))
+    parts = Parts.latest(work)
+    settings = release_settings(parts.sources, config)
+    report = night.stage("evaluate", lambda: evaluate_twin(work, prepared, parts, settings, config, say))
+    metrics = json.loads((report / REPORT).read_bytes())["protocols"]["global"]
+    night.gates = gates.judge(metrics, parts.index_facts(), config)
+    for verdict in night.gates:
+        say(f"gate {verdict.gate}: {'passed' if verdict.passed else 'REFUSED'}: {verdict.reason}")
+    if not night.refused:
+        night.release = night.stage(STAGE, lambda: publish(work, prepared, parts, settings, config, metrics))
+        say(f"published {night.release.name}")
 
 
 def _sweep(work: Work, full: bool, say: Say) -> None:

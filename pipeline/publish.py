@@ -6,6 +6,7 @@ import datetime as dt
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from core.config import PipelineConfig
 from core.prepared import FULL, Fold, Prepared
 from core.release import (
     FORMAT_VERSION,
+    INDEX,
     KIND,
     RANKER,
+    SOURCES,
     STATE_FORMAT_VERSION,
     STATE_KIND,
     STATISTICS,
@@ -26,59 +29,73 @@ from serving.release import Release
 from serving.user_state import EVENT_COLUMNS, state_id
 
 
-def assemble(
-    path: Path,
-    prepared: Prepared,
-    sources: Path,
-    fold: Fold,
-    settings: ReleaseSettings,
-    about: Mapping[str, Any],
-    ranker: Path | None = None,
-) -> None:
-    """Write the release of `fold` at `path`: the items, the sources fitted at it (a folder of `train-retrieval`), the settings.
+@dataclass(frozen=True)
+class Parts:
+    """The artifacts of the stages that a release is made of; each holds a folder for every fold that it serves."""
 
-    `ranker` is the artifact of `train-ranker`; without it, or where it holds no model of `fold`, the blend ranks.
-    """
+    sources: Path  # of `train-retrieval`
+    index: Path | None = None  # of `build-index`; None where there are no towers
+    ranker: Path | None = None  # of `train-ranker`; None, or without a model of the fold: the blend ranks
+
+    @classmethod
+    def latest(cls, work: Work) -> Parts:
+        """What the stages last made."""
+        return cls(work.latest("train-retrieval"), work.latest("build-index"), work.latest("train-ranker"))
+
+    def index_facts(self) -> dict[str, Any]:
+        """Of each fold's index: what was measured when it was built."""
+        return {} if self.index is None else artifact.read_manifest(self.index).about
+
+    @property
+    def ids(self) -> list[str | None]:
+        """What the release descends from."""
+        return [part.name if part else None for part in (self.sources, self.index, self.ranker)]
+
+
+def assemble(
+    path: Path, prepared: Prepared, parts: Parts, fold: Fold, settings: ReleaseSettings, about: Mapping[str, Any]
+) -> None:
+    """Write the release of `fold` at `path`: the items, what the stages made of the fold, the settings."""
     if path.exists():
         return
     with artifact.publish(path, kind=KIND, format_version=FORMAT_VERSION, id=path.name) as draft:
-        draft.parents.update(prepared=prepared.manifest.id, sources=sources.parent.name)
-        draft.about.update(
-            about, fold=fold.name, window=[prepared.cuts.start, prepared.until(fold)], seen=seen(prepared)
-        )
+        draft.parents.update(prepared=prepared.manifest.id, sources=parts.sources.name)
+        draft.about.update(about, fold=fold.name, window=[prepared.cuts.start, prepared.until(fold)])
         link_tree(prepared.path / "ids" / "items", draft.path / "ids" / "items")
         link_tree(prepared.path / "items", draft.path / "items")
-        link_tree(sources, draft.path / "sources")
-        if ranker is not None:
-            draft.parents["ranker"] = ranker.name
-            link_tree(ranker / "statistics" / fold.name, draft.path / STATISTICS)
-            link_tree(ranker / fold.name, draft.path / RANKER)
+        link_tree(parts.sources / fold.name, draft.path / SOURCES)
+        if parts.index is not None:
+            draft.parents["index"] = parts.index.name
+            link_tree(parts.index / fold.name, draft.path / INDEX)
+        if parts.ranker is not None:
+            draft.parents["ranker"] = parts.ranker.name
+            link_tree(parts.ranker / STATISTICS / fold.name, draft.path / STATISTICS)
+            link_tree(parts.ranker / RANKER, draft.path / RANKER)
         settings.write(draft.path)
 
 
 def publish(
     work: Work,
     prepared: Prepared,
-    sources: Path,
+    parts: Parts,
     settings: ReleaseSettings,
     config: PipelineConfig,
     metrics: Mapping[str, Any],
-    ranker: Path | None = None,
 ) -> Path:
     """Write the user state and the release refitted up to the end of the data, verify it in full, make it `current`."""
     state = work.user_state(prepared.cuts.end)
     write_user_state(state, prepared)
-    parts = [prepared.manifest.id, sources.name, ranker.name if ranker else None]
-    id = artifact.hash_json([*parts, settings.fingerprint(), config.fingerprint()])
+    id = artifact.hash_json([prepared.manifest.id, *parts.ids, settings.fingerprint(), config.fingerprint()])
     end = dt.datetime.fromtimestamp(prepared.cuts.end / 1e6, dt.UTC)
     path = work.releases / f"{end:%Y%m%dT%H%M%S}-{id[:8]}"
     about = {
         "config": config.fingerprint(),
         "user_state": state_id(state),
+        "seen": prepared.seen(config.evaluation.seen),
         "metrics": dict(metrics),
         "metrics_of": f"the twin: sources as of {prepared.cuts.test} us (T2), judged on what came after",
     }
-    assemble(path, prepared, sources / FULL.name, FULL, settings, about, ranker)
+    assemble(path, prepared, parts, FULL, settings, about)
     artifact.verify(path)
     Release.open(path, stamped=True)
     atomic.symlink(work.current, path.name)
@@ -100,11 +117,6 @@ def write_user_state(path: Path, prepared: Prepared) -> None:
         link_tree(prepared.path / "ids" / "users", draft.path / "ids" / "users")
         events = prepared.events
         type(events)({c: events[c] for c in EVENT_COLUMNS}).write(draft.path / "events")
-
-
-def seen(prepared: Prepared) -> str:
-    """Whether pages of this shop keep items that the person already has: where at least one in fifty successes is a repeat."""
-    return "keep" if float(prepared.manifest.about["repeat_share"]) >= 0.02 else "remove"
 
 
 def link_tree(source: Path, target: Path) -> None:

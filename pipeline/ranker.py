@@ -3,15 +3,14 @@
 stages/train-ranker/<id>/
   manifest.json             kind "ranker"; about: requests, validation figures
   statistics/<fold>/        ranking.item_table, for each fold that a release is made of
-  twin/ full/               model.txt and ranker.json (ranking.scorer); absent where the blend orders better or there is too little to learn from
+  ranker/                   model.txt and ranker.json (ranking.scorer); absent where the blend orders better or there is too little to learn from
 
-The twin's ranker learns from `[T1, Tv)` and, once `[Tv, T2)` has said how many trees to grow, from that too: nothing after T2, which judges it. The
-published one is the same recipe with the newest window `[T2, end)` added, answered by the twin's sources, as the sources are refitted too.
+The ranker learns from `[T1, Tv)` and, once `[Tv, T2)` has said how many trees to grow, from that too: nothing after T2, which judges it. The twin is
+judged with it and the release published with it, unchanged (design 5): only sources, towers and statistics are refitted up to the end.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -21,13 +20,13 @@ import numpy as np
 from core import artifact
 from core.config import PipelineConfig
 from core.prepared import CHOOSE, FULL, LAST_TRAIN, LAST_TWIN, TRAIN, TWIN, Fold, Prepared
+from core.release import RANKER, STATISTICS
 from core.work import Work
 from pipeline.candidates import Fitted, build
 from pipeline.requests import Requests, requests_after
 from pipeline.twin import blend_weights
 from ranking import item_statistics
 from ranking.train import TrainingSet, blend_ndcg, grow, probe
-from retrieval.fit import fit_sources
 from retrieval.sources import open_sources
 
 KIND: Final = "ranker"
@@ -35,7 +34,6 @@ LAST_KIND: Final = "ranker-last"
 FORMAT_VERSION: Final = 1
 STAGE: Final = "train-ranker"
 LAST_STAGE: Final = "train-ranker-last"
-STATISTICS: Final = "statistics"
 _LEAST: Final = 50  # requests with a relevant candidate; fewer cannot tell a habit from chance
 
 Say = Callable[[str], None]
@@ -43,16 +41,21 @@ Say = Callable[[str], None]
 
 def run(work: Work, config: PipelineConfig, say: Say) -> Path:
     """Train on the timeline's windows; skipped when prepared data, sources, configuration and code did not change. The artifact."""
-    return _run(work, config, say, (STAGE, KIND, "train-retrieval"), (TRAIN, CHOOSE, TWIN), FULL)
+    return _run(work, config, say, (STAGE, KIND, "train-retrieval"), (TRAIN, CHOOSE), (TWIN, FULL))
 
 
 def run_last(work: Work, config: PipelineConfig, say: Say) -> Path:
     """The same for protocol `last`, which only an evaluation asks for: trained on each person's second-last event."""
-    return _run(work, config, say, (LAST_STAGE, LAST_KIND, "train-retrieval-last"), (LAST_TRAIN,), LAST_TWIN)
+    return _run(work, config, say, (LAST_STAGE, LAST_KIND, "train-retrieval-last"), (LAST_TRAIN,), (LAST_TWIN,))
 
 
 def _run(
-    work: Work, config: PipelineConfig, say: Say, names: tuple[str, str, str], windows: tuple[Fold, ...], final: Fold
+    work: Work,
+    config: PipelineConfig,
+    say: Say,
+    names: tuple[str, str, str],
+    windows: tuple[Fold, ...],
+    releases: tuple[Fold, ...],
 ) -> Path:
     stage, kind, retrieval = names
     prepared, sources = Prepared(work.latest("prepare")), work.latest(retrieval)
@@ -61,26 +64,22 @@ def _run(
     id = artifact.hash_json([prepared.manifest.id, sources.name, *settings, code])[:32]
     path = work.stage(stage, id)
     if not path.exists():
-        with (
-            artifact.publish(path, kind=kind, format_version=FORMAT_VERSION, id=id) as draft,
-            tempfile.TemporaryDirectory(prefix="aisle-") as folder,
-        ):
+        with artifact.publish(path, kind=kind, format_version=FORMAT_VERSION, id=id) as draft:
             draft.parents.update(prepared=prepared.manifest.id, sources=sources.name)
-            cuts = Cutting(prepared, sources, draft.path / STATISTICS, Path(folder), config, say)
-            cuts.statistics(final)
-            draft.about.update(_train(cuts, windows, final, draft.path))
+            cuts = Cutting(prepared, sources, draft.path / STATISTICS, config, say)
+            for fold in releases:
+                cuts.statistics(fold)
+            draft.about.update(_train(cuts, windows, draft.path / RANKER))
     work.set_latest(stage, id)
     return path
 
 
 class Cutting:
-    """Sources and statistics of every cut that is asked for, fitted where no stage left them."""
+    """The sources of every cut, as `train-retrieval` left them, and the item statistics, made when they are asked for."""
 
-    def __init__(
-        self, prepared: Prepared, sources: Path, statistics: Path, scratch: Path, config: PipelineConfig, say: Say
-    ) -> None:
+    def __init__(self, prepared: Prepared, sources: Path, statistics: Path, config: PipelineConfig, say: Say) -> None:
         self.prepared, self.config, self.say = prepared, config, say
-        self._sources, self._statistics, self._scratch = sources, statistics, scratch
+        self._sources, self._statistics = sources, statistics
 
     @property
     def weights(self) -> dict[str, float]:
@@ -96,36 +95,31 @@ class Cutting:
 
     def sources(self, fold: Fold) -> Path:
         """Sources as of `fold`."""
-        folder = self._sources / fold.name
-        if not folder.exists():
-            folder = self._scratch / fold.name
-        if not folder.exists():
-            fit_sources(self.prepared, fold, self.config, folder, self.say)
-        return folder
+        return self._sources / fold.name
 
-    def training_set(self, fold: Fold, requests: Requests, negatives: int | None) -> TrainingSet:
-        """What the sources of `fold` answer to requests after it."""
+    def training_set(self, fold: Fold, requests: Requests, negatives: int | None, most: int) -> TrainingSet:
+        """What the sources of `fold` answer to requests after it, until `most` of them have a relevant candidate."""
         fitted = Fitted(self.prepared.path, fold, self.sources(fold), self.statistics(fold))
-        rows = build(fitted, requests, self.config, negatives)
+        rows = build(fitted, requests, self.config, negatives, most)
         self.say(
-            f"{fold.name}: {len(requests)} requests, {len(rows)} with a relevant candidate, {rows.dropped} without any "
-            f"that retrieval found; {len(rows.grades):,} rows"
+            f"{fold.name}: of {len(requests)} requests {len(rows)} with a relevant candidate in {len(rows.grades):,} rows, "
+            f"{rows.dropped} without any that retrieval found"
         )
         return rows
 
 
-def _train(cuts: Cutting, windows: tuple[Fold, ...], final: Fold, out: Path) -> dict[str, object]:
-    """Train the ranker of the twin and of `final`; what the manifest says about it."""
+def _train(cuts: Cutting, windows: tuple[Fold, ...], out: Path) -> dict[str, object]:
+    """Train the ranker into `out` on the requests that follow each of `windows`; what the manifest says about it."""
     config = cuts.config.ranker
-    first = requests_after(cuts.prepared, windows[0], config).sampled(config.requests, config.seed)
+    first = requests_after(cuts.prepared, windows[0], config)
     if len(windows) == 1:
         learning, judging = _by_person(first, config.seed)
-        learn = cuts.training_set(windows[0], learning, config.negatives)
-        validate = cuts.training_set(windows[0], judging, None)
+        learn = cuts.training_set(windows[0], learning, config.negatives, config.requests)
+        validate = cuts.training_set(windows[0], judging, None, config.requests // 4)
     else:
-        second = requests_after(cuts.prepared, windows[1], config).sampled(config.requests // 4, config.seed)
-        learn = cuts.training_set(windows[0], first, config.negatives)
-        validate = cuts.training_set(windows[1], second, None)
+        learn = cuts.training_set(windows[0], first, config.negatives, config.requests)
+        second = requests_after(cuts.prepared, windows[1], config)
+        validate = cuts.training_set(windows[1], second, None, config.requests // 4)
     if min(len(learn), len(validate)) < _LEAST:
         reason = f"{len(learn)} and {len(validate)} requests to learn from and to validate on, wanted {_LEAST} each"
         cuts.say(f"no ranker: {reason}; the blend ranks")
@@ -138,12 +132,7 @@ def _train(cuts: Cutting, windows: tuple[Fold, ...], final: Fold, out: Path) -> 
         return about | {"ranker": False, "reason": "the blend orders the validation window better"}
     names = [s.name for s in open_sources(cuts.sources(windows[0]))]
     rows = [learn, validate.thinned(config.negatives, config.seed)]
-    if len(windows) == 3:
-        cuts.statistics(windows[2])
-        grow(rows, rounds, config).write(out / windows[2].name, names, about)
-        newest = requests_after(cuts.prepared, windows[2], config).sampled(config.requests // 2, config.seed)
-        rows.append(cuts.training_set(windows[2], newest, config.negatives))
-    grow(rows, rounds, config).write(out / final.name, names, about)
+    grow(rows, rounds, config).write(out, names, about)
     return about | {"ranker": True, "requests": sum(len(r) for r in rows)}
 
 

@@ -10,7 +10,7 @@ from core.config import PipelineConfig
 from core.prepared import TWIN, Fold, Prepared
 from core.release import ReleaseSettings
 from core.work import Work
-from pipeline.publish import assemble
+from pipeline.publish import Parts, assemble
 
 
 def release_settings(sources: Path, config: PipelineConfig) -> ReleaseSettings:
@@ -31,17 +31,9 @@ def blend_weights(sources: Path) -> dict[str, float]:
     return dict(json.loads((sources / "weights.json").read_bytes()))
 
 
-def twin(
-    work: Work,
-    prepared: Prepared,
-    sources: Path,
-    settings: ReleaseSettings,
-    fold: Fold = TWIN,
-    ranker: Path | None = None,
-) -> Path:
-    """The release of `fold`, assembled where the stages keep their artifacts. `ranker`: the artifact of `train-ranker`, if any."""
-    parts = [prepared.manifest.id, sources.name, ranker.name if ranker else None]
-    id = artifact.hash_json([*parts, settings.fingerprint(), fold.name])[:32]
+def twin(work: Work, prepared: Prepared, parts: Parts, settings: ReleaseSettings, fold: Fold = TWIN) -> Path:
+    """The release of `fold`, assembled where the stages keep their artifacts."""
+    id = artifact.hash_json([prepared.manifest.id, *parts.ids, settings.fingerprint(), fold.name])[:32]
     path = work.stage("twin", id)
-    assemble(path, prepared, sources / fold.name, fold, settings, {}, ranker)
+    assemble(path, prepared, parts, fold, settings, {})
     return path

@@ -1,15 +1,16 @@
 """Stage `train-retrieval`: fits every source at every cut that a later stage needs, and chooses the weights that blend them.
 
 stages/train-retrieval/<id>/
-  manifest.json             kind "retrieval"; about: facts of each fold, the validation figure
-  weights.json              source -> weight of the unlearned blend
-  train/ twin/ full/        open_sources() each: before T1, before T2, everything
+  manifest.json                   kind "retrieval"; about: facts of each fold, the validation figure
+  weights.json                    source -> weight of the unlearned blend
+  train/ choose/ twin/ full/      open_sources() each: before T1, before Tv, before T2, everything; `towers/` in them
+
+The towers of the first cut learn from nothing; those of each later cut go on from the ones before, whose window ends earlier (design 5).
 """
 
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Protocol, Self, cast
@@ -21,7 +22,7 @@ from core.prepared import CHOOSE, FULL, LAST_TRAIN, LAST_TWIN, TRAIN, TWIN, Fold
 from core.work import Work
 from retrieval.known import Known
 from retrieval.requests import past_requests
-from retrieval.sources import HEADER, SOURCES, open_sources
+from retrieval.sources import HEADER, SOURCES, TOWERS, open_sources
 from retrieval.weights import Cases, choose_weights
 
 KIND: Final = "retrieval"
@@ -68,7 +69,7 @@ def fit_sources(prepared: Prepared, fold: Fold, config: PipelineConfig, out: Pat
 
 def run(work: Work, config: PipelineConfig, say: Say) -> Path:
     """Fit the folds of the timeline; skipped when prepared data, configuration and code did not change. The artifact."""
-    return _run(work, config, say, STAGE, KIND, (TRAIN, TWIN, FULL), CHOOSE)
+    return _run(work, config, say, STAGE, KIND, (TRAIN, CHOOSE, TWIN, FULL), CHOOSE)
 
 
 def run_last(work: Work, config: PipelineConfig, say: Say) -> Path:
@@ -80,16 +81,23 @@ def _run(
     work: Work, config: PipelineConfig, say: Say, stage: str, kind: str, folds: tuple[Fold, ...], choose: Fold
 ) -> Path:
     prepared = Prepared(work.latest("prepare"))
-    inputs = [prepared.manifest.id, config.sources.fingerprint(), config.evaluation.seen, config.evaluation.seed]
+    settings = [config.towers.fingerprint(), config.sources.fingerprint(), config.evaluation.seen]
+    inputs = [prepared.manifest.id, *settings, config.evaluation.seed]
     id = artifact.hash_json([*inputs, artifact.code_version("core", "retrieval")])[:32]
     path = work.stage(stage, id)
     if not path.exists():
+        # TensorFlow takes seconds to import: only a run that trains needs it
+        from retrieval.towers.train import fit_towers
+
         with artifact.publish(path, kind=kind, format_version=FORMAT_VERSION, id=id) as draft:
             draft.parents["prepared"] = prepared.manifest.id
+            earlier: Path | None = None
             for fold in folds:
-                fit_sources(prepared, fold, config, draft.path / fold.name, say)
-            fitted = draft.path / choose.name if choose in folds else None
-            weights, ndcg = fit_weights(prepared, choose, config, fitted, say)
+                folder = draft.path / fold.name
+                fit_sources(prepared, fold, config, folder, say)
+                fit_towers(prepared, fold, config, folder / TOWERS, say, warm_from=earlier)
+                earlier = folder / TOWERS
+            weights, ndcg = fit_weights(prepared, choose, config, draft.path / choose.name, say)
             draft.about.update({"weights": weights, "validation_ndcg@10": None if ndcg != ndcg else round(ndcg, 4)})
             (draft.path / WEIGHTS).write_text(json.dumps(weights, indent=1, sort_keys=True) + "\n")
     work.set_latest(stage, id)
@@ -97,13 +105,9 @@ def _run(
 
 
 def fit_weights(
-    prepared: Prepared, fold: Fold, config: PipelineConfig, fitted: Path | None, say: Say
+    prepared: Prepared, fold: Fold, config: PipelineConfig, fitted: Path, say: Say
 ) -> tuple[dict[str, float], float]:
-    """Blend weights chosen on what came right after `fold`, with sources `fitted` there (None: fitted now, and thrown away after)."""
-    if fitted is None:
-        with tempfile.TemporaryDirectory(prefix="aisle-") as folder:
-            fit_sources(prepared, fold, config, Path(folder), say)
-            return fit_weights(prepared, fold, config, Path(folder), say)
+    """Blend weights chosen on what came right after `fold`, with sources `fitted` there."""
     sources = open_sources(fitted)
     requests = past_requests(
         prepared,

@@ -13,10 +13,12 @@ from core.columns import Array, Columns
 from core.errors import ArtifactError
 from core.history import Query
 from core.ids import IdMap
-from core.release import FORMAT_VERSION, KIND, RANKER, STATISTICS, ReleaseSettings
+from core.release import FORMAT_VERSION, INDEX, KIND, RANKER, SOURCES, STATISTICS, ReleaseSettings
 from core.schema import Column
+from index_builder.search import open_index
 from ranking.features import ItemTable
 from ranking.scorer import Scorer
+from retrieval.query import QueryTower, Search
 from retrieval.sources import open_sources
 
 
@@ -61,7 +63,7 @@ class Release:
             raise ArtifactError(
                 f"{path}: {items.rows} item rows, but {len(item_ids)} ids: parts of different releases never meet"
             )
-        sources = open_sources(path / "sources")
+        sources = open_sources(path / SOURCES, lambda tower: _indexed(path / INDEX, tower))
         ranked = (path / RANKER).exists()
         return cls(
             path=path,
@@ -76,6 +78,18 @@ class Release:
             available=np.asarray(items.numbers(Column.AVAILABLE)) & item_ids.alive,
             fill=_fill_order(sources, items.rows),
         )
+
+
+def _indexed(folder: Path, tower: QueryTower) -> Search:
+    """The towers' search through the release's index; items that the towers know nothing of are never found."""
+    index = open_index(folder, tower.item_vectors, tower.embedding_id)
+    allowed = None if tower.has_vector.all() else np.asarray(tower.has_vector)
+
+    def search(vector: Array, k: int) -> tuple[Array, Array]:
+        rows, scores = index.search(vector[None], k, allowed)
+        return rows[0], scores[0]
+
+    return search
 
 
 def _fill_order(sources: tuple[Source, ...], n_items: int) -> Array:

@@ -36,7 +36,7 @@ def evaluate(
     from core.prepared import TWIN, Prepared, Protocol
     from core.work import Work
     from pipeline.evaluate import evaluate_last, evaluate_release, measure
-    from pipeline.ranker import run as train_ranker
+    from pipeline.publish import Parts
     from pipeline.twin import release_settings, twin
 
     start, settings_of, place = time.perf_counter(), load_pipeline(config), Work(work)
@@ -49,9 +49,8 @@ def evaluate(
     else:
         for name in protocols:
             if name == "global":
-                sources = place.latest("train-retrieval")
-                ranker = train_ranker(place, settings_of, step)
-                path = twin(place, prepared, sources, release_settings(sources, settings_of), ranker=ranker)
+                parts = Parts.latest(place)
+                path = twin(place, prepared, parts, release_settings(parts.sources, settings_of))
                 result[name] = measure(path, prepared, TWIN, which, settings_of, step)
             else:
                 result[name] = evaluate_last(place, prepared, which, settings_of, step)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli.output import finish, step
+from cli.stage import run_stage
 
 
 def register(app: typer.Typer) -> None:
@@ -23,15 +22,6 @@ def train_ranker(
     ] = None,
 ) -> None:
     """Train the ranker on the candidates of past requests. Skipped when nothing that it depends on changed."""
-    from core.config import load_pipeline
-    from core.work import Work
-    from pipeline.ranker import run
+    from pipeline.ranker import STAGE, run
 
-    start, wall = time.perf_counter(), time.time()
-    place = Work(work)
-    with place.locked():
-        path = run(place, load_pipeline(config), step)
-    skipped = path.stat().st_mtime < wall - 1e-3
-    finish(
-        {"stage": "train-ranker", "seconds": round(time.perf_counter() - start, 2), "skipped": skipped, "id": path.name}
-    )
+    run_stage(STAGE, run, work, config)

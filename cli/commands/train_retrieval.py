@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli.output import finish, step
+from cli.stage import run_stage
 
 
 def register(app: typer.Typer) -> None:
@@ -23,15 +22,6 @@ def train_retrieval(
     ] = None,
 ) -> None:
     """Fit every candidate source before each cut. Skipped when nothing it reads has changed."""
-    from core.config import load_pipeline
-    from core.work import Work
     from retrieval.fit import STAGE, run
 
-    start, wall = time.perf_counter(), time.time()
-    place = Work(work)
-    with place.locked():
-        path = run(place, load_pipeline(config), step)
-    skipped = path.stat().st_mtime < wall - 1e-3
-    finish(
-        {"stage": STAGE, "seconds": round(time.perf_counter() - start, 2), "skipped": skipped, "artifact": str(path)}
-    )
+    run_stage(STAGE, run, work, config)

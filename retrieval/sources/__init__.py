@@ -1,17 +1,19 @@
 """The candidate sources, one module each. Opening and asking them needs numpy and core only; fitting is `retrieval.fit`.
 
-A learned source joins by one line in SOURCES: a class with a `name`, `open(folder)` and `scoring(query)` (core.candidates.Source), whose folder
-stands beside the others and whose name is in `sources.json`.
+The learned source, "towers" (retrieval.query), stands beside them in the folder `towers/`. It searches its item vectors exactly, or through the
+index that whoever opens the sources brings along.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol, Self
 
 from core.candidates import Source
 from core.errors import ArtifactError, nearest
+from retrieval.query import QueryTower, Search, TowerSource
 from retrieval.sources.content import Content
 from retrieval.sources.covisitation import Covisitation
 from retrieval.sources.item_knn import ItemKnn
@@ -20,6 +22,7 @@ from retrieval.sources.popularity import Popularity
 from retrieval.sources.recent_popularity import RecentPopularity
 from retrieval.sources.transitions import Transitions
 
+TOWERS: Final = TowerSource.name  # folder
 HEADER: Final = "sources.json"  # {"sources": [{"name", ...facts}], "prepared": id, "fold": name}
 
 
@@ -37,8 +40,10 @@ SOURCES: Final[dict[str, type[Openable]]] = {
 }
 
 
-def open_sources(folder: Path) -> tuple[Source, ...]:
-    """Open every source that `folder` holds, in the order of SOURCES.
+def open_sources(folder: Path, search_of: Callable[[QueryTower], Search] | None = None) -> tuple[Source, ...]:
+    """Open every source that `folder` holds: the towers, if there are any, then the others in the order of SOURCES.
+
+    `search_of` makes the towers' search, given the towers; without it their search is exact.
 
     Raises:
         ArtifactError: if the folder is not one of sources, or names one that this version does not know.
@@ -50,4 +55,8 @@ def open_sources(folder: Path) -> tuple[Source, ...]:
     names = {s["name"] for s in header["sources"]}
     if unknown := sorted(names - set(SOURCES)):
         raise ArtifactError(f"{folder}: unknown source {unknown[0]!r}; {nearest(unknown[0], SOURCES)}")
-    return tuple(source.open(folder / name) for name, source in SOURCES.items() if name in names)
+    towers: list[Source] = []
+    if (folder / TOWERS).exists():
+        tower = QueryTower.open(folder / TOWERS)
+        towers.append(TowerSource(tower, search_of(tower) if search_of else None))
+    return (*towers, *(source.open(folder / name) for name, source in SOURCES.items() if name in names))

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from core.config import load_pipeline
 from pipeline.gates import judge
 
 
@@ -18,8 +19,10 @@ def metrics(**changes: Any) -> dict[str, Any]:
     return good | changes
 
 
-def failed(figures: dict[str, Any]) -> list[str]:
-    return [v.gate for v in judge(figures) if not v.passed]
+def failed(figures: dict[str, Any], recall: float = 1.0) -> list[str]:
+    config = load_pipeline()
+    indexes = {"twin": {f"recall@{config.index.k}": 1.0}, "full": {f"recall@{config.index.k}": recall}}
+    return [v.gate for v in judge(figures, indexes, config) if not v.passed]
 
 
 def test_a_good_night_passes_every_gate() -> None:
@@ -35,6 +38,11 @@ def test_a_query_without_an_answer_or_with_an_item_twice_is_refused(changes: dic
 def test_worse_than_popularity_beyond_doubt_is_refused(high: float, refused: list[str]) -> None:
     difference = {"mean": high - 0.05, "low": high - 0.1, "high": high}
     assert failed(metrics(baselines={"popularity": {"ndcg@10_difference": difference}})) == refused
+
+
+def test_an_index_below_its_recall_floor_is_refused() -> None:
+    assert failed(metrics(), recall=0.949) == ["index-recall"]
+    assert failed(metrics(), recall=0.95) == []
 
 
 def test_nothing_to_judge_refuses_nothing() -> None:

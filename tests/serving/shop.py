@@ -14,7 +14,7 @@ from core.prepared import FULL
 from core.release import ReleaseSettings
 from core.schema import DAY, EventType
 from core.work import Work
-from pipeline.publish import publish
+from pipeline.publish import Parts, publish
 from retrieval.sources import HEADER
 from retrieval.sources.content import Content
 from retrieval.sources.covisitation import Covisitation
@@ -68,7 +68,7 @@ def make_shop(folder: Path, end: int = END, sales: float = 1) -> Work:
         candidates=100,
         gains=config.data.gains,
     )
-    publish(work, prepared, sources.parent, settings, config, {"ndcg@10": 0.5})
+    publish(work, prepared, Parts(sources.parent), settings, config, {"ndcg@10": 0.5})
     return work
 
 

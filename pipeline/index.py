@@ -1,0 +1,73 @@
+"""Stage `build-index`: the nearest-neighbour index over each release's item vectors, measured on what real people would ask of it.
+
+stages/build-index/<id>/
+  manifest.json         kind "index"; about: the facts of each index
+  twin/ full/           index.json, and index.faiss where the catalogue is too large for exact search (index_builder)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from core import artifact
+from core.columns import Array
+from core.config import PipelineConfig
+from core.history import Query
+from core.prepared import FULL, LAST_TWIN, TWIN, Fold, Prepared
+from core.work import Work
+from index_builder.build import build_index
+from retrieval.query import QueryTower
+from retrieval.sources import TOWERS
+
+KIND: Final = "index"
+LAST_KIND: Final = "index-last"
+FORMAT_VERSION: Final = 1
+STAGE: Final = "build-index"
+LAST_STAGE: Final = "build-index-last"
+
+Say = Callable[[str], None]
+
+
+def run(work: Work, config: PipelineConfig, say: Say) -> Path:
+    """Index the item vectors of the twin and of the release; skipped when neither they nor the settings changed. The artifact."""
+    return _run(work, config, say, (STAGE, KIND, "train-retrieval"), (TWIN, FULL))
+
+
+def run_last(work: Work, config: PipelineConfig, say: Say) -> Path:
+    """The same for protocol `last`, which only an evaluation asks for."""
+    return _run(work, config, say, (LAST_STAGE, LAST_KIND, "train-retrieval-last"), (LAST_TWIN,))
+
+
+def _run(work: Work, config: PipelineConfig, say: Say, names: tuple[str, str, str], folds: tuple[Fold, ...]) -> Path:
+    stage, kind, retrieval = names
+    prepared, sources = Prepared(work.latest("prepare")), work.latest(retrieval)
+    code = artifact.code_version("core", "index_builder")
+    id = artifact.hash_json([prepared.manifest.id, sources.name, config.index.fingerprint(), code])[:32]
+    path = work.stage(stage, id)
+    if not path.exists():
+        with artifact.publish(path, kind=kind, format_version=FORMAT_VERSION, id=id) as draft:
+            draft.parents.update(prepared=prepared.manifest.id, sources=sources.name)
+            for fold in folds:
+                tower = QueryTower.open(sources / fold.name / TOWERS)
+                queries = query_vectors(prepared, fold, tower, config)
+                vectors = np.asarray(tower.item_vectors)
+                facts = build_index(vectors, queries, tower.embedding_id, config.index, draft.path / fold.name, say)
+                draft.about[fold.name] = facts
+    work.set_latest(stage, id)
+    return path
+
+
+def query_vectors(prepared: Prepared, fold: Fold, tower: QueryTower, config: PipelineConfig) -> Array:
+    """What up to `index.queries` people would ask at the moment of the fold: float32 `[n, d]`, a seeded sample."""
+    histories, moment, found = prepared.histories(config.sources.history_events), prepared.until(fold), []
+    for user in np.random.default_rng(config.evaluation.seed).permutation(histories.users).tolist():
+        vector = tower.vector(Query(moment, user, histories.before(user, moment)))
+        if vector is not None:
+            found.append(vector)
+        if len(found) == config.index.queries:
+            break
+    return np.array(found, np.float32).reshape(len(found), tower.dimensions)
