@@ -57,6 +57,15 @@ RANKS: Final = tuple(
     _candidates(f"{s}.rank", f"{s}: 1 / (1 + position in its own list), 0 where it did not propose the item")
     for s in SOURCES
 )
+NEIGHBOURS: Final = ("item_knn", "transitions", "covisitation", "content")
+"""Sources that start from single items, so that they can be asked again about the newest ones alone."""
+LATE: Final = tuple(
+    _candidates(f"late.{s}", f"{s} asked about the newest basket alone: score over its greatest") for s in NEIGHBOURS
+)
+STRENGTH: Final = tuple(
+    _candidates(f"strength.{s}", f"log of 1 + the greatest score that {s} gives: how much evidence it has at all")
+    for s in NEIGHBOURS
+)
 AGREE: Final = (
     _candidates("agree.score", "mean over the sources of the score over its greatest"),
     _candidates("agree.rank", "sum over the sources of 1 / (10 + position)"),
@@ -118,7 +127,7 @@ PERSON: Final = (
     _request("person.taste", "mean log popularity of the items of the newest 50 successes"),
     _request("request.context", "number of items on the page the person looks at"),
 )
-FEATURES: Final[tuple[Feature, ...]] = (*SCORES, *RANKS, *AGREE, *OWN, *AFFINITY, *ITEM, *PERSON)
+FEATURES: Final[tuple[Feature, ...]] = (*SCORES, *RANKS, *LATE, *STRENGTH, *AGREE, *OWN, *AFFINITY, *ITEM, *PERSON)
 NAMES: Final = tuple(f.name for f in FEATURES)
 
 

@@ -6,16 +6,30 @@ Vectorised over the candidates; numpy alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
-from core.candidates import Candidates
+from core.candidates import Candidates, Source
 from core.columns import Array, Tags
 from core.history import Query
 from core.schema import DAY
-from ranking.feature_list import AFFINITY, AGREE, FEATURES, ITEM, OWN, PERSON, RANKS, SCORES, SOURCES
+from ranking.feature_list import (
+    AFFINITY,
+    AGREE,
+    FEATURES,
+    ITEM,
+    LATE,
+    NEIGHBOURS,
+    OWN,
+    PERSON,
+    RANKS,
+    SCORES,
+    SOURCES,
+    STRENGTH,
+)
 from ranking.item_table import FACT_NAMES, ItemTable
 
 __all__ = ["ItemTable", "matrix"]
@@ -24,12 +38,15 @@ _LATE = 5  # newest baskets, or successes, that count as late
 _TASTE = 50  # newest successes whose attributes and popularity make up a person's taste
 _FADE = 30 * DAY
 _POPULARITY, _GAP, _PRICE = (FACT_NAMES.index(n) for n in ("item.popularity", "item.gap_days", "item.price"))
+_STRENGTH = len(SCORES) + len(RANKS) + len(LATE)  # where STRENGTH begins
 _TIMED: Final = np.array([i for i, f in enumerate(FEATURES) if f.timed])
 _TIMED_DEFAULTS: Final = np.array([[FEATURES[i].default] for i in _TIMED], np.float32)
 
 
-def matrix(query: Query, candidates: Candidates, items: ItemTable) -> Array:
+def matrix(query: Query, candidates: Candidates, items: ItemTable, sources: Iterable[Source] = ()) -> Array:
     """The features of every candidate, float32 `[n, len(FEATURES)]`, C-contiguous, finite; columns in the order of FEATURES.
+
+    `sources` are those that proposed the candidates: the ones of NEIGHBOURS are asked again, about the newest basket alone.
 
     Raises:
         ValueError: if the history reaches beyond the moment of the request: that would be a leak.
@@ -40,9 +57,10 @@ def matrix(query: Query, candidates: Candidates, items: ItemTable) -> Array:
         )
     past, facts = _Past.of(query, items), items.facts[candidates.rows]
     out = np.zeros((len(FEATURES), len(candidates)), np.float32)
+    _late(out[len(SCORES) + len(RANKS) :], past, candidates, sources)
     at = 0
     for fill, group in (
-        (_sources, (*SCORES, *RANKS, *AGREE)),
+        (_sources, (*SCORES, *RANKS, *LATE, *STRENGTH, *AGREE)),
         (_own, OWN),
         (_affinity, AFFINITY),
         (_item, ITEM),
@@ -83,7 +101,7 @@ def _sources(out: Array, past: _Past, candidates: Candidates, facts: Array, item
     """What the sources say: normalised scores, reciprocal ranks, and how far they agree."""
     if not len(candidates):
         return
-    top = candidates.scores.max(axis=0)
+    top = np.nan_to_num(candidates.scores.max(axis=0), nan=0.0, posinf=0.0, neginf=0.0)
     scores = np.nan_to_num((candidates.scores / np.where(top > 0, top, 1)).T, nan=0.0, posinf=0.0, neginf=0.0)
     proposed = candidates.ranks.T >= 0
     for column, source in enumerate(candidates.sources):
@@ -93,10 +111,27 @@ def _sources(out: Array, past: _Past, candidates: Candidates, facts: Array, item
             np.divide(
                 proposed[column], candidates.ranks[:, column] + 1.0, out=out[len(SOURCES) + row], where=proposed[column]
             )
-    agree = out[2 * len(SOURCES) :]
+        if source in NEIGHBOURS:
+            out[_STRENGTH + NEIGHBOURS.index(source)] = np.log1p(np.maximum(top[column], 0))
+    agree = out[_STRENGTH + len(STRENGTH) :]
     agree[0] = scores.mean(axis=0)
     agree[1] = np.where(proposed, 1.0 / (10.0 + np.maximum(candidates.ranks.T, 0)), 0.0).sum(axis=0)
     agree[2] = proposed.sum(axis=0)
+
+
+def _late(out: Array, past: _Past, candidates: Candidates, sources: Iterable[Source]) -> None:
+    """What the sources that start from single items say of the newest basket alone."""
+    if not len(past) or not len(candidates):
+        return
+    history = past.query.history
+    newest = history.newest(len(history) - int(np.searchsorted(history.times, past.times[-1])))
+    query = replace(past.query, history=newest)
+    for source in sources:
+        if source.name in NEIGHBOURS:
+            scores = source.scoring(query).of(candidates.rows)
+            top = scores.max()
+            if top > 0:
+                out[NEIGHBOURS.index(source.name)] = scores / top
 
 
 def _own(out: Array, past: _Past, candidates: Candidates, facts: Array, items: ItemTable) -> None:

@@ -100,7 +100,7 @@ def level(release: Release, query: Query) -> Level:
 def _scores(release: Release, query: Query, candidates: Candidates) -> Array:
     """The ranker's scores where it knows the sources that spoke, else the unlearned blend's: float `[n]`."""
     if release.scorer is not None and release.table is not None and len(candidates.sources) == len(release.sources):
-        return release.scorer.score(matrix(query, candidates, release.table))
+        return release.scorer.score(matrix(query, candidates, release.table, release.sources))
     alone = dict.fromkeys(candidates.sources, 1.0)
     return blend(candidates, release.settings.weights if len(alone) > 1 else alone)
 

@@ -161,7 +161,7 @@ def test_serving_computes_the_same_features_bit_for_bit(fitted: Fitted, shop: Pr
         time = T1 + day * DAY + HOUR
         page = batch.answer(BatchQuery("q", "ann", time), 3, exclude_seen=False)
         query, _ = past.query(shop.user_ids.row("u:ann"), time)
-        served = matrix(query, page.candidates, table)
+        served = matrix(query, page.candidates, table, batch.release.sources)
         assert np.array_equal(served, trained_on(past, time, page.candidates.rows))
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from core.candidates import Candidates
+from core.candidates import Candidates, Scoring
 from core.columns import Array, Coded, Columns, Tags
 from core.history import History, Query
 from core.ids import NO_ROW
@@ -15,6 +15,7 @@ from core.schema import DAY, Column
 from ranking.feature_list import FEATURES, ITEM, NAMES, SOURCES, schema_hash
 from ranking.features import ItemTable, matrix
 from ranking.item_table import ATTRIBUTES, FACT_NAMES, FACTS
+from retrieval.sources.opinion import FewItems
 
 NOW = 1_700_000_000_000_000
 PRICES = [1.0, 3.0, 9.0, np.nan]
@@ -140,3 +141,28 @@ def test_a_history_that_holds_what_came_after_the_request_is_refused() -> None:
 def test_the_schema_hash_is_of_the_list_and_its_order() -> None:
     assert schema_hash() == schema_hash()
     assert tuple(n.removesuffix(".score") for n in NAMES[: len(SOURCES)]) == SOURCES
+
+
+class Remembering:
+    """A source that scores item 2 with the number of events it is asked about, and everything else 0."""
+
+    name = "transitions"
+
+    def scoring(self, query: Query) -> Scoring:
+        return FewItems(np.array([2], np.int32), np.array([len(query.history)], np.float32))
+
+
+def test_sources_are_asked_again_about_the_newest_basket() -> None:
+    """The newest success is 10 days old; the basket then holds items 0 and 1, and a look at item 2 came after."""
+    asked: list[int] = []
+
+    class Counting(Remembering):
+        def scoring(self, query: Query) -> Scoring:
+            asked.append(len(query.history))
+            return super().scoring(query)
+
+    rows = matrix(Query(NOW, 0, PAST), proposals(), item_table(), (Counting(),))
+    assert asked == [3]
+    assert column(rows, "late.transitions") == [0, 1, 0]
+    assert column(rows, "late.content") == [0, 0, 0]
+    assert column(rows, "strength.transitions") == pytest.approx([np.log1p(4)] * 3, abs=1e-4)
