@@ -70,7 +70,7 @@ def assemble(
         if parts.ranker is not None:
             draft.parents["ranker"] = parts.ranker.name
             link_tree(parts.ranker / STATISTICS / fold.name, draft.path / STATISTICS)
-            link_tree(parts.ranker / RANKER, draft.path / RANKER)
+            link_tree(parts.ranker / RANKER / fold.name, draft.path / RANKER)
         settings.write(draft.path)
 
 
