@@ -15,7 +15,7 @@ from core.config import RankerConfig, load_pipeline
 from core.errors import ArtifactError
 from ranking.feature_list import NAMES
 from ranking.scorer import HEADER, MODEL, Scorer
-from ranking.train import GRADES, TrainingSet, blend_ndcg, grow, ndcg, probe
+from ranking.train import GRADES, TrainingSet, best_round, blend_ndcg, grow, ndcg, probe
 
 SOURCES = ["item_knn", "popularity"]
 SIGNAL = NAMES.index("item_knn.score")
@@ -43,6 +43,14 @@ def test_learns_what_can_be_learned() -> None:
     assert 1 <= trees <= 40
     assert reached > 0.8 > 2 * by_chance
     assert reached == pytest.approx(ndcg(validate, validate.matrix[:, SIGNAL].astype(float)), abs=0.1)
+
+
+def test_a_lucky_peak_is_not_the_best_round() -> None:
+    """A hill with its top at 60 of 100 rounds, and a spike on the third."""
+    curve = 1 - np.abs(np.arange(1, 101) - 60) / 100
+    curve[2] = 2.0
+    assert best_round(curve) == pytest.approx(60, abs=1)
+    assert best_round(np.array([0.5])) == 1
 
 
 def test_ndcg_by_hand_with_a_dropped_request() -> None:
