@@ -92,7 +92,8 @@ def probe(learn: TrainingSet, validate: TrainingSet, config: RankerConfig) -> tu
 
     Requests that were dropped for want of a relevant candidate count as 0.
     """
-    data, curve = _dataset(learn), {}
+    data = _dataset(learn)
+    curve: dict[str, dict[str, list[float]]] = {}
     stop = lightgbm.early_stopping(config.patience, verbose=False)
     booster = lightgbm.train(
         _parameters(config),
