@@ -3,6 +3,8 @@
 `configs/pipeline.yaml` holds every default with its reason. A user's file (`nightly --config F`) needs only the keys that differ.
 """
 
+# bazel: data=[//configs:all_files]
+
 from __future__ import annotations
 
 from pathlib import Path
