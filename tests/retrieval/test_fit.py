@@ -20,7 +20,7 @@ from core.work import Work
 from retrieval import fit
 from retrieval.known import Known
 from retrieval.requests import past_requests
-from retrieval.sources import SOURCES, open_sources
+from retrieval.sources import SOURCES, TOWERS, open_sources
 from retrieval.sources.popularity import Popularity
 from retrieval.weights import Cases, choose_weights
 from tests.prepared_fixture import Row, make_prepared
@@ -28,7 +28,11 @@ from tests.retrieval.laws import CUTS, NONE, PURCHASE, SourceLaws, attributes, f
 
 __all__ = ["folder", "prepared", "queries"]  # fixtures
 
-CONFIG = load_pipeline()
+_DEFAULTS = load_pipeline()
+# small towers: what is tested here is the stage
+_SMALL = {"dimensions": 8, "events": 8, "blocks": 0, "epochs": 1, "final_epochs": 1, "uniform_negatives": 8}
+CONFIG = _DEFAULTS.model_copy(update={"towers": _DEFAULTS.towers.model_copy(update=_SMALL)})
+EVERY = [TOWERS, *SOURCES]
 
 
 def quiet(text: str) -> None:
@@ -52,13 +56,13 @@ def test_the_stage_leaves_one_folder_a_cut_and_the_weights(work: Work) -> None:
     manifest = open_artifact(path, kind="retrieval", format_version=fit.FORMAT_VERSION)
     assert manifest.parents == {"prepared": "fixture"}
     verify(path)
-    assert sorted(p.name for p in path.iterdir() if p.is_dir()) == ["full", "train", "twin"]
+    assert sorted(p.name for p in path.iterdir() if p.is_dir()) == ["choose", "full", "train", "twin"]
     for fold in (TRAIN, TWIN, FULL):
-        assert [s.name for s in open_sources(path / fold.name)] == list(SOURCES)
+        assert [s.name for s in open_sources(path / fold.name)] == EVERY
         header = json.loads((path / fold.name / "sources.json").read_bytes())
         assert (header["prepared"], header["fold"]) == ("fixture", fold.name)
     weights = json.loads((path / "weights.json").read_bytes())
-    assert set(weights) == set(SOURCES)
+    assert set(weights) == set(EVERY)
     assert max(weights.values()) == 1
 
 
