@@ -1,6 +1,6 @@
 """The towers alone, by exact search: quality after a fold, seconds to fit, equality with Keras, time of one query.
 
-    TF_USE_LEGACY_KERAS=1 python -m benchmarks.towers --work WORK --fold twin [--towers DIR] [--set dropout=0.5]...
+    python -m benchmarks.towers --work WORK --fold twin [--towers DIR] [--set dropout=0.5]...
 
 Relevant is what people known at the fold chose right after it: the next fold's distinct items, for `last-*` one item known in training. Items
 already seen are removed where the shop sees no repeats. Without `--towers` they are fitted anew. The last line of output is JSON.

@@ -1,4 +1,4 @@
-"""The two towers as one TFRS model. Keras 2 (tf_keras): set TF_USE_LEGACY_KERAS=1 before the first import of TensorFlow."""
+"""The two towers as one TFRS model. On Keras 2 (tf_keras), which the package asks for."""
 
 from __future__ import annotations
 
