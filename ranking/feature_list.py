@@ -58,9 +58,11 @@ RANKS: Final = tuple(
     for s in SOURCES
 )
 NEIGHBOURS: Final = ("item_knn", "transitions", "covisitation", "content")
-"""Sources that start from single items, so that they can be asked again about the newest ones alone."""
+"""Sources that start from single items: the more they know of these, the greater their scores."""
+ASKED_AGAIN: Final = ("item_knn", "transitions")
+"""Those of them that are asked a second time, about the newest basket alone; what the others then say adds nothing (measured)."""
 LATE: Final = tuple(
-    _candidates(f"late.{s}", f"{s} asked about the newest basket alone: score over its greatest") for s in NEIGHBOURS
+    _candidates(f"late.{s}", f"{s} asked about the newest basket alone: score over its greatest") for s in ASKED_AGAIN
 )
 STRENGTH: Final = tuple(
     _candidates(f"strength.{s}", f"log of 1 + the greatest score that {s} gives: how much evidence it has at all")

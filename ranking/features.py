@@ -19,6 +19,7 @@ from core.schema import DAY
 from ranking.feature_list import (
     AFFINITY,
     AGREE,
+    ASKED_AGAIN,
     FEATURES,
     ITEM,
     LATE,
@@ -46,7 +47,7 @@ _TIMED_DEFAULTS: Final = np.array([[FEATURES[i].default] for i in _TIMED], np.fl
 def matrix(query: Query, candidates: Candidates, items: ItemTable, sources: Iterable[Source] = ()) -> Array:
     """The features of every candidate, float32 `[n, len(FEATURES)]`, C-contiguous, finite; columns in the order of FEATURES.
 
-    `sources` are those that proposed the candidates: the ones of NEIGHBOURS are asked again, about the newest basket alone.
+    `sources` are those that proposed the candidates: the ones of ASKED_AGAIN are asked again, about the newest basket alone.
 
     Raises:
         ValueError: if the history reaches beyond the moment of the request: that would be a leak.
@@ -120,18 +121,18 @@ def _sources(out: Array, past: _Past, candidates: Candidates, facts: Array, item
 
 
 def _late(out: Array, past: _Past, candidates: Candidates, sources: Iterable[Source]) -> None:
-    """What the sources that start from single items say of the newest basket alone."""
+    """What the sources of ASKED_AGAIN say of the newest basket alone."""
     if not len(past) or not len(candidates):
         return
     history = past.query.history
     newest = history.newest(len(history) - int(np.searchsorted(history.times, past.times[-1])))
     query = replace(past.query, history=newest)
     for source in sources:
-        if source.name in NEIGHBOURS:
+        if source.name in ASKED_AGAIN:
             scores = source.scoring(query).of(candidates.rows)
             top = scores.max()
             if top > 0:
-                out[NEIGHBOURS.index(source.name)] = scores / top
+                out[ASKED_AGAIN.index(source.name)] = scores / top
 
 
 def _own(out: Array, past: _Past, candidates: Candidates, facts: Array, items: ItemTable) -> None:

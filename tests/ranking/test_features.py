@@ -164,5 +164,5 @@ def test_sources_are_asked_again_about_the_newest_basket() -> None:
     rows = matrix(Query(NOW, 0, PAST), proposals(), item_table(), (Counting(),))
     assert asked == [3]
     assert column(rows, "late.transitions") == [0, 1, 0]
-    assert column(rows, "late.content") == [0, 0, 0]
+    assert column(rows, "late.item_knn") == [0, 0, 0]
     assert column(rows, "strength.transitions") == pytest.approx([np.log1p(4)] * 3, abs=1e-4)
