@@ -6,6 +6,7 @@ Burges, "From RankNet to LambdaRank to LambdaMART", MSR-TR-2010-82. Gains are li
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,7 +143,7 @@ def _parameters(config: RankerConfig) -> dict[str, Any]:
         "seed": config.seed,
         "deterministic": True,
         "force_row_wise": True,
-        "num_threads": 1,  # two threads that wait for one another lose more on a shared machine than they win
+        "num_threads": os.cpu_count() or 1,
         "verbose": -1,
     }
 
