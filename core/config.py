@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -36,13 +36,26 @@ class DataConfig(Section):
     gains: dict[EventType, float]
     max_rejected_share: float = Field(ge=0, le=1)
     session_gap_minutes: float = Field(gt=0)
+    session_window_hours: float = Field(gt=0)
     bot_events_per_day: int = Field(gt=0)
     synthetic_time: bool | None
+    currency: str | None = Field(pattern=r"^[A-Z]{3}$")
+    exchange_rates: dict[Annotated[str, Field(pattern=r"^[A-Z]{3}$")], Annotated[float, Field(gt=0)]]
 
     @model_validator(mode="after")
     def _some_gain(self) -> Self:
         if not any(g > 0 for g in self.gains.values()):
             raise ValueError("no event type has a positive gain: nothing would count as a success")
+        return self
+
+    @model_validator(mode="after")
+    def _rates_into_something(self) -> Self:
+        if self.exchange_rates and self.currency is None:
+            raise ValueError("exchange_rates without currency: name the currency that the rates lead to")
+        if self.exchange_rates.get(self.currency or "", 1.0) != 1.0:
+            raise ValueError(
+                f"the rate of {self.currency} into itself is 1, got {self.exchange_rates[self.currency or '']}"
+            )
         return self
 
 
@@ -151,10 +164,32 @@ class EvaluationConfig(Section):
     seen: Literal["auto", "keep", "remove"]
 
 
+class Threshold(Section):
+    """From where on a change is worth a warning, and from where on it stops the night (null: never)."""
+
+    warn: float | None = Field(ge=0)
+    stop: float | None = Field(ge=0)
+
+
+class DriftConfig(Section):
+    """When a night's data is so unlike the last one's that a person should look."""
+
+    baseline_days: int = Field(ge=3, le=14)
+    min_count: int = Field(ge=1)
+    psi: Threshold
+    ks: Threshold
+    nulls: Threshold
+    vanished: Threshold
+    new: Threshold
+    volume: Threshold
+    stopped: Threshold
+
+
 class PipelineConfig(Section):
     """The whole of `configs/pipeline.yaml`."""
 
     data: DataConfig
+    drift: DriftConfig
     time: TimeConfig
     pairs: PairConfig
     sources: SourcesConfig
