@@ -1,6 +1,7 @@
 """External ids (strings, the shop's) and rows (dense int32, ours): different types, one map between them.
 
-An id map only ever grows: a row is never reused, a deleted id becomes a tombstone. Only `prepare` assigns permanent rows.
+An id map only ever grows: a row is never reused. A deleted id becomes a tombstone: its row stays, its text and its hash do not, so that who
+comes back under the same id is a new person with a new row. Only `prepare` assigns permanent rows.
 """
 
 from __future__ import annotations
@@ -42,17 +43,20 @@ class IdMap:
 
     def __init__(self, ids: Texts, hashes: Array, order: Array, alive: Array) -> None:
         self._ids, self._hashes, self._order = ids, hashes, order
-        self.alive = alive  # bool [n], False for a deleted id
+        self.alive = alive  # bool [n], False for a tombstone
 
     @classmethod
     def of(cls, ids: Iterable[str], alive: Array | None = None) -> IdMap:
-        """Row i is the i-th id. Ids must be distinct and not empty."""
+        """Row i is the i-th id. Ids must be distinct and not empty, but for those that are not `alive` (bool `[n]`): they are tombstones, empty."""
         ids = list(ids)
-        if len(set(ids)) != len(ids) or "" in ids:
-            raise ValueError("ids must be distinct and not empty")
+        alive = np.ones(len(ids), bool) if alive is None else alive
+        if len(set(ids) - {""}) != int(alive.sum()) or any(
+            bool(i) != a for i, a in zip(ids, alive.tolist(), strict=True)
+        ):
+            raise ValueError("ids must be distinct and not empty, those of tombstones empty")
         hashes = np.fromiter((hash64(i) for i in ids), np.uint64, len(ids))
         order = np.argsort(hashes, kind="stable").astype(np.int32)
-        return cls(Texts.of(ids), hashes[order], order, np.ones(len(ids), bool) if alive is None else alive)
+        return cls(Texts.of(ids), hashes[order], order, alive)
 
     @classmethod
     def open(cls, folder: Path) -> IdMap:
@@ -68,11 +72,20 @@ class IdMap:
 
     def extended(self, ids: Iterable[str]) -> IdMap:
         """This map plus the ids it lacks, in sorted order after the present rows (so that the result does not depend on the order given)."""
-        new = sorted(set(ids).difference(self._ids))
+        new = sorted(set(ids).difference(self._ids, [""]))
         return IdMap.of([*self._ids, *new], np.concatenate([self.alive, np.ones(len(new), bool)]))
 
+    def without(self, ids: Iterable[str]) -> IdMap:
+        """This map with tombstones in the rows of `ids`, as far as it has them: nothing in it is derived from them any more."""
+        alive = np.array(self.alive)
+        rows = self.rows(set(ids))
+        alive[rows[rows != NO_ROW]] = False
+        return IdMap.of((i if a else "" for i, a in zip(self._ids, alive.tolist(), strict=True)), alive)
+
     def row(self, external: str) -> int:
-        """The row of an id, or NO_ROW. A tombstone still has its row: ask `alive`."""
+        """The row of an id, or NO_ROW. The empty text is no id, though tombstones hold it."""
+        if not external:
+            return NO_ROW
         wanted = np.uint64(hash64(external))
         at = int(np.searchsorted(self._hashes, wanted))
         while at < len(self._hashes) and self._hashes[at] == wanted:
@@ -90,12 +103,12 @@ class IdMap:
 
     @property
     def texts(self) -> Texts:
-        """Every id, tombstones too, in the order of rows."""
+        """Every id in the order of rows; a tombstone's is empty."""
         return self._ids
 
     @cached_property
     def _table(self) -> dict[str, int]:
-        return {external: row for row, external in enumerate(self._ids)}
+        return {external: row for row, external in enumerate(self._ids) if external}
 
     def __getitem__(self, row: int) -> str:
         return str(self._ids[row])

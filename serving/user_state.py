@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.artifact import facts, hash_json, open_artifact, read_manifest
+from core.artifact import hash_json, open_artifact, read_manifest
 from core.columns import Array, Columns
 from core.history import Histories, user_starts
 from core.ids import IdMap, person_key
@@ -42,5 +42,10 @@ class UserState:
 
 
 def state_id(path: Path) -> str:
-    """The fingerprint of the user state at `path`, which a release of the same night names in its manifest."""
-    return hash_json(facts(read_manifest(path)))
+    """The fingerprint of the user state at `path`, which a release of the same night names in its manifest.
+
+    It says which night made the state and not what is in its files: to forget a person (pipeline.erase) changes the files, and the release
+    must go on with them.
+    """
+    manifest = read_manifest(path)
+    return hash_json([manifest.kind, manifest.format_version, manifest.id, manifest.parents])

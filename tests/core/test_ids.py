@@ -31,10 +31,36 @@ def test_growing_keeps_every_row_and_does_not_depend_on_the_order_of_new_ids(fir
     assert list(grown.extended(reversed(more)).alive) == list(grown.alive)
 
 
-def test_a_tombstone_keeps_its_row() -> None:
-    id_map = IdMap.of(["a", "b"], alive=np.array([False, True])).extended(["c"])
-    assert id_map.row("a") == 0
-    assert id_map.alive.tolist() == [False, True, True]
+@given(ids, st.data())
+def test_a_tombstone_keeps_its_row_and_nothing_of_its_id(known: list[str], data: st.DataObject) -> None:
+    gone = set(data.draw(st.lists(st.sampled_from(known)))) if known else set()
+    after = IdMap.of(known).without([*gone, "no such id", ""])
+    assert [after.row(i) for i in known] == [NO_ROW if i in gone else row for row, i in enumerate(known)]
+    assert [after[row] for row in range(len(after))] == ["" if i in gone else i for i in known]
+    assert after.alive.tolist() == [i not in gone for i in known]
+    # as if it had been written without them: neither their text nor their hash is anywhere
+    assert after.texts.data.tobytes() == "".join(i for i in known if i not in gone).encode()
+    hashes = {hash64(i) for i in known if i not in gone} | ({hash64("")} if gone else set())
+    assert set(after._hashes.tolist()) == hashes
+
+
+@given(ids, st.data())
+def test_who_comes_back_gets_a_new_row(known: list[str], data: st.DataObject) -> None:
+    gone = data.draw(st.lists(st.sampled_from(known), unique=True)) if known else []
+    back = IdMap.of(known).without(gone).extended([*known, ""])
+    assert [back[row] for row in range(len(known), len(back))] == sorted(gone)
+    assert back.rows(known).tolist() == [
+        len(known) + sorted(gone).index(i) if i in gone else row for row, i in enumerate(known)
+    ]
+
+
+def test_the_empty_text_is_nobody(tmp_path: Path) -> None:
+    IdMap.of(["a", "b", "c"]).without(["a", "c"]).write(tmp_path)
+    opened = IdMap.open(tmp_path)
+    assert opened.row("") == NO_ROW
+    assert opened.rows(["", "b"]).tolist() == [NO_ROW, 1]
+    assert opened.rows([*[""] * 70, "b"]).tolist() == [*[NO_ROW] * 70, 1]  # the way of long lists
+    assert len(opened.extended([""])) == 3
 
 
 def test_round_trip_through_files(tmp_path: Path) -> None:
@@ -47,10 +73,12 @@ def test_an_empty_map_knows_nothing(tmp_path: Path) -> None:
     assert IdMap.open(tmp_path).row("a") == NO_ROW
 
 
-@pytest.mark.parametrize("bad", [["a", "a"], [""]])
-def test_ids_must_be_distinct_and_not_empty(bad: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("bad", "alive"), [(["a", "a"], None), ([""], None), (["a", "b"], [True, False]), (["a", ""], [True, True])]
+)
+def test_ids_must_be_distinct_and_not_empty(bad: list[str], alive: list[bool] | None) -> None:
     with pytest.raises(ValueError, match="distinct and not empty"):
-        IdMap.of(bad)
+        IdMap.of(bad, None if alive is None else np.array(alive))
 
 
 def test_the_hash_is_part_of_the_format() -> None:
