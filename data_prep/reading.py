@@ -43,6 +43,9 @@ _FALSE: Final = ("false", "f", "no", "n", "0", "0.0")
 _TYPES: Final = {"text": "string", "number": "double", "integer": "bigint", "time": "bigint", "boolean": "boolean"}
 # A value of these that cannot be read rejects its event; elsewhere it is as good as missing.
 _STRICT: Final = (Column.EVENT_TIME, Column.QUANTITY, Column.PRICE, Column.VALUE)
+# They become rows of the id maps, keys of Redis and words of every answer.
+_IDS: Final = (Column.ITEM_ID, Column.USER_ID, Column.VISITOR_ID)
+LONGEST_ID: Final = 256  # bytes of UTF-8
 
 AttributeKind = Literal["number", "text", "csv", "list"]
 
@@ -73,6 +76,23 @@ def unreadable(error: PySparkException | Exception, data: Path) -> InputError | 
     if not path.startswith(str(data.resolve())):
         return None
     return InputError(f"{path}: damaged: its rows cannot be read to the end; write it again, or remove it")
+
+
+def unread(table: TableRows, contract: TableContract) -> dict[str, int]:
+    """Values by column that are there and are not what the column must hold, so that they count as missing: `{column: rows}`, none 0.
+
+    For items and users; of events such rows are rejected.
+    """
+    doubtful = [c for c, kind in contract.kinds.items() if kind != "text"]
+    counts = []
+    for c in doubtful:
+        text = F.lower(F.trim(F.col(f"{RAW}.{c.value}")))
+        counts.append(
+            F.count(F.when(F.col(c).isNull() & ~text.isin("", "nan"), 1)).alias(c)
+        )  # NaN is how pandas writes nothing
+    row = table.rows.agg(*counts).first()
+    assert row is not None
+    return {c.value: int(row[c]) for c in doubtful if row[c]}
 
 
 def _load(spark: SparkSession, group: Group) -> DataFrame:
@@ -151,6 +171,11 @@ def _coerced(
         if contract is EVENTS and c in _STRICT:
             given = _col(c).isNotNull() & (F.trim(_col(c).cast("string")) != "")
             complaints.append(F.when(given & value.isNull(), F.lit(f"unreadable {c.value}")))
+        if c in _IDS:
+            complaints.append(
+                F.when(F.octet_length(value) > LONGEST_ID, F.lit(f"{c.value} longer than {LONGEST_ID} bytes"))
+            )
+            complaints.append(F.when(value.rlike(r"\p{Cc}"), F.lit(f"control characters in {c.value}")))
     for name, attribute in attributes.items():
         columns.append(_attribute(name, types.get(name), attribute).alias(ATTRIBUTE + name))
     raw = F.struct(

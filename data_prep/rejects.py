@@ -21,6 +21,7 @@ from data_prep.validate import NO_ITEM_SEARCH, UNKNOWN_TYPE
 
 FILE_NAME: Final = "file"
 _SHOWN_REASONS: Final = 3
+_SHOWN_TEXT: Final = 60  # characters of a value at fault: it may be a page
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,15 @@ def counted(rows: DataFrame, data: Path) -> list[Reject]:
     for row in named.collect():
         values = row.asDict()
         column = next((c for c in EVENTS.kinds if c in values[REASON]), None)
-        value = f"{values[column]!r} " if column and values[column] is not None else ""
+        value = f"{_short(values[column])!r} " if column and values[column] is not None else ""
         if values[REASON] == UNKNOWN_TYPE:
             value += f"({nearest(str(values[column]), EVENT_TYPES)}) "
         rejects.append(Reject(values[REASON], int(values["n"]), f"{value}in {values[FILE_NAME]}"))
     return sorted(rejects, key=lambda r: (-r.rows, r.reason))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN_TEXT else text[:_SHOWN_TEXT] + "..."
 
 
 def check_share(rejects: list[Reject], rows_read: int, limit: float) -> None:

@@ -1,7 +1,8 @@
 """Which events are usable, and why the others are not. Every row ends in exactly one place: events, or rejected with one reason.
 
 Row by row (`judged`): malformed line, missing or unknown event type, missing person, missing item, unreadable time or number,
-a time before 1990 or more than a day after now, a quantity or price below 0 or not finite.
+a time before 1990 or more than a day after now, a quantity or price below 0 or not finite, an id that is too long or holds control
+characters (`data_prep.reading`), with `data.currency` a price whose currency has no rate (`data_prep.currency`).
 Over rows (`repeated`, `bots`): the second and later events of an `event_id`; without ids, rows that equal an earlier one in every
 contract column (a resend), provided that the log's clock is finer than a minute: where it is not, two equal lines are two events;
 people with more events on one day than a person can have.
@@ -16,6 +17,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from core.schema import DAY, EVENT_TYPES, EVENTS, MINUTE, REASON, SECOND, Column, EventType
+from data_prep.currency import Rates, complaint, converted
 from data_prep.reading import BAD, BLOCK, FILE, LINE, RAW
 from data_prep.times import EARLIEST
 
@@ -27,20 +29,25 @@ UNKNOWN_TYPE: Final = "unknown event_type"
 DUPLICATE_ID: Final = "duplicate event_id"
 RESEND: Final = "equal to an earlier row"
 BOT: Final = "bot"
+UNCHANGED: Final = Rates()
 
 
-def judged(rows: DataFrame, now: int) -> DataFrame:
-    """The rows with `person` and `reason` (null: usable so far); `_raw` is kept only where there is a reason."""
+def judged(rows: DataFrame, now: int, rates: Rates = UNCHANGED) -> DataFrame:
+    """The rows with `person` and `reason` (null: usable so far), prices in the target currency of `rates`.
+
+    `_raw` is kept only where there is a reason.
+    """
     person = F.coalesce(F.concat(F.lit("u:"), F.col(Column.USER_ID)), F.concat(F.lit("v:"), F.col(Column.VISITOR_ID)))
-    reason = _reason(now)
+    reason = F.coalesce(_reason(now), complaint(rates))
     quantity = F.when(F.col(Column.EVENT_TYPE) == EventType.RETURN, F.abs(Column.QUANTITY)).otherwise(
         F.col(Column.QUANTITY)
     )
     kept = [c for c in rows.columns if c not in (BAD, RAW, Column.QUANTITY)]
     raw = F.when(F.col(REASON).isNotNull(), F.col(RAW)).alias(RAW)
-    return rows.withColumns({PERSON: person, REASON: reason}).select(
+    judged = rows.withColumns({PERSON: person, REASON: reason}).select(
         *kept, quantity.alias(Column.QUANTITY), PERSON, REASON, raw
     )
+    return judged.withColumns(converted(rates))
 
 
 def _reason(now: int) -> Expr:

@@ -163,3 +163,35 @@ def test_the_fingerprint_is_that_of_the_content(put: Callable[..., Path]) -> Non
     (data / "items" / "part-0.parquet").touch()
     assert inputs.fingerprint(data) == before
     assert inputs.fingerprint(put(items=pd.DataFrame({"item_id": ["b"]}))) != before
+
+
+def test_values_of_items_that_cannot_be_read_are_counted_by_column(
+    spark: SparkSession, tmp_path: Path, said: list[str]
+) -> None:
+    (tmp_path / "items").mkdir()
+    lines = [
+        "item_id,price,stock,available,created_at",
+        "a,1.5,3,yes,2024-05-01",
+        "b,free,,maybe,soon",
+        "c,nan,many,no,",
+        "d,12€,1,,",
+    ]
+    (tmp_path / "items" / "a.csv").write_text("\n".join(lines) + "\n")
+    _, table = rows(spark, tmp_path, ITEMS, said)
+    # free and 12€; many; maybe; soon. Blank and NaN are missing, not unreadable
+    assert reading.unread(table, ITEMS) == {"price": 2, "stock": 1, "available": 1, "created_at": 1}
+
+
+def test_ids_that_no_map_can_hold(spark: SparkSession, tmp_path: Path, said: list[str]) -> None:
+    ids = [
+        "é" * 128,
+        "é" * 128 + "x",
+        "a\tb",
+        "a b",
+        "a\u0085b",
+    ]  # 256 bytes are the most; U+0085 is a control character, too
+    (tmp_path / "items").mkdir()
+    pd.DataFrame({"item_id": ids}).to_parquet(tmp_path / "items" / "a.parquet")
+    found, _ = rows(spark, tmp_path, ITEMS, said)
+    control = "control characters in item_id"
+    assert [r["_bad"] for r in found] == [None, "item_id longer than 256 bytes", control, None, control]
