@@ -13,6 +13,7 @@ import grpc
 
 from aisle.v1 import admin_pb2 as pb
 from aisle.v1 import admin_pb2_grpc
+from serving.event_store import EventStore
 from serving.online_state import OnlineState
 from serving.redis_link import RedisLink
 from serving.refusals import guarded
@@ -41,12 +42,13 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         resident: Resident,
         state: OnlineState,
         link: RedisLink,
+        store: EventStore,
         tally: Tally,
         load: Callable[[Path], Loaded],
         *,
         embedded: bool,
     ) -> None:
-        self._resident, self._state, self._link, self._tally = resident, state, link, tally
+        self._resident, self._state, self._link, self._store, self._tally = resident, state, link, store, tally
         self._load, self._embedded, self._started = load, embedded, time.monotonic()
 
     @guarded
@@ -77,6 +79,9 @@ class AdminService(admin_pb2_grpc.AdminServicer):
             uptime_seconds=time.monotonic() - self._started,
             pid=getpid(),
             heavy_modules=[m for m in HEAVY_MODULES if m in sys.modules],
+            events_spooled=events.get("spooled", 0),
+            spool_bytes=self._store.spool_bytes,
+            pages=self._tally.of("pages"),
         )
 
     @guarded

@@ -36,6 +36,25 @@ class EventsConfig(Section):
     dedup_days: float = Field(gt=0)
     stream_events: int = Field(ge=1)
     future_minutes: float = Field(ge=0)
+    spool: str = Field(min_length=1)
+    spool_mb: float = Field(gt=0)
+
+    def spool_folder(self, work: Path) -> Path | None:
+        """Where events wait for Redis: None where they may not. `work` is the work directory, if it is one."""
+        if self.spool == "none":
+            return None
+        if self.spool == "work":
+            return work / "spool" if (work / "releases").is_dir() else None
+        return Path(self.spool)
+
+
+class LogConfig(Section):
+    """The log of recommendations."""
+
+    share: float = Field(ge=0, le=1)
+    features_share: float = Field(ge=0, le=1)
+    queue_pages: int = Field(ge=1)
+    stream_pages: int = Field(ge=1)
 
 
 class ServingConfig(Section):
@@ -45,6 +64,7 @@ class ServingConfig(Section):
     server: ServerConfig
     redis: RedisConfig
     events: EventsConfig
+    log: LogConfig
 
 
 DEFAULTS = Path(__file__).parent.parent / "configs" / "serving.yaml"

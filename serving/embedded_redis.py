@@ -133,8 +133,14 @@ class EmbeddedRedis:
         }
         arguments = [part for name, value in settings.items() for part in (f"--{name}", value)]
         # a session of its own: Ctrl-C is for the server, which lets running requests end first
+        # and the lock with it: who takes over after our end waits until this Redis is gone, too; two on the same files lose writes
+        assert self._lock is not None
         return subprocess.Popen(
-            tied([program, *arguments]), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+            tied([program, *arguments]),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+            pass_fds=[self._lock.fileno()],
         )
 
     def _last_line(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import redis
 
@@ -16,13 +16,15 @@ from serving.failures import Failure, StoreError
 from serving.keys import Keys
 from serving.online_state import Person
 from serving.packing import LiveEvent, pack_live
-from serving.redis_link import RedisLink, failure_of
+from serving.redis_link import RedisLink, failure_of, is_durable
 
 _DAY_SECONDS = 86_400
+_FULL_RETRY_SECONDS = 5.0  # a sink needs a moment to make room
 
 # One call, one atomic step. Per event: KEYS its memory and its lists; ARGV the number of lists, the packed value and the JSON.
+# It answers how many events were new, and the newest id of the stream.
 _WRITE = """
-if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[4]) then return -1 end
+if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[4]) then return {-1, ''} end
 local accepted, k, a = 0, 2, 5
 while a <= #ARGV do
   local lists = tonumber(ARGV[a])
@@ -37,7 +39,8 @@ while a <= #ARGV do
   end
   k, a = k + 1 + lists, a + 3
 end
-return accepted
+local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
+return {accepted, newest[1] and newest[1][1] or '0-0'}
 """
 
 
@@ -49,6 +52,12 @@ class WrittenEvent:
     time: int  # microseconds
     person: Person
     columns: dict[str, Any]
+
+    @classmethod
+    def of(cls, columns: dict[str, Any]) -> Self:
+        """From the columns alone."""
+        who = Person(*(columns.get(c, "") for c in (Column.USER_ID, Column.VISITOR_ID, Column.SESSION_ID)))
+        return cls(EventType(columns[Column.EVENT_TYPE]), columns[Column.EVENT_TIME], who, columns)
 
     @property
     def item_id(self) -> str:
@@ -62,21 +71,85 @@ class WrittenEvent:
         return hash64(f"id:{named}" if named else "key:" + json.dumps(self.columns, sort_keys=True))
 
 
+@dataclass(frozen=True)
+class Stored:
+    """What a write left in Redis."""
+
+    accepted: int  # events that were new
+    durable: bool  # Redis says that a confirmed write is on disk
+    run: str  # the run of the Redis process
+    newest: str  # stream id: the events lie at or before it
+
+
 class EventWriter:
-    """Stores events, each once."""
+    """Stores events in Redis, each once."""
 
     def __init__(self, link: RedisLink, keys: Keys, config: EventsConfig) -> None:
-        self._keys, self._config = keys, config
-        self._script = link.writes.register_script(_WRITE)
+        self._keys, self._config, self._redis = keys, config, link.writes
+        self._durable = (
+            False  # as of the last answer: a Redis that is not known to be durable is asked before it is given anything
+        )
 
     def write(self, events: Sequence[WrittenEvent]) -> int:
-        """Store those that are new, all or none; how many that were.
+        """Store those that are new, all or none, on disk; how many that were.
 
         Raises:
             StoreError: Nothing is known to be stored. The same call may be made again.
         """
-        c = self._config
-        keys = [self._keys.events]
+        try:
+            if not self._durable and not is_durable(self._redis.config_get("append*")):
+                raise StoreError(Failure.NOT_DURABLE, "")
+        except redis.RedisError as e:
+            raise StoreError(failure_of(e), str(e)) from None
+        stored = self.store(events)
+        if not stored.durable:
+            raise StoreError(Failure.NOT_DURABLE, "")
+        return stored.accepted
+
+    def store(self, events: Sequence[WrittenEvent]) -> Stored:
+        """Store those that are new, all or none, as well as this Redis does.
+
+        Raises:
+            StoreError: Nothing is known to be stored.
+        """
+        keys, arguments = self._arguments(events)
+        # asked in the same breath: an answer from before a restart would say nothing of this write
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.config_get("append*").info("server").eval(_WRITE, len(keys), *keys, *arguments)
+        try:
+            settings, server, (accepted, newest) = pipeline.execute()
+        except redis.RedisError as e:
+            self._durable = False
+            raise StoreError(failure_of(e), str(e)) from None
+        self._durable = is_durable(settings)
+        if accepted < 0:
+            full = StoreError(
+                Failure.STREAM_FULL, f"{self._config.stream_events} events wait for the log; nothing was stored"
+            )
+            full.retry_seconds = _FULL_RETRY_SECONDS
+            raise full
+        return Stored(accepted, self._durable, str(server["run_id"]), newest.decode())
+
+    def logged(self, stored: Stored) -> bool | None:
+        """Whether the log has all that `stored` left in the stream; None: Redis restarted since, and may have lost some of it.
+
+        Raises:
+            StoreError: Redis failed.
+        """
+        try:
+            server, oldest = (
+                self._redis.pipeline(transaction=False)
+                .info("server")
+                .xrange(self._keys.events, "-", stored.newest, count=1)
+                .execute()
+            )
+        except redis.RedisError as e:
+            raise StoreError(failure_of(e), str(e)) from None
+        # only the sink takes entries out of the stream, after they are on disk
+        return None if str(server["run_id"]) != stored.run else not oldest
+
+    def _arguments(self, events: Sequence[WrittenEvent]) -> tuple[list[str], list[Any]]:
+        c, keys = self._config, [self._keys.events]
         live, dedup = (max(1, round(days * _DAY_SECONDS)) for days in (c.live_days, c.dedup_days))
         arguments: list[Any] = [c.live_per_person, live, dedup, c.stream_events]
         for event in events:
@@ -84,10 +157,4 @@ class EventWriter:
             keys += [self._keys.event(event.hash), *lists]
             packed = pack_live(LiveEvent(event.hash, event.type.code, event.time, event.item_id))
             arguments += [len(lists), packed, json.dumps(event.columns, ensure_ascii=False, separators=(",", ":"))]
-        try:
-            accepted = int(self._script(keys=keys, args=arguments))
-        except redis.RedisError as e:
-            raise StoreError(failure_of(e), str(e)) from None
-        if accepted < 0:
-            raise StoreError(Failure.STREAM_FULL, f"{c.stream_events} events wait for the log; nothing was stored")
-        return accepted
+        return keys, arguments

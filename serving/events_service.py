@@ -9,8 +9,8 @@ from aisle.v1 import events_pb2_grpc
 from core.errors import nearest
 from core.schema import MINUTE, Column, EventType
 from serving.config import EventsConfig
-from serving.event_writer import EventWriter, WrittenEvent
-from serving.online_state import Person
+from serving.event_store import EventStore
+from serving.event_writer import WrittenEvent
 from serving.recommender_service import Clock, wall_clock
 from serving.refusals import guarded
 from serving.tally import Tally
@@ -27,14 +27,14 @@ _TEXTS = (
     Column.ATTRIBUTION_TOKEN,
 )
 _NUMBERS = {str(c) for c in (Column.QUANTITY, Column.PRICE, Column.POSITION, Column.VALUE)}
-_TYPES = {str(t): t for t in EventType}
+_TYPES = [str(t) for t in EventType]
 
 
 class EventsService(events_pb2_grpc.EventsServicer):
     """Takes events for the online state and the log."""
 
-    def __init__(self, writer: EventWriter, config: EventsConfig, tally: Tally, clock: Clock = wall_clock) -> None:
-        self._writer, self._tally, self._clock = writer, tally, clock
+    def __init__(self, store: EventStore, config: EventsConfig, tally: Tally, clock: Clock = wall_clock) -> None:
+        self._store, self._tally, self._clock = store, tally, clock
         self._ahead = round(config.future_minutes * MINUTE)
 
     @guarded
@@ -47,11 +47,11 @@ class EventsService(events_pb2_grpc.EventsServicer):
         for at, event in enumerate(request.events):
             self._check(problems, f"events[{at}]", event, now)
         problems.refuse()
-        accepted = self._writer.write([_written(e, now) for e in request.events])
-        duplicates = len(request.events) - accepted
-        self._tally.add("events", "accepted", accepted)
-        self._tally.add("events", "duplicate", duplicates)
-        return pb.WriteEventsResponse(accepted=accepted, duplicates=duplicates)
+        taken = self._store.write([_written(e, now) for e in request.events])
+        self._tally.add("events", "accepted", taken.accepted)
+        self._tally.add("events", "duplicate", taken.duplicates)
+        self._tally.add("events", "spooled", taken.spooled)
+        return pb.WriteEventsResponse(accepted=taken.accepted, duplicates=taken.duplicates, spooled=taken.spooled)
 
     def _check(self, problems: Problems, at: str, event: pb.Event, now: int) -> None:
         if event.event_type not in _TYPES:
@@ -76,14 +76,11 @@ class EventsService(events_pb2_grpc.EventsServicer):
 
 def _written(event: pb.Event, now: int) -> WrittenEvent:
     """As a row of the events table: the columns that are given."""
-    at = event.event_time or now
     columns: dict[str, object] = {
         Column.EVENT_TYPE: event.event_type,
-        Column.EVENT_TIME: at,
+        Column.EVENT_TIME: event.event_time or now,
         Column.ITEM_ID: event.item_id,
     }
     columns |= {name: text for name in _TEXTS if (text := getattr(event, name))}
     columns |= {field.name: value for field, value in event.ListFields() if field.name in _NUMBERS}
-    return WrittenEvent(
-        _TYPES[event.event_type], at, Person(event.user_id, event.visitor_id, event.session_id), columns
-    )
+    return WrittenEvent.of(columns)

@@ -21,6 +21,8 @@ class Failure(StrEnum):
     STATE_MISSING = "user-state-missing"
     STATE_UNREADABLE = "user-state-unreadable"
     STREAM_FULL = "event-stream-full"
+    NOT_DURABLE = "redis-not-durable"
+    SPOOL_FULL = "event-spool-full"
 
 
 class Effect(StrEnum):
@@ -52,7 +54,15 @@ POLICIES: Final[dict[Failure, Policy]] = {
         Effect.DEGRADE, "UNAVAILABLE", "a stored value is of another version or cut short"
     ),
     Failure.STREAM_FULL: Policy(
-        Effect.ABORT, "RESOURCE_EXHAUSTED", "the stream of events to be logged is full; nothing was stored"
+        Effect.ABORT, "UNAVAILABLE", "the stream of events to be logged is full; nothing was stored"
+    ),
+    Failure.NOT_DURABLE: Policy(
+        Effect.ABORT,
+        "UNAVAILABLE",
+        "Redis confirms writes before they are on disk (it needs appendonly yes, appendfsync always), and there is no spool",
+    ),
+    Failure.SPOOL_FULL: Policy(
+        Effect.ABORT, "UNAVAILABLE", "Redis does not take events, and neither does the spool on this server's disk"
     ),
 }
 # Everything else aborts: an AisleError with its own status (a bad request, a release that does not fit), any other exception as INTERNAL, a bug.
@@ -62,6 +72,7 @@ class StoreError(AisleError):
     """Redis failed. `failure` says how; POLICIES says what follows."""
 
     grpc_status = "UNAVAILABLE"
+    retry_seconds = 1.0  # when the caller may try again: google.rpc.RetryInfo
 
     def __init__(self, failure: Failure, detail: str) -> None:
         super().__init__(f"{failure}: {detail or POLICIES[failure].means}")

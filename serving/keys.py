@@ -8,6 +8,7 @@
 | `aisle:T:live:<u:id, v:id or s:session>`               | list of that one's live events, newest first (packing.pack_live)            |
 | `aisle:T:event:<hash>`                                 | there while an event with this id is remembered as written                  |
 | `aisle:T:events`                                       | stream of every event written, as JSON, for the log that `prepare` reads    |
+| `aisle:T:shown`                                        | stream of pages served (serving.shown), for the log of recommendations      |
 
 T is the tenant; `<schema>` fingerprints the packed layout, so that another version of Aisle never misreads; `<state>` fingerprints the user
 state, so that two data sets that end at the same moment never mix.
@@ -57,6 +58,11 @@ class Keys:
     def events(self) -> str:
         """Stream of events."""
         return f"aisle:{self.tenant}:events"
+
+    @property
+    def shown(self) -> str:
+        """Stream of pages served."""
+        return f"aisle:{self.tenant}:shown"
 
 
 def session_key(session_id: str) -> str:

@@ -19,6 +19,7 @@ from core.work import Work
 from serving.admin_service import AdminService, Loaded
 from serving.board import Board
 from serving.config import ServingConfig
+from serving.event_store import EventStore
 from serving.event_writer import EventWriter
 from serving.events_service import EventsService
 from serving.keys import Keys
@@ -28,6 +29,8 @@ from serving.recommender_service import Clock, RecommenderService, wall_clock
 from serving.redis_link import RedisLink
 from serving.release import Release
 from serving.resident import Resident
+from serving.shown import ShownLog
+from serving.spool import Spool
 from serving.stopping import StopSignals
 from serving.tally import Tally
 
@@ -66,20 +69,22 @@ class ServingProcess:
         self._health = health.HealthServicer(
             experimental_non_blocking=True, experimental_thread_pool=futures.ThreadPoolExecutor(1)
         )
+        self._store = store = EventStore(EventWriter(link, keys, config.events), _spool(options))
+        self._log = ShownLog(link, keys, config.log, tally)
         self._server, self.port = _bind(options)
         recommender_pb2_grpc.add_RecommenderServicer_to_server(
-            RecommenderService(self.resident, state, tally, clock), self._server
+            RecommenderService(self.resident, state, self._log, tally, clock), self._server
         )
-        events_pb2_grpc.add_EventsServicer_to_server(
-            EventsService(EventWriter(link, keys, config.events), config.events, tally, clock), self._server
-        )
-        admin = AdminService(self.resident, state, link, tally, self.load, embedded=options.embedded)
+        events_pb2_grpc.add_EventsServicer_to_server(EventsService(store, config.events, tally, clock), self._server)
+        admin = AdminService(self.resident, state, link, store, tally, self.load, embedded=options.embedded)
         admin_pb2_grpc.add_AdminServicer_to_server(admin, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
 
     def start(self) -> None:
         """Begin to answer."""
+        self._store.start()
+        self._log.start()
         self._server.start()
         self._say(health_pb2.HealthCheckResponse.SERVING)
         self._warn()
@@ -91,6 +96,8 @@ class ServingProcess:
         """Take no more requests; let the running ones end."""
         self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
         self._server.stop(self._options.config.server.drain_seconds).wait()
+        self._log.stop()
+        self._store.stop()
 
     def load(self, path: Path) -> Loaded:
         """Swap to the release at `path`; with several workers, see that all do."""
@@ -121,8 +128,9 @@ class ServingProcess:
             )
         elif not self._link.durable():
             _LOG.warning(
-                "Redis at %s confirms events before they are on disk: set appendonly yes, appendfsync always",
+                "Redis at %s confirms events before they are on disk (set appendonly yes, appendfsync always): %s",
                 self._link.address,
+                "writing events is refused" if _spool_folder(self._options) is None else "they go to the spool first",
             )
 
     def _say(self, status: Any) -> None:
@@ -154,6 +162,15 @@ def run(options: ProcessOptions, ready: Callable[[int], None]) -> None:
     ready(process.port)
     signals.wait()
     process.stop()
+
+
+def _spool_folder(options: ProcessOptions) -> Path | None:
+    return options.config.events.spool_folder(options.work)
+
+
+def _spool(options: ProcessOptions) -> Spool | None:
+    folder = _spool_folder(options)
+    return None if folder is None else Spool(folder, round(options.config.events.spool_mb * 1_000_000))
 
 
 def _bind(options: ProcessOptions) -> tuple[grpc.Server, int]:

@@ -20,6 +20,7 @@ from serving.refusals import guarded
 from serving.release import Release
 from serving.request_path import Answer, Request, answer
 from serving.resident import Resident, made_up_history
+from serving.shown import Shown, ShownLog
 from serving.tally import Tally
 from serving.validation import MAX_CONTEXT, MAX_EXCLUDED, Problems
 
@@ -36,8 +37,10 @@ def wall_clock() -> int:
 class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
     """Answers from the resident release and the online state."""
 
-    def __init__(self, resident: Resident, state: OnlineState, tally: Tally, clock: Clock = wall_clock) -> None:
-        self._resident, self._state, self._tally, self._clock = resident, state, tally, clock
+    def __init__(
+        self, resident: Resident, state: OnlineState, log: ShownLog, tally: Tally, clock: Clock = wall_clock
+    ) -> None:
+        self._resident, self._state, self._log, self._tally, self._clock = resident, state, log, tally, clock
 
     @guarded
     def Recommend(self, request: pb.RecommendRequest, context: grpc.ServicerContext) -> pb.RecommendResponse:  # noqa: N802
@@ -76,6 +79,9 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         self._tally.add("level", page.level)
         if state.failure is not None:
             self._tally.add("degraded", state.failure)
+        self._log.offer(
+            Shown(now, release, k, request, response, personal, state.user, page.candidates.rows, page.features)
+        )
         return response
 
     @guarded

@@ -96,10 +96,14 @@ class RedisLink:
     def durable(self) -> bool:
         """Whether Redis says that a confirmed write is on disk."""
         try:
-            found: Any = self.writes.config_get("append*")
+            return is_durable(self.writes.config_get("append*"))
         except redis.RedisError:
             return False  # not reachable, or a host that hides its configuration
-        return (found.get("appendonly"), found.get("appendfsync")) == ("yes", "always")
+
+
+def is_durable(settings: Any) -> bool:
+    """Whether the answer to CONFIG GET means that a confirmed write is on disk."""
+    return (settings.get("appendonly"), settings.get("appendfsync")) == ("yes", "always")
 
 
 def client(url: str, timeout: float, *, retries: int) -> redis.Redis:

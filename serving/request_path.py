@@ -56,6 +56,7 @@ class Answer:
     level: Level
     candidates: Candidates
     removed: dict[Removal, Array]
+    features: Array | None = None  # float32 [candidates, F], the ranker's matrix; None where the blend ranked
 
 
 def answer(release: Release, request: Request, sources: tuple[Source, ...] | None = None) -> Answer:
@@ -67,7 +68,8 @@ def answer(release: Release, request: Request, sources: tuple[Source, ...] | Non
 
     candidates = gather(sources, quotas, query, excluded)
     kept, removed = _available(release, candidates)
-    scores = _scores(release, query, candidates)[kept]
+    features = _features(release, query, candidates)
+    scores = _scores(release, candidates, features)[kept]
     order = _best_first(candidates.rows[kept], scores)
     page = kept[order[: request.k]]
     removed[Removal.BELOW] = candidates.rows[kept[order[request.k :]]]
@@ -84,6 +86,7 @@ def answer(release: Release, request: Request, sources: tuple[Source, ...] | Non
         level=level(release, query),
         candidates=candidates,
         removed=removed,
+        features=features,
     )
 
 
@@ -97,10 +100,17 @@ def level(release: Release, query: Query) -> Level:
     return Level.CONTEXT if len(query.context) else Level.POPULAR
 
 
-def _scores(release: Release, query: Query, candidates: Candidates) -> Array:
-    """The ranker's scores where it knows the sources that spoke, else the unlearned blend's: float `[n]`."""
-    if release.scorer is not None and release.table is not None and len(candidates.sources) == len(release.sources):
-        return release.scorer.score(matrix(query, candidates, release.table, release.sources))
+def _features(release: Release, query: Query, candidates: Candidates) -> Array | None:
+    """What the ranker reads, where there is one that knows the sources that spoke: float32 `[n, F]`."""
+    if release.scorer is None or release.table is None or len(candidates.sources) != len(release.sources):
+        return None
+    return matrix(query, candidates, release.table, release.sources)
+
+
+def _scores(release: Release, candidates: Candidates, features: Array | None) -> Array:
+    """The ranker's scores, else the unlearned blend's: float `[n]`."""
+    if release.scorer is not None and features is not None:
+        return release.scorer.score(features)
     alone = dict.fromkeys(candidates.sources, 1.0)
     return blend(candidates, release.settings.weights if len(alone) > 1 else alone)
 

@@ -48,8 +48,17 @@ def store(redis_url: str) -> redis_py.Redis:
 @pytest.fixture(scope="session")
 def config() -> ServingConfig:
     """The defaults, with a deadline that a busy test machine keeps."""
-    defaults = load_serving()
-    return defaults.model_copy(update={"redis": defaults.redis.model_copy(update={"read_deadline_ms": 300.0})})
+    return changed(bare(), "redis", read_deadline_ms=300.0)
+
+
+def bare() -> ServingConfig:
+    """The defaults without what outlives or follows a call: no spool, no log of recommendations."""
+    return changed(changed(load_serving(), "events", spool="none"), "log", share=0)
+
+
+def changed(config: ServingConfig, section: str, **values: object) -> ServingConfig:
+    """`config` with other values in one section."""
+    return config.model_copy(update={section: getattr(config, section).model_copy(update=values)})
 
 
 def options_for(shop: Work, redis_url: str, config: ServingConfig) -> ProcessOptions:

@@ -89,7 +89,7 @@ def test_a_full_stream_refuses_rather_than_forgets(
     assert narrow.write([written(1), written(2)]) == 2
     with pytest.raises(StoreError, match="2 events wait for the log; nothing was stored") as refused:
         narrow.write([written(3)])
-    assert (refused.value.failure, refused.value.grpc_status) == (Failure.STREAM_FULL, "RESOURCE_EXHAUSTED")
+    assert (refused.value.failure, refused.value.grpc_status) == (Failure.STREAM_FULL, "UNAVAILABLE")
     assert store.xlen("aisle:default:events") == 2
     store.xtrim("aisle:default:events", maxlen=0)
     assert narrow.write([written(3)]) == 1  # it left no memory of having been seen

@@ -13,11 +13,11 @@ from aisle.v1.events_pb2 import Event
 from aisle.v1.recommender_pb2 import RecommendRequest, RecommendResponse
 from core.work import Work
 from serving.client import Client, ServerError
-from serving.config import ServingConfig, load_serving
+from serving.config import ServingConfig
 from serving.embedded_redis import EmbeddedRedis
 from serving.process import ServingProcess
 from serving.redis_link import client
-from tests.serving.conftest import options_for
+from tests.serving.conftest import bare, options_for
 
 ANN = RecommendRequest(user_id="ann", page_size=10)
 
@@ -35,7 +35,7 @@ def own_redis(tmp_path: Path) -> Iterator[EmbeddedRedis]:
 @pytest.fixture
 def ask(shop: Work, own_redis: EmbeddedRedis) -> Iterator[Client]:
     """A server with the default deadlines on that Redis."""
-    process = ServingProcess(options_for(shop, own_redis.url, load_serving()))
+    process = ServingProcess(options_for(shop, own_redis.url, bare()))
     process.start()
     with Client(f"127.0.0.1:{process.port}", timeout=20) as connected:
         yield connected
