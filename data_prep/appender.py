@@ -39,18 +39,25 @@ class ColumnAppender:
             f.write(np.ascontiguousarray(columns[name], self._dtypes[name]).data)
         self.rows += lengths.pop()
 
+    def close(self) -> None:
+        """Complete the folder."""
+        for name, f in self._files.items():
+            f.seek(0)
+            f.write(_header(self._dtypes[name], self.rows))
+            f.close()
+        add_to_header(self._folder, self.rows, list(self._files))
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for name, f in self._files.items():
-            f.seek(0)
-            f.write(_header(self._dtypes[name], self.rows))
-            f.close()
         if kind is None:
-            add_to_header(self._folder, self.rows, list(self._files))
+            self.close()
+        else:
+            for f in self._files.values():
+                f.close()
 
 
 def add_to_header(folder: Path, rows: int, names: list[str]) -> None:

@@ -65,14 +65,14 @@ class DaySums:
     def add(self, users: Array, items: Array, times: Array, types: Array, money: Array) -> None:
         """Add a chunk, all arrays `[n]`: rows, microseconds, type codes, net money."""
         day = times // DAY - self._first
-        facts = np.zeros((len(users), _TYPES + 2))
-        facts[np.arange(len(users)), types] = 1
-        facts[:, _TYPES] = money
+        facts = np.zeros((_TYPES + 2, len(users)))
+        facts[types, np.arange(len(users))] = 1
+        facts[_TYPES] = money
         # the first event of (user, item, day) counts the user for the item's day and the item for the user's
         order = np.lexsort((day, items, users))
         u, i, d = users[order], items[order], day[order]
         new = np.concatenate([[True], (u[1:] != u[:-1]) | (i[1:] != i[:-1]) | (d[1:] != d[:-1])])
-        facts[order[new], _TYPES + 1] = 1
+        facts[_TYPES + 1, order[new]] = 1
         for rows, table in ((items, ITEM_DAYS), (users, USER_DAYS)):
             self._sums[table].add(*summed(rows.astype(np.int64) * self._n_days + day, facts))
 
@@ -83,7 +83,7 @@ class DaySums:
             with ColumnAppender(folder / table.name, table.dtypes) as out:
                 for keys, values in sums.ranges():
                     row, day = np.divmod(keys, self._n_days)
-                    columns = dict(zip(list(table.dtypes)[2:], values.T, strict=True))
+                    columns = dict(zip(list(table.dtypes)[2:], values, strict=True))
                     out.append({table.row: row, "day": day + self._first} | columns)
             written[table.name] = out.rows
         return written

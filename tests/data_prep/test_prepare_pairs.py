@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from core.columns import Columns
 from core.config import PairConfig
 from core.schema import DAY
-from data_prep.pairs import PairSums, Sequences, kept_rows
+from data_prep.pairs import PairSums, Sequences
+from data_prep.pruning import kept_rows
 
 A, B, C = 0, 1, 2
 N = 3
@@ -76,15 +77,15 @@ def test_only_the_strongest_are_kept_and_late_risers_bring_their_past(tmp_path: 
     found = kept_rows(
         np.array([1, 1, 1, 2, 2]),
         np.array([0, 1, 2, 0, 1]),
-        np.array([[2, 2], [1, 0.5], [1, 2], [1, 1], [3, 3]]),
-        n_items=10,
+        np.array([[2, 2], [1, 0.5], [1, 2], [1, 1], [3, 3.0]]).T,
+        bits=4,
         per_item=1,
     )
     assert [c.tolist() for c in found] == [[0, 0, 0], [1, 1, 2], [0, 2, 1], [2, 2, 4], [2, 2.5, 4]]
 
 
 def test_ties_go_to_the_smaller_target() -> None:
-    found = kept_rows(np.array([1, 2, 3]), np.zeros(3, int), np.ones((3, 2)), n_items=10, per_item=2)
+    found = kept_rows(np.array([1, 2, 3]), np.zeros(3, int), np.ones((2, 3)), bits=4, per_item=2)
     assert found[1].tolist() == [1, 2]
 
 
@@ -97,14 +98,14 @@ def test_ties_go_to_the_smaller_target() -> None:
 def test_what_is_kept_below_a_cut_does_not_depend_on_later_folds(
     rows: list[tuple[int, int, int, int]], per_item: int
 ) -> None:
-    table = {(s * 10 + t, f): float(w) for s, t, f, w in rows}
+    table = {(s << 4 | t, f): float(w) for s, t, f, w in rows}
 
     def kept(below: int) -> list[tuple[float, ...]]:
         chosen = sorted(k for k in table if k[1] < below)
         if not chosen:
             return []
-        weights = np.array([[1, table[k]] for k in chosen])
-        out = kept_rows(np.array([p for p, _ in chosen]), np.array([f for _, f in chosen]), weights, 10, per_item)
+        weights = np.array([[1, table[k]] for k in chosen]).T
+        out = kept_rows(np.array([p for p, _ in chosen]), np.array([f for _, f in chosen]), weights, 4, per_item)
         return list(zip(*(c.tolist() for c in out), strict=True))
 
     everything = kept(4)

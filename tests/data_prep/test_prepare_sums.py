@@ -16,17 +16,17 @@ def test_spilled_ranges_equal_sums_in_memory(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(sums, "_RUN_ROWS", 64)
     monkeypatch.setattr(sums, "_RANGE_ROWS", 200)
     rng = np.random.default_rng(3)
-    keys, values = rng.integers(0, 500, 1000), rng.integers(0, 9, (1000, 2)).astype(float)
+    keys, values = rng.integers(0, 500, 1000), rng.integers(0, 9, (2, 1000)).astype(float)
     spilled = KeyedSums(500, 2, tmp_path)
     for part in np.array_split(np.arange(1000), 17):
-        spilled.add(keys[part], values[part])
+        spilled.add(keys[part], values[:, part])
     ranges = list(spilled.ranges(unit=10))
     assert len(ranges) > 1
     assert all(a[0][-1] // 10 < b[0][0] // 10 for a, b in itertools.pairwise(ranges))  # no unit in two ranges
-    wanted = np.zeros((500, 2))
-    np.add.at(wanted, keys, values)
-    got = np.zeros((500, 2))
-    got[np.concatenate([k for k, _ in ranges])] = np.concatenate([v for _, v in ranges])
+    wanted = np.zeros((2, 500))
+    np.add.at(wanted, (slice(None), keys), values)
+    got = np.zeros((2, 500))
+    got[:, np.concatenate([k for k, _ in ranges])] = np.concatenate([v for _, v in ranges], axis=1)
     assert np.array_equal(got, wanted)
 
 
