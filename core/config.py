@@ -92,6 +92,7 @@ class SourcesConfig(Section):
     recency: float = Field(ge=0)
     warm_events: int = Field(ge=1)
     candidates: int = Field(ge=1)
+    candidates_per_place: int = Field(ge=0)
     quotas: dict[str, int]
 
 

@@ -43,8 +43,9 @@ class ReleaseSettings(Section):
     weights: dict[str, float]  # of each source in the unlearned blend
     history_events: int  # newest events of a person that are read
     warm_events: int  # this many events with positive gain make a person warm
-    candidates: int  # at most this many are ranked
+    candidates: int  # about how many the quotas find for a usual page
     gains: dict[EventType, float]  # what a live event counts as a success
+    candidates_per_place: int = 0  # a page so long that this many a place are more than `candidates` asks each source for more
 
     def write(self, folder: Path) -> None:
         """Write into a release directory."""

@@ -22,6 +22,7 @@ def release_settings(sources: Path, config: PipelineConfig) -> ReleaseSettings:
         history_events=s.history_events,
         warm_events=s.warm_events,
         candidates=s.candidates,
+        candidates_per_place=s.candidates_per_place,
         gains=config.data.gains,
     )
 

@@ -10,6 +10,7 @@ import numpy as np
 from core.candidates import Candidates, Source, gather
 from core.columns import Array
 from core.history import Query
+from core.release import ReleaseSettings
 from ranking.blend import blend
 from ranking.features import matrix
 from serving.release import Release
@@ -64,9 +65,8 @@ def answer(release: Release, request: Request, sources: tuple[Source, ...] | Non
     sources = release.sources if sources is None else sources
     settings, query = release.settings, request.query
     excluded = _excluded(request)
-    quotas = settings.quotas if len(sources) > 1 else {sources[0].name: settings.candidates}
 
-    candidates = gather(sources, quotas, query, excluded)
+    candidates = gather(sources, _quotas(settings, sources, request.k), query, excluded)
     kept, removed = _available(release, candidates)
     features = _features(release, query, candidates)
     scores = _scores(release, candidates, features)[kept]
@@ -88,6 +88,14 @@ def answer(release: Release, request: Request, sources: tuple[Source, ...] | Non
         removed=removed,
         features=features,
     )
+
+
+def _quotas(settings: ReleaseSettings, sources: tuple[Source, ...], k: int) -> dict[str, int]:
+    """How many candidates each source is asked for: ranking wants several for each of the k places, also of a very long page."""
+    if len(sources) == 1:
+        return {sources[0].name: max(settings.candidates, k)}
+    factor = max(1.0, settings.candidates_per_place * k / settings.candidates)
+    return {name: round(quota * factor) for name, quota in settings.quotas.items()}
 
 
 def level(release: Release, query: Query) -> Level:
