@@ -1,0 +1,168 @@
+"""Changes in the days of events that are new since last night, held against the days before them.
+
+What is as it was on the same weekday a week before is no change. Events come in sessions, not one by one, so the number of sessions is the
+size of the sample.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from core.config import DriftConfig
+from data_prep.distances import DEVIATIONS, median, psi
+from data_prep.drift_findings import Drift, Profile, Sample, drift, mover, number_drifts
+
+_GROWN: Final = 1.1  # a day with this many times the events that it had last night was not over then
+_LEAST_DAYS: Final = 3
+
+
+def new_days(before: Profile | None, now: Profile) -> list[str]:
+    """The calendar days (ISO) of `now` that last night did not know, or knew only a part of; the newest alone on a first night."""
+    last = dt.date.fromisoformat(now["last"])
+    if before is None:
+        return [now["last"]]
+    known = dt.date.fromisoformat(before["last"])
+    first = known + dt.timedelta(days=1)
+    counts = [sum(p["days"].get(before["last"], {}).get("types", {}).values()) for p in (before, now)]
+    if counts[1] > _GROWN * counts[0]:
+        first = known
+    return [(first + dt.timedelta(days=k)).isoformat() for k in range((last - first).days + 1)]
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """Some days of events together."""
+
+    days: list[str]
+    profile: Profile
+
+    def type_counts(self, clock: str | None = None) -> Counter[str]:
+        """Events by type; `clock`: every day counts only up to the newest event's time of day."""
+        found: Counter[str] = Counter()
+        for d in self.days:
+            found.update(
+                self.profile["until_clock"].get(d, {}) if clock else self.profile["days"].get(d, {}).get("types", {})
+            )
+        return found
+
+    def sessions(self) -> int:
+        """Sessions, a day each."""
+        return sum(self.profile["days"].get(d, {}).get("sessions", 0) for d in self.days)
+
+    def sample(self, column: str) -> Sample:
+        """A number column of these days."""
+        rows = self.type_counts().total()
+        bins: Counter[str] = Counter()
+        nulls = 0
+        for d in self.days:
+            found = self.profile["days"].get(d, {})
+            has = found.get("columns", {}).get(column)
+            nulls += has["nulls"] if has else sum(found.get("types", {}).values())
+            bins.update(has["bins"] if has else {})
+        return Sample(rows, nulls, dict(bins), min(rows, self.sessions()), median(bins))
+
+
+def event_drifts(before: Profile | None, now: Profile, config: DriftConfig) -> Iterator[Drift]:
+    """Stopped types, volumes, the mix of types and every number column of the new days; nothing while there are too few days before them.
+
+    Args:
+        before: `events` of last night's profile; None: there was no night, and the newest day alone is new.
+        now: `events` of this night's.
+        config: The thresholds.
+    """
+    fresh = new_days(before, now)
+    if not fresh:
+        return
+    earliest = max(min(now["days"]), _shifted(now["first"], 1))  # the log's first day may be half a day
+    usual = [d for k in range(config.baseline_days, 0, -1) if (d := _shifted(fresh[0], -k)) >= earliest]
+    if len(usual) < _LEAST_DAYS:
+        return
+    new, old = _Pool(fresh, now), _Pool(usual, now)
+    stopped = list(_stopped(new, old, config))
+    yield from stopped
+    volumes = list(_volumes(new, old, {d.column for d in stopped}, config))
+    yield from volumes
+    then = f"the {len(usual)} days before"
+    if not stopped and not volumes:
+        yield from _type_mix(new, old, config, then)
+    for column in sorted({c for d in (*fresh, *usual) for c in now["days"].get(d, {}).get("columns", {})}):
+        yield from number_drifts("events", column, old.sample(column), new.sample(column), config, then)
+
+
+def _shifted(day: str, by: int) -> str:
+    return (dt.date.fromisoformat(day) + dt.timedelta(days=by)).isoformat()
+
+
+def _a_day(counts: Counter[str], days: int, type_: str | None) -> float:
+    return (counts.total() if type_ is None else counts[type_]) / days
+
+
+def _expected(new: _Pool, old: _Pool, day: str, type_: str | None) -> float:
+    """Events of a type (None: of all) that the days before promise for a new day, the newest up to where the log ends."""
+    clock = day if day == new.profile["last"] else None
+    return _a_day(old.type_counts(clock), len(old.days), type_)
+
+
+def _week_before(new: _Pool, old: _Pool, day: str, type_: str | None) -> float | None:
+    """The same on the same weekday a week before, if that is among the days before."""
+    earlier = _shifted(day, -7)
+    if earlier not in old.days:
+        return None
+    return _a_day(_Pool([earlier], old.profile).type_counts(day if day == new.profile["last"] else None), 1, type_)
+
+
+def _stopped(new: _Pool, old: _Pool, config: DriftConfig) -> Iterator[Drift]:
+    """New days without any event, or without one of a type; `column` is the type."""
+    for day in new.days:
+        today = _Pool([day], new.profile).type_counts()
+        kinds: list[str | None] = [None] if not today else [t for t in sorted(old.type_counts()) if not today[t]]
+        for type_ in kinds:
+            expected = _expected(new, old, day, type_)
+            if _week_before(new, old, day, type_) != 0.0 and expected >= config.min_count:
+                usual = _a_day(old.type_counts(), len(old.days), type_)
+                line = f"events: no {type_ or 'event at all'} on {day}, {usual:,.0f} a day before"
+                yield from drift("events", type_ or "", "stopped", expected, config.stopped, line)
+
+
+def _volumes(new: _Pool, old: _Pool, stopped: set[str], config: DriftConfig) -> Iterator[Drift]:
+    """Many more or many fewer events than expected: of all or, where that is as ever, of a type that still comes."""
+    if "" in stopped:
+        return
+    found = list(_volume(new, old, None, config))
+    yield from found
+    for type_ in () if found else sorted(set(old.type_counts()) - stopped):
+        yield from _volume(new, old, type_, config)
+
+
+def _volume(new: _Pool, old: _Pool, type_: str | None, config: DriftConfig) -> Iterator[Drift]:
+    counts = new.type_counts()
+    here = counts.total() if type_ is None else counts[type_]
+    expected = sum(_expected(new, old, d, type_) for d in new.days)
+    week = [_week_before(new, old, d, type_) for d in new.days]
+    promises = [expected] + ([sum(w for w in week if w is not None)] if None not in week else [])
+    crowd = 1 + old.type_counts().total() / max(1, old.sessions())  # events come by the session
+    for promise in promises:
+        if max(here, promise) < config.min_count or abs(here - promise) <= DEVIATIONS * np.sqrt(promise * crowd):
+            return
+    factor = min(max(here, p) / max(1.0, min(here, p)) for p in promises)
+    when = new.days[0] if len(new.days) == 1 else f"{new.days[0]} to {new.days[-1]}"
+    line = f"events: {here:,} {type_ or 'in all'} on {when}, about {expected:,.0f} expected from the {len(old.days)} days before"
+    yield from drift("events", type_ or "", "volume", factor, config.volume, line)
+
+
+def _type_mix(new: _Pool, old: _Pool, config: DriftConfig, then: str) -> Iterator[Drift]:
+    a, b = old.type_counts(), new.type_counts()
+    cells = {t: (a[t], b[t]) for t in sorted(a | b)}
+    n, m = min(a.total(), old.sessions()), min(b.total(), new.sessions())
+    if len(cells) < 2 or min(n, m) < config.min_count:
+        return
+    value = psi([c[0] for c in cells.values()], [c[1] for c in cells.values()], n, m)
+    most = mover(cells, a.total(), b.total())
+    line = f"events.event_type: mixed unlike {then} (PSI {value:.2f} > {{limit}}): {most}"
+    yield from drift("events", "event_type", "psi", value, config.psi, line)
