@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from core.columns import AnyColumn, Coded, Columns, Texts
 from core.config import load_pipeline
 from core.ids import IdMap
 from core.prepared import FORMAT_VERSION, KIND, Prepared
-from core.schema import Column, EventType
+from core.schema import DAY, Column, EventType
 
 GAINS = {EventType.PURCHASE_COMPLETE: 1.0, EventType.RATING: 1.0}  # of a row that states none; other types: 0
 
@@ -29,6 +29,9 @@ def make_prepared(
     unavailable: Container[str] = (),
     columns: Mapping[str, AnyColumn] | None = None,
     pairs: bool = False,
+    days: bool = False,
+    price: Callable[[str, int], float] | None = None,
+    columns_of_people: Mapping[str, AnyColumn] | None = None,
     **about: Any,
 ) -> Prepared:
     """Write and open `tmp_path/prepared`.
@@ -41,6 +44,9 @@ def make_prepared(
         unavailable: Items out of stock.
         columns: Item columns instead of the plain ones, row-aligned with the sorted item ids.
         pairs: Whether to count transitions and co-visits too, by the default configuration, without ageing.
+        days: Whether to write `item_days/` and `user_days/` too.
+        price: Of an event, by its item id and time; no event states one without it.
+        columns_of_people: Further user columns, row-aligned with the sorted person keys.
         about: Further facts for the manifest, such as `synthetic_time=True`.
     """
     full = [(u, i, EventType(t), at, g[0] if g else GAINS.get(EventType(t), 0.0)) for u, i, t, at, *g in rows]
@@ -54,12 +60,19 @@ def make_prepared(
         people.write(draft.path / "ids" / "users")
         items.write(draft.path / "ids" / "items")
         events = _events(user, item, time, kind, gain, cuts)
+        if price is not None:
+            said = [price(items[i], t) for i, t in zip(item.tolist(), time.tolist(), strict=True)]
+            events = Columns({**events, Column.PRICE: np.array(said, np.float32)})
         events.write(draft.path / "events")
         Columns({**_items(items.texts, titles, unavailable), **(columns or {})}).write(draft.path / "items")
         if pairs:
             _write_pairs(draft.path / "pairs", events, len(items), tmp_path)
+        if days:
+            _write_days(draft.path, events, len(people), len(items), tmp_path)
         known = np.array([key.startswith("u:") for key in (people[r] for r in range(len(people)))])
-        Columns({"known": known, Column.CREATED_AT: np.full(len(people), -1)}).write(draft.path / "users")
+        Columns({"known": known, Column.CREATED_AT: np.full(len(people), -1), **(columns_of_people or {})}).write(
+            draft.path / "users"
+        )
         names = ("start", "ranker", "validation", "test", "end")
         draft.about.update({"cuts": dict(zip(names, cuts, strict=True)), "synthetic_time": False, **about})
     return Prepared(path)
@@ -120,4 +133,16 @@ def _write_pairs(folder: Path, events: Columns, n_items: int, spill: Path) -> No
     state = e["fold_global"].astype(np.int64) * 4 + e["fold_last"]
     sums = PairSums(n_items, load_pipeline().pairs, None, spill)
     sums.add(Sequences(e[Column.USER], e[Column.ITEM], e[Column.TIME], state))
+    sums.write(folder)
+
+
+def _write_days(folder: Path, events: Columns, n_users: int, n_items: int, spill: Path) -> None:
+    from data_prep.days import DaySums, net_money
+
+    user, item, time, kind, price, quantity = (
+        np.asarray(events.numbers(c))
+        for c in (Column.USER, Column.ITEM, Column.TIME, Column.TYPE, Column.PRICE, Column.QUANTITY)
+    )
+    sums = DaySums(n_users, n_items, (int(time.min() // DAY), int(time.max() // DAY)), spill)
+    sums.add(user, item, time, kind.astype(np.int64), net_money(kind, price, quantity))
     sums.write(folder)
