@@ -86,6 +86,27 @@ def publish(path: Path, *, kind: str, format_version: int, id: str) -> Iterator[
         (beside / MANIFEST).write_text(json.dumps(manifest.model_dump(), indent=1, sort_keys=True) + "\n")
 
 
+@contextlib.contextmanager
+def rewrite(path: Path) -> Iterator[Draft]:
+    """Change an artifact that must not go on as it is, because somebody in it is to be forgotten. It keeps its kind, id, parents and build.
+
+    The block gets a copy of hard links (`atomic.changed_directory`): it replaces and removes files, and never writes into one.
+    """
+    manifest = read_manifest(path)
+    with atomic.changed_directory(path) as copy:
+        for name in _UNLISTED:
+            (copy / name).unlink(missing_ok=True)
+        draft = Draft(copy, dict(manifest.about), dict(manifest.parents))
+        yield draft
+        files = {}
+        for file in _files(copy):
+            name = str(file.relative_to(copy))
+            same = name in manifest.files and file.samefile(path / name)
+            files[name] = manifest.files[name] if same else FileEntry(size=file.stat().st_size, sha256=sha256(file))
+        changed = manifest.model_copy(update={"about": draft.about, "parents": draft.parents, "files": files})
+        (copy / MANIFEST).write_text(json.dumps(changed.model_dump(), indent=1, sort_keys=True) + "\n")
+
+
 def read_manifest(path: Path) -> Manifest:
     """The manifest of the artifact at `path`, unchecked against the files."""
     if not path.exists():

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _BESIDE = ".tmp-"
+_WAS = ".was-"
 
 
 def fsync_path(path: Path) -> None:
@@ -74,6 +75,40 @@ def new_directory(path: Path) -> Iterator[Path]:
         fsync_path(path.parent)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def changed_directory(path: Path) -> Iterator[Path]:
+    """A copy of the directory `path`, its files hard links, to replace or remove files in; it becomes `path` if the block ends without an error.
+
+    That takes two renames. A kill between them leaves nothing at `path` and the old directory under another name: `repair` puts it back.
+    """
+    copy = path.with_name(f"{_BESIDE}{path.name}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    was = path.with_name(_WAS + path.name)
+    try:
+        shutil.copytree(path, copy, copy_function=os.link)
+        yield copy
+        fsync_tree(copy)
+        os.rename(path, was)
+        os.rename(copy, path)
+        fsync_path(path.parent)
+    finally:
+        shutil.rmtree(copy, ignore_errors=True)
+    shutil.rmtree(was)
+
+
+def repair(folder: Path) -> None:
+    """Put back what a killed `changed_directory` left in `folder` under another name, and remove what it had replaced.
+
+    Only the owner of the folder's lock may call this.
+    """
+    for was in sorted(folder.glob(f"{_WAS}*")):
+        path = was.with_name(was.name.removeprefix(_WAS))
+        if path.exists():
+            shutil.rmtree(was)
+        else:
+            os.rename(was, path)
+    fsync_path(folder)
 
 
 def symlink(link: Path, target: str) -> None:

@@ -10,7 +10,16 @@ import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from aisle.v1 import admin_pb2, admin_pb2_grpc, events_pb2, events_pb2_grpc, recommender_pb2, recommender_pb2_grpc
+from aisle.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    events_pb2,
+    events_pb2_grpc,
+    recommender_pb2,
+    recommender_pb2_grpc,
+    users_pb2,
+    users_pb2_grpc,
+)
 from core.errors import AisleError, InputError
 
 
@@ -26,6 +35,7 @@ class Client:
         self._channel = grpc.insecure_channel(address)
         self._recommender = recommender_pb2_grpc.RecommenderStub(self._channel)
         self._events = events_pb2_grpc.EventsStub(self._channel)
+        self._users = users_pb2_grpc.UsersStub(self._channel)
         self._admin = admin_pb2_grpc.AdminStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -51,6 +61,11 @@ class Client:
     def write_events(self, events: Sequence[events_pb2.Event]) -> events_pb2.WriteEventsResponse:
         """Record what happened."""
         return self._call(self._events.WriteEvents, events_pb2.WriteEventsRequest(events=events))  # type: ignore[no-any-return]
+
+    def delete_user(self, user_id: str = "", visitor_id: str = "") -> users_pb2.DeleteUserResponse:
+        """Forget a person; the streams are looked through, which takes its time."""
+        request = users_pb2.DeleteUserRequest(user_id=user_id, visitor_id=visitor_id)
+        return self._call(self._users.DeleteUser, request, timeout=60.0)  # type: ignore[no-any-return]
 
     def status(self) -> admin_pb2.GetStatusResponse:
         """What the server runs."""

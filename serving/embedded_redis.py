@@ -126,6 +126,8 @@ class EmbeddedRedis:
             "dir": str(self.folder),
             "appendonly": "yes",
             "appendfsync": "always",
+            # as commands alone: a snapshot at its beginning would hold the bytes of deleted stream entries (serving.forget)
+            "aof-use-rdb-preamble": "no",
             "save": "",
             "maxmemory-policy": "noeviction",
             "logfile": str(self.folder / "redis.log"),

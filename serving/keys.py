@@ -9,6 +9,7 @@
 | `aisle:T:event:<hash>`                                 | there while an event with this id is remembered as written                  |
 | `aisle:T:events`                                       | stream of every event written, as JSON, for the log that `prepare` reads    |
 | `aisle:T:shown`                                        | stream of pages served (serving.shown), for the log of recommendations      |
+| `aisle:T:erasures`                                     | hash of people to be forgotten in the files (serving.forget.Wishes)         |
 
 T is the tenant; `<schema>` fingerprints the packed layout, so that another version of Aisle never misreads; `<state>` fingerprints the user
 state, so that two data sets that end at the same moment never mix.
@@ -63,6 +64,11 @@ class Keys:
     def shown(self) -> str:
         """Stream of pages served."""
         return f"aisle:{self.tenant}:shown"
+
+    @property
+    def erasures(self) -> str:
+        """Wishes to be forgotten."""
+        return f"aisle:{self.tenant}:erasures"
 
 
 def session_key(session_id: str) -> str:

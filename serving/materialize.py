@@ -11,7 +11,9 @@ from typing import Any
 
 import redis
 
+from core.erasure import Forgotten
 from core.errors import ArtifactError, EnvironmentGapError
+from serving.forget import Wishes
 from serving.keys import Keys
 from serving.packing import pack_history
 from serving.redis_link import address, client
@@ -55,7 +57,9 @@ def materialize(
     users = written = 0
     try:
         store.zadd(keys.windows, {window: time.time()})
-        for chunk in _chunks(keys, window, UserState.open(user_state, history_events)):
+        # the files may still hold who asked to be forgotten
+        gone = frozenset(Forgotten.of(Wishes(store, keys).pending().values()).keys)
+        for chunk in _chunks(keys, window, UserState.open(user_state, history_events), gone):
             store.mset(chunk)
             users += len(chunk)
             written += sum(map(len, chunk.values()))
@@ -78,12 +82,12 @@ def is_materialized(url: str, tenant: str, window_end: int, state: str, history_
     return isinstance(marker, bytes) and json.loads(marker)["history_events"] >= history_events
 
 
-def _chunks(keys: Keys, window: str, state: UserState) -> Iterator[dict[str, bytes]]:
+def _chunks(keys: Keys, window: str, state: UserState, gone: frozenset[str]) -> Iterator[dict[str, bytes]]:
     chunk: dict[str, bytes] = {}
     size = 0
     for row, (person, alive) in enumerate(zip(state.ids.texts, state.ids.alive.tolist(), strict=True)):
         history = state.histories.before(row)
-        if not alive or not len(history):
+        if not alive or person in gone or not len(history):
             continue
         value = pack_history(row, history)
         chunk[keys.history(window, person)] = value

@@ -13,7 +13,16 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from aisle.v1 import admin_pb2, admin_pb2_grpc, events_pb2, events_pb2_grpc, recommender_pb2, recommender_pb2_grpc
+from aisle.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    events_pb2,
+    events_pb2_grpc,
+    recommender_pb2,
+    recommender_pb2_grpc,
+    users_pb2,
+    users_pb2_grpc,
+)
 from core.errors import AisleError, InputError
 from core.work import Work
 from serving.admin_service import AdminService, Loaded
@@ -33,11 +42,17 @@ from serving.shown import ShownLog
 from serving.spool import Spool
 from serving.stopping import StopSignals
 from serving.tally import Tally
+from serving.users_service import UsersService
 
 _LOG = logging.getLogger(__name__)
 _SERVICES = tuple(
     module.DESCRIPTOR.services_by_name[name].full_name
-    for module, name in ((recommender_pb2, "Recommender"), (events_pb2, "Events"), (admin_pb2, "Admin"))
+    for module, name in (
+        (recommender_pb2, "Recommender"),
+        (events_pb2, "Events"),
+        (users_pb2, "Users"),
+        (admin_pb2, "Admin"),
+    )
 )
 
 
@@ -76,6 +91,7 @@ class ServingProcess:
             RecommenderService(self.resident, state, self._log, tally, clock), self._server
         )
         events_pb2_grpc.add_EventsServicer_to_server(EventsService(store, config.events, tally, clock), self._server)
+        users_pb2_grpc.add_UsersServicer_to_server(UsersService(link, keys), self._server)
         admin = AdminService(self.resident, state, link, store, tally, self.load, embedded=options.embedded)
         admin_pb2_grpc.add_AdminServicer_to_server(admin, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
