@@ -1,13 +1,15 @@
-"""Opens a trained ranker and scores matrices with it: LightGBM's own predict on one thread, behind an interface that a faster kernel can take.
+"""Opens a trained ranker and scores matrices with it: by the compiled kernel, or where that cannot be, by LightGBM's predict on one thread.
 
 ranker/
-  model.txt     LightGBM's text format
+  model.txt     LightGBM's text format: the oracle, and the fallback
   ranker.json   features, their schema hash, the sources it was trained with, metrics (ranking/train.py writes it)
+  trees/        the same trees as portable arrays (ranking/trees.py); rankers of before there were any lack it and are read from model.txt
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -15,16 +17,26 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from core.columns import Array
-from core.errors import ArtifactError
+from core.errors import ArtifactError, EnvironmentGapError
+from ranking import model_text
 from ranking.feature_list import NAMES, schema_hash
+from ranking.kernel import NativeKernel
+from ranking.trees import Forest, UnsupportedModelError
 
 MODEL: Final = "model.txt"
 HEADER: Final = "ranker.json"
+TREES: Final = "trees"
 FORMAT_VERSION: Final = 1
+
+_LOG = logging.getLogger(__name__)
 
 
 class Kernel(Protocol):
-    """Evaluates a tree ensemble."""
+    """Evaluates a tree ensemble; any number of threads may call it at once."""
+
+    @property
+    def n_features(self) -> int:
+        """F, the columns that the model was trained on."""
 
     def predict(self, rows: Array) -> Array:
         """float32 `[n, F]` -> float64 `[n]`."""
@@ -44,12 +56,26 @@ class LightGbmKernel:
 
     @property
     def n_features(self) -> int:
-        """Columns that the model was trained on."""
+        """See Kernel."""
         return int(self._booster.num_feature())
 
     def predict(self, rows: Array) -> Array:
         """See Kernel."""
         return np.asarray(self._booster.predict(rows, num_threads=1), np.float64)
+
+
+def open_kernel(folder: Path) -> Kernel:
+    """The fastest kernel here for the model in `folder`; where that is LightGBM's own, the log says why.
+
+    Raises:
+        ArtifactError: if a file is missing, truncated or altered, or the trees are not those of the model.
+    """
+    model, trees = folder / MODEL, folder / TREES
+    try:
+        return NativeKernel(Forest.open(trees, model) if trees.exists() else model_text.read(model))
+    except (EnvironmentGapError, UnsupportedModelError) as reason:
+        _LOG.warning("%s: scored by LightGBM's predict, several times slower: %s", model, reason)
+        return LightGbmKernel(model)
 
 
 class Scorer:
@@ -77,7 +103,7 @@ class Scorer:
             raise ArtifactError(
                 f"{folder}: the ranker of another release: trained with sources {', '.join(trained)}; here are {', '.join(here)}"
             )
-        kernel = LightGbmKernel(folder / MODEL)
+        kernel = open_kernel(folder)
         if kernel.n_features != len(NAMES):
             raise ArtifactError(
                 f"{folder / MODEL}: takes {kernel.n_features} features, {HEADER} beside it names {len(NAMES)}: "

@@ -17,8 +17,9 @@ import numpy as np
 
 from core.columns import Array
 from core.config import RankerConfig
+from ranking import model_text
 from ranking.feature_list import NAMES, SOURCES, schema_hash
-from ranking.scorer import FORMAT_VERSION, HEADER, MODEL
+from ranking.scorer import FORMAT_VERSION, HEADER, MODEL, TREES
 
 GRADES: Final = 20
 """Labels are integers 0 to GRADES, in proportion to the gain."""
@@ -71,9 +72,10 @@ class Trained:
     booster: lightgbm.Booster
 
     def write(self, folder: Path, sources: Iterable[str], about: Mapping[str, Any]) -> None:
-        """Leave `model.txt` and `ranker.json` in `folder`, which is made if it is not there. `about`: how it was validated."""
+        """Leave `model.txt`, its trees and `ranker.json` in `folder`, which is made if it is not there. `about`: how it was validated."""
         folder.mkdir(parents=True, exist_ok=True)
         self.booster.save_model(folder / MODEL)
+        model_text.read(folder / MODEL).write(folder / TREES, folder / MODEL)
         gains = self.booster.feature_importance("gain")
         shares = sorted(zip(gains / max(gains.sum(), 1e-9), NAMES, strict=True), reverse=True)
         header = {

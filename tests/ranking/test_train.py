@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from core.config import RankerConfig, load_pipeline
 from core.errors import ArtifactError
 from ranking.feature_list import NAMES
-from ranking.scorer import HEADER, MODEL, Scorer
+from ranking.scorer import HEADER, MODEL, TREES, Scorer
 from ranking.train import GRADES, TrainingSet, best_round, blend_ndcg, grow, ndcg, probe
 
 SOURCES = ["item_knn", "popularity"]
@@ -128,6 +129,7 @@ def test_a_model_of_another_width_is_refused(ranker: Path) -> None:
     rows = learnable(30, 9)
     narrow = lightgbm.Dataset(rows.matrix[:, :3], rows.grades, group=rows.sizes)
     lightgbm.train({"objective": "lambdarank", "verbose": -1}, narrow, 1).save_model(ranker / MODEL)
+    shutil.rmtree(ranker / TREES)  # of the other model
     with pytest.raises(ArtifactError, match=f"takes 3 features.*names {len(NAMES)}"):
         Scorer.open(ranker, SOURCES)
 
