@@ -119,11 +119,11 @@ def load(word: int, folder: Path | None = None) -> ctypes.CDLL:
         if not path.exists():
             folder.mkdir(exist_ok=True)
             with atomic.new_file(path) as beside:
-                _compile(beside, word)
+                build(beside, word)
         return ctypes.CDLL(str(path))
     except OSError:  # an installation that only others may write to (or a library that does not load): build one for this process alone
         with tempfile.TemporaryDirectory(prefix="aisle-kernel-") as own:
-            _compile(Path(own) / path.name, word)
+            build(Path(own) / path.name, word)
             return _loaded(Path(own) / path.name)
 
 
@@ -134,7 +134,12 @@ def _loaded(path: Path) -> ctypes.CDLL:
         raise EnvironmentGapError(f"the compiled tree kernel does not load ({e})") from None
 
 
-def _compile(path: Path, word: int) -> None:
+def build(path: Path, word: int) -> None:
+    """Compile the library for ranks of `word` bytes into the file `path`.
+
+    Raises:
+        EnvironmentGapError: if there is no compiler, or it fails.
+    """
     compiler = next(filter(None, map(shutil.which, _COMPILERS)), None)
     if compiler is None:
         raise EnvironmentGapError(f"no C compiler ({', '.join(_COMPILERS)}) on PATH: apt-get install gcc brings one")
