@@ -167,6 +167,7 @@ class Feed:
         """Remove what a killed run was writing."""
         for folder in (self._data / self.table).glob("day=*"):
             atomic.sweep(folder)
+        atomic.sweep(self._path.parent)
 
     def resume(self) -> None:
         """Finish what a run before this one began; take out of Redis what is in the log.

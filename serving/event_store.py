@@ -17,6 +17,7 @@ _LOG = logging.getLogger(__name__)
 _TICK_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 1.0
 _ADOPT_SECONDS = 1.0
+_AVOID_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class EventStore:
 
     def __init__(self, writer: EventWriter, spool: Spool | None) -> None:
         self._writer, self._spool = writer, spool
+        self._avoid_until = 0.0
         self._replay = None if spool is None else Replay(writer, spool)
 
     def start(self) -> None:
@@ -56,14 +58,15 @@ class EventStore:
         Raises:
             StoreError: Nothing is known to be stored. The same call may be made again.
         """
-        # while older events wait, newer ones queue behind them
-        if self._spool is None or not self._spool.pending:
+        # just after a failure nobody waits for the next one; events of the spool may then come after newer ones, which readers order by time
+        if self._spool is None or time.monotonic() >= self._avoid_until:
             try:
                 accepted = self._writer.write(events)
                 return Taken(accepted, len(events) - accepted, 0)
             except StoreError as e:
                 if self._spool is None or e.failure is Failure.STREAM_FULL:
                     raise
+                self._avoid_until = time.monotonic() + _AVOID_SECONDS
         self._spool.append(json.dumps([e.columns for e in events], ensure_ascii=False).encode())
         return Taken(len(events), 0, len(events))
 

@@ -92,8 +92,7 @@ class ShownLog:
             self._batches += 1
             while (taken := self._add(arguments, len(batch))) is None and not self._stopping.wait(_RETRY_SECONDS):
                 pass
-            self._tally.add("pages", "logged", taken or 0)
-            self._tally.add("pages", "dropped", len(batch) - (taken or 0))
+            self._tally.add("pages", "logged" if taken else "dropped", len(batch))
 
     def _next(self) -> list[Shown]:
         """What came in a short while; empty at the end."""

@@ -107,11 +107,6 @@ class Spool:
             return list(self._segments)
 
     @property
-    def pending(self) -> bool:
-        """Whether anything waits to be given to Redis."""
-        return any(s.replayed < s.written for s in self.segments)
-
-    @property
     def size(self) -> int:
         """Bytes on disk."""
         return sum(s.written for s in self.segments)
