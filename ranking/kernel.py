@@ -31,6 +31,7 @@ from ranking.trees import Forest
 _SOURCE: Final = Path(__file__).parent / "native" / "kernel.c"
 _COMPILERS: Final = ("cc", "gcc", "clang")
 _FLAGS: Final = ("-std=gnu11", "-O3", "-march=native", "-fPIC", "-shared", "-ffreestanding", "-nostdlib")
+_PATIENCE: Final = 120  # seconds; it takes less than one
 _ALIGNMENT: Final = 64  # bytes, of the widest vectors there are
 
 # (name, array of the layout); the kernel's struct has them in this order after the two counts
@@ -143,13 +144,13 @@ def build(path: Path, word: int) -> None:
     compiler = next(filter(None, map(shutil.which, _COMPILERS)), None)
     if compiler is None:
         raise EnvironmentGapError(f"no C compiler ({', '.join(_COMPILERS)}) on PATH: apt-get install gcc brings one")
-    run = subprocess.run(
-        [compiler, *_FLAGS, f"-DWORD={word}", str(_SOURCE), "-o", str(path)],
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
+    command = [compiler, *_FLAGS, f"-DWORD={word}", str(_SOURCE), "-o", str(path)]
+    try:
+        run = subprocess.run(
+            command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, timeout=_PATIENCE
+        )
+    except subprocess.TimeoutExpired:
+        raise EnvironmentGapError(f"{compiler} took more than {_PATIENCE} s for the tree kernel") from None
     if run.returncode:
         lines = (run.stderr or f"exit status {run.returncode}").strip().splitlines()
         raise EnvironmentGapError(f"{compiler} does not compile the tree kernel: {lines[0]}")

@@ -19,6 +19,8 @@ from ranking.kernel import NativeKernel
 from ranking.layout import Layout, floor32
 from tests.ranking.forests import random_rows, random_text, random_tree, text_of, tree_text
 
+# bazel: size=medium
+
 SEEDS = st.integers(0, 2**32 - 1)
 
 
