@@ -10,7 +10,7 @@ from typing import Final
 from core.errors import InputError, nearest
 from core.schema import REJECTED, Table
 from data_prep.data_directory import new_data_directory, write_dataset_file
-from data_prep.importers import alibaba_2014, amazon_sequences, movielens, online_retail, xwines
+from data_prep.importers import alibaba_2014, amazon_sequences, movielens, online_retail, retailrocket, xwines
 from data_prep.importers.source import Source
 from data_prep.importers.target import Target
 
@@ -34,6 +34,7 @@ LAYOUTS: Final[dict[str, Layout]] = {
         Layout("movielens", movielens.EXPECTS, movielens.read),
         Layout("xwines", xwines.EXPECTS, xwines.read, assumes=xwines.ASSUMES),
         Layout("alibaba-2014", alibaba_2014.EXPECTS, alibaba_2014.read, assumes=alibaba_2014.ASSUMES),
+        Layout("retailrocket", retailrocket.EXPECTS, retailrocket.read, assumes=retailrocket.ASSUMES),
     )
 }
 

@@ -27,6 +27,7 @@ GOOD = {
     "movielens": ("ratings.csv", "userId,movieId,rating,timestamp\n1,2,3.0,1000\n"),
     "xwines": ("XWines_T_ratings.csv", "RatingID,UserID,WineID,Rating,Date\n1,2,3,4,2020-01-01\n"),
     "alibaba-2014": ("t_alibaba_data.csv", "user_id,brand_id,type,visit_datetime\n1,2,0,4-15\n"),
+    "retailrocket": ("events.csv", "timestamp,visitorid,event,itemid,transactionid\n1433221332117,7,view,2,\n"),
 }
 JUNK = bytes(random.Random(5).randbytes(5000))
 
