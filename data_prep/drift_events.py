@@ -146,10 +146,10 @@ def _volume(new: _Pool, old: _Pool, type_: str | None, config: DriftConfig) -> I
     expected = sum(_expected(new, old, d, type_) for d in new.days)
     week = [_week_before(new, old, d, type_) for d in new.days]
     promises = [expected] + ([sum(w for w in week if w is not None)] if None not in week else [])
-    crowd = 1 + old.type_counts().total() / max(1, old.sessions())  # events come by the session
-    for promise in promises:
-        if max(here, promise) < config.min_count or abs(here - promise) <= DEVIATIONS * np.sqrt(promise * crowd):
-            return
+    # events come by the session; the variance of a sum of sessions that are as unlike as waiting times is twice a session's size times the sum
+    crowd = 1 + 2 * old.type_counts().total() / max(1, old.sessions())
+    if max(here, expected) < config.min_count or abs(here - expected) <= DEVIATIONS * np.sqrt(expected * crowd):
+        return
     factor = min(max(here, p) / max(1.0, min(here, p)) for p in promises)
     when = new.days[0] if len(new.days) == 1 else f"{new.days[0]} to {new.days[-1]}"
     line = f"events: {here:,} {type_ or 'in all'} on {when}, about {expected:,.0f} expected from the {len(old.days)} days before"

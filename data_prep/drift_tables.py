@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -63,20 +64,17 @@ class TableDrift:
     def _vanished(self, column: str, old: Profile, new: Profile) -> Iterator[Drift]:
         """Values that last night's table had and this one has not, or hardly; of a category that goes, only the topmost is named."""
         n, m = self.before["rows"], self.now["rows"]
-        most = new["unlisted"]
-        gone = {v: c for v, c in old["values"].items() if v not in new["values"] and c >= _FEW and most / m < c / n / 2}
+        gone = {v: c for v, c in old["values"].items() if c >= _FEW and _most(new, v) / m < c / n / 2}
         for value, count in gone.items():
             if not _below(value, gone):
+                most = _most(new, value)
                 left = "vanished" if most == 0 else f"fell below {most / m:.1%}"
                 line = f"{self.name}.{column}: {value!r} {left} (had {count / n:.1%} of {self.name})"
                 yield from drift(self.name, column, "vanished", count / n, self.config.vanished, line)
 
     def _new(self, column: str, old: Profile, new: Profile) -> Iterator[Drift]:
         n, m = self.before["rows"], self.now["rows"]
-        least = old["unlisted"]
-        came = {
-            v: c for v, c in new["values"].items() if v not in old["values"] and c >= _FEW and least / n < c / m / 2
-        }
+        came = {v: c for v, c in new["values"].items() if c >= _FEW and _most(old, v) / n < c / m / 2}
         for value, count in came.items():
             if not _below(value, came):
                 line = f"{self.name}.{column}: {value!r} is new ({count / m:.1%} of {self.name})"
@@ -100,6 +98,14 @@ _KINDS: Final = {
     "text": "text",
     "time": "times",
 }
+
+
+def _most(column: Profile, value: str) -> float:
+    """The most rows that a value can have by a profile that does not list it; infinite for one that it lists."""
+    if value in column["values"]:
+        return math.inf
+    complete = column.get("all_tops") and CATEGORY_SEPARATOR not in value
+    return 0 if complete else float(column["unlisted"])
 
 
 def _below(value: str, others: dict[str, int]) -> bool:

@@ -34,7 +34,7 @@ from core.schema import CATEGORY_SEPARATOR, DAY, EVENT_TYPES, SECOND, Column
 
 FILE: Final = "profile.json"
 DAYS: Final = 21  # enough for a night that makes up for a week and for two weeks before it
-VALUES: Final = 60  # most frequent values kept of a coded column
+VALUES: Final = 80  # most frequent values kept of a coded column
 COLUMNS: Final = 100  # of a table that are profiled
 QUANTILES: Final = (0.01, 0.25, 0.5, 0.75, 0.99)
 _LONGEST_VALUE: Final = 80
@@ -281,11 +281,9 @@ def _of_paths(counts: Array, paths: Texts) -> dict[str, Any]:
             parts = path.split(CATEGORY_SEPARATOR)
             for depth in range(1, len(parts) + 1):
                 found[CATEGORY_SEPARATOR.join(parts[:depth])[:_LONGEST_VALUE]] += int(counts[code])
-    ordered = found.most_common()
-    kept = dict(ordered[:VALUES])
-    top = sum(n for path, n in kept.items() if CATEGORY_SEPARATOR not in path)
-    return {
-        "values": kept,
-        "rest": int(counts.sum() - top),
-        "unlisted": ordered[VALUES][1] if len(ordered) > VALUES else 0,
-    }
+    # the top level comes first: it is what a person looks at, and what the mix is made of
+    ordered = sorted(found.items(), key=lambda p: (CATEGORY_SEPARATOR in p[0], -p[1], p[0]))
+    kept, left = dict(ordered[:VALUES]), dict(ordered[VALUES:])
+    tops = {path: n for path, n in found.items() if CATEGORY_SEPARATOR not in path}
+    rest = sum(n for path, n in tops.items() if path not in kept)
+    return {"values": kept, "rest": rest, "unlisted": max(left.values(), default=0), "all_tops": rest == 0}
