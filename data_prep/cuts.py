@@ -9,6 +9,7 @@ from core.config import TimeConfig
 from core.errors import InputError
 from core.prepared import Cuts
 from core.schema import DAY
+from data_prep.sums import distinct
 from data_prep.times import iso
 
 _NEARLY_ALL = 0.99
@@ -29,7 +30,7 @@ def find_cuts(labels: Array, start: int, end: int, config: TimeConfig) -> Cuts:
     Raises:
         InputError: Fewer than four distinct label times up to the test boundary: nothing could be held out.
     """
-    times = np.unique(labels)
+    times = distinct(labels)
     if len(times) < 4:
         raise InputError(
             f"events: successes of known users fall on {len(times)} distinct times, at least 4 are needed to cut the log into training, "

@@ -12,10 +12,10 @@ from typing import Final
 
 import numpy as np
 
-from core.columns import Array
+from core.columns import Array, Columns
 from core.schema import DAY, EVENT_TYPES, EventType
-from data_prep.appender import ColumnAppender
-from data_prep.sums import KeyedSums, summed
+from data_prep.appender import ColumnAppender, add_to_header
+from data_prep.sums import KeyedSums, ascending, summed
 
 _TYPES: Final = len(EVENT_TYPES)
 
@@ -45,6 +45,14 @@ def net_money(types: Array, prices: Array, quantities: Array) -> Array:
     return np.asarray(sign * np.nan_to_num(prices.astype(np.float64)) * quantities)
 
 
+@dataclass(frozen=True)
+class EarlierDays:
+    """The prepared data set of the night before in `folder`; `moved` are the days on which an event came or went, ascending."""
+
+    folder: Path
+    moved: Array
+
+
 class DaySums:
     """Collects both tables from chunks of events that hold all events of their users.
 
@@ -69,21 +77,42 @@ class DaySums:
         facts[types, np.arange(len(users))] = 1
         facts[_TYPES] = money
         # the first event of (user, item, day) counts the user for the item's day and the item for the user's
-        order = np.lexsort((day, items, users))
-        u, i, d = users[order], items[order], day[order]
-        new = np.concatenate([[True], (u[1:] != u[:-1]) | (i[1:] != i[:-1]) | (d[1:] != d[:-1])])
+        keys, order = ascending(((users - users.min()).astype(np.int64) << 32 | items) * self._n_days + day)
+        new = np.concatenate([[True], keys[1:] != keys[:-1]])
         facts[_TYPES + 1, order[new]] = 1
         for rows, table in ((items, ITEM_DAYS), (users, USER_DAYS)):
             self._sums[table].add(*summed(rows.astype(np.int64) * self._n_days + day, facts))
 
-    def write(self, folder: Path) -> dict[str, int]:
-        """Write `item_days/` and `user_days/` under `folder`; rows of each."""
+    def write(self, folder: Path, earlier: EarlierDays | None = None) -> dict[str, int]:
+        """Write `item_days/` and `user_days/` under `folder`, with the days of `earlier` that did not move; rows of each."""
+        if earlier is not None:
+            return {table.name: self._write_among(folder, table, earlier) for table in self._sums}
         written = {}
         for table, sums in self._sums.items():
             with ColumnAppender(folder / table.name, table.dtypes) as out:
                 for keys, values in sums.ranges():
-                    row, day = np.divmod(keys, self._n_days)
-                    columns = dict(zip(list(table.dtypes)[2:], values, strict=True))
-                    out.append({table.row: row, "day": day + self._first} | columns)
+                    out.append(self._columns(table, keys, values))
             written[table.name] = out.rows
         return written
+
+    def _columns(self, table: DayTable, keys: Array, values: Array) -> dict[str, Array]:
+        row, day = np.divmod(keys, self._n_days)
+        return dict(zip(table.dtypes, (row, day + self._first, *values), strict=True))
+
+    def _write_among(self, folder: Path, table: DayTable, earlier: EarlierDays) -> int:
+        """Write the rows of the days that moved among those of the others, one column at a time; how many there are."""
+        old = Columns.open(earlier.folder / table.name)
+        parts = [self._columns(table, *part) for part in self._sums[table].ranges()]
+        new = {c: np.concatenate([np.empty(0, d), *(p[c] for p in parts)]).astype(d) for c, d in table.dtypes.items()}
+        stay = ~np.isin(old.numbers("day"), earlier.moved)
+        staying = old.numbers(table.row)[stay].astype(np.int64) << 32 | old.numbers("day")[stay]
+        coming = new[table.row].astype(np.int64) << 32 | new["day"]
+        fresh = np.zeros(len(staying) + len(coming), bool)
+        fresh[np.searchsorted(staying, coming) + np.arange(len(coming))] = True
+        (folder / table.name).mkdir(parents=True)
+        for name, dtype in table.dtypes.items():
+            column = np.empty(len(fresh), dtype)
+            column[~fresh], column[fresh] = old.numbers(name)[stay], new[name]
+            np.save(folder / table.name / f"{name}.npy", column)
+        add_to_header(folder / table.name, len(fresh), list(table.dtypes))
+        return len(fresh)

@@ -1,12 +1,15 @@
 """One pass over the sorted events, whole users at a time: gains, sessions, folds, days and pairs.
 
 Everything here is numpy over memory-mapped columns; a chunk holds about a million events, so memory does not grow with the log.
+Where a night before is carried over, gains, sessions and folds are found anew, since a new event can move them all; of the days
+and pairs, those that changed (data_prep.days, data_prep.pair_changes).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +18,28 @@ from core.columns import Array, Columns
 from core.config import PipelineConfig
 from core.errors import InputError
 from core.prepared import Cuts
-from core.schema import DAY, EVENT_TYPES, MINUTE, Column
+from core.schema import DAY, EVENT_TYPES, HOUR, MINUTE, Column
 from data_prep.appender import ColumnAppender, add_to_header
 from data_prep.cuts import find_cuts, global_folds, has_synthetic_time, last_folds
-from data_prep.days import DaySums, net_money
-from data_prep.pairs import PairSums, Sequences
-from data_prep.sessions import session_numbers
+from data_prep.days import DaySums, EarlierDays, net_money
+from data_prep.events import GIVEN_SESSION
+from data_prep.inventory import Carried
+from data_prep.merge import Change
+from data_prep.pair_changes import PairChanges
+from data_prep.pairs import Earlier, Found, PairSums, Sequences
+from data_prep.sessions import session_numbers, window_for
+from data_prep.sums import distinct, in_order
 
 _CHUNK_EVENTS = 1 << 20
 DERIVED = {Column.GAIN: "float32", Column.SESSION: "int64", "fold_global": "int8", "fold_last": "int8"}
-GIVEN_SESSION = "given_session"  # scratch column: hash of the shop's session id
+CARRIED_PAIRS = "carried/pairs"  # the sums of all pairs, pruned or not
+
+
+class ClockChangedError(Exception):
+    """Whether the clock is synthetic is seen otherwise than the night before: its pairs have aged, or not."""
+
+    def __init__(self) -> None:
+        super().__init__("the clock is seen otherwise than before")
 
 
 @dataclass(frozen=True)
@@ -39,68 +54,123 @@ class Derived:
     counts: dict[str, int]
 
 
+@dataclass(frozen=True)
+class Since:
+    """The night before, and how the events differ from it."""
+
+    change: Change
+    carried: Carried
+
+
 def gain_table(config: PipelineConfig) -> Array:
     """Gain of each event type code, float32 `[types]`."""
     return np.array([config.data.gains.get(t, 0.0) for t in EVENT_TYPES], np.float32)
 
 
 def derive(
-    draft: Path, scratch: Path, known: Array, n_items: int, config: PipelineConfig, said: bool | None
+    draft: Path,
+    scratch: Path,
+    known: Array,
+    n_items: int,
+    config: PipelineConfig,
+    said: bool | None,
+    since: Since | None = None,
 ) -> Derived:
-    """Add the derived event columns to `draft/events` and write `item_days`, `user_days` and `pairs`.
+    """Add the derived event columns to `draft/events` and write `item_days`, `user_days`, `pairs` and `carried/pairs`.
 
     Args:
-        draft: The artifact being written; its `events/` holds the columns that came from Spark.
-        scratch: A folder for temporary files; its `events/` holds `given_session`.
+        draft: The artifact being written; its `events/` holds the columns that came from Spark, its `carried/events` the given session.
+        scratch: A folder for temporary files.
         known: Whether each user row has a user_id (else a visitor), bool `[users]`.
         n_items: Rows of the item id map.
         config: Gains, sessions, time, pairs.
         said: Whether the clock is synthetic, as far as configuration or the importer said.
+        since: What is carried over; None: nothing.
+
+    Raises:
+        ClockChangedError: The night before cannot be carried over.
     """
-    events, given = Columns.open(draft / "events"), Columns.open(scratch / "events").numbers(GIVEN_SESSION)
+    events = Columns.open(draft / "events")
     users, times = events.numbers(Column.USER), events.numbers(Column.TIME)
     gains = gain_table(config)
     synthetic = has_synthetic_time(users, times) if said is None else said
+    if since is not None and since.carried.synthetic_time != synthetic:
+        raise ClockChangedError
     start, end = int(times.min()), int(times.max()) + 1
     judged = known if known.any() else np.ones(len(known), bool)  # a shop without accounts: its visitors are the users
     cuts = _cuts(events, judged, gains, start, end, config)
-    days = DaySums(len(known), n_items, (start // DAY, (end - 1) // DAY), scratch)
-    pairs = PairSums(n_items, config.pairs, None if synthetic else end - 1, scratch)
-    labels, repeats, first_session = 0, 0, 0
-    with ColumnAppender(draft / "events" / "derived", DERIVED) as out:
-        for chunk in _chunks(users):
-            user, item, time, type_ = (
-                np.asarray(events.numbers(c)[chunk]) for c in (Column.USER, Column.ITEM, Column.TIME, Column.TYPE)
-            )
-            _check_order(user, time)
-            gain = gains[type_]
-            session = session_numbers(
-                user, time, np.asarray(given[chunk]), int(config.data.session_gap_minutes * MINUTE), first_session
-            )
-            first_session = int(session.max()) + 1
-            folds = global_folds(time, cuts), last_folds(user, gain, judged[user])
-            out.append({Column.GAIN: gain, Column.SESSION: session, "fold_global": folds[0], "fold_last": folds[1]})
-            money = net_money(
-                type_, np.asarray(events.numbers("price")[chunk]), np.asarray(events.numbers("quantity")[chunk])
-            )
-            days.add(user, item, time, type_, money)
-            positive = gain > 0
-            state = folds[0].astype(np.int64) * 4 + folds[1]
-            pairs.add(Sequences(user[positive], item[positive], time[positive], state[positive]))
-            counted = positive & judged[user]
-            labels += int(counted.sum())
-            repeats += _repeats(user[counted], item[counted])
+    earlier = Earlier(since.change.before / CARRIED_PAIRS, since.carried.newest) if since is not None else None
+    pairs = PairSums(n_items, config.pairs, None if synthetic else end - 1, scratch, earlier)
+    changes = PairChanges(since.change, gains) if since is not None else None
+    counts = {"sessions": 0, "labels": 0, "repeats": 0}
+
+    def chunks() -> Iterator[list[tuple[Sequences, Array | None, int]]]:
+        """Write the derived columns of a chunk; the sequences whose pairs count."""
+        given = Columns.open(draft / "carried" / "events").numbers(GIVEN_SESSION)
+        gap = int(config.data.session_gap_minutes * MINUTE)
+        numbers = partial(
+            session_numbers, gap=gap, window=window_for(times, int(config.data.session_window_hours * HOUR))
+        )
+        with ColumnAppender(draft / "events" / "derived", DERIVED) as out:
+            for chunk in _chunks(users):
+                user, item, time, type_ = (
+                    np.asarray(events.numbers(c)[chunk]) for c in (Column.USER, Column.ITEM, Column.TIME, Column.TYPE)
+                )
+                _check_order(user, time)
+                gain = gains[type_]
+                session = numbers(user, time, np.asarray(given[chunk]), first=counts["sessions"])
+                counts["sessions"] = int(session.max()) + 1
+                folds = global_folds(time, cuts), last_folds(user, gain, judged[user])
+                out.append({Column.GAIN: gain, Column.SESSION: session, "fold_global": folds[0], "fold_last": folds[1]})
+                positive = gain > 0
+                counted = positive & judged[user]
+                counts["labels"] += int(counted.sum())
+                counts["repeats"] += _repeats(user[counted], item[counted])
+                state = folds[0].astype(np.int64) * 4 + folds[1]
+                sequences = Sequences(user[positive], item[positive], time[positive], state[positive])
+                yield (
+                    [(sequences, None, 1)] if changes is None else changes.of(sequences, chunk, positive, int(user[-1]))
+                )
+
+    def found(parts: list[tuple[Sequences, Array | None, int]]) -> list[Found]:
+        return [sums for part in parts for sums in pairs.found(*part)]
+
+    for sums in in_order(found, chunks()):
+        pairs.collect(sums)
     _adopt(draft / "events", events.rows)
-    counts = days.write(draft) | {f"pairs/{k}": n for k, n in pairs.write(draft / "pairs").items()}
-    return Derived(
-        cuts, synthetic, repeats / labels if labels else None, counts | {"sessions": first_session, "labels": labels}
-    )
+    written = _days(draft, scratch, events, (len(known), n_items), since)
+    written |= {f"pairs/{k}": n for k, n in pairs.write(draft / "pairs", draft / CARRIED_PAIRS).items()}
+    repeats = counts.pop("repeats")
+    return Derived(cuts, synthetic, repeats / counts["labels"] if counts["labels"] else None, written | counts)
+
+
+def _days(draft: Path, scratch: Path, events: Columns, rows: tuple[int, int], since: Since | None) -> dict[str, int]:
+    """Write `item_days` and `user_days`: of the days on which an event came or went, the others as they were."""
+    times = events.numbers(Column.TIME)
+    days = (int(times.min()) // DAY, (int(times.max())) // DAY)
+    sums = DaySums(*rows, days, scratch)
+    earlier = None
+    if since is not None:
+        change = since.change
+        old = Columns.open(change.before / "events").numbers(Column.TIME)
+        moved = distinct(np.concatenate([times[change.fresh], old[change.gone]]) // DAY)
+        earlier = EarlierDays(change.before, moved)
+    for chunk in _chunks(events.numbers(Column.USER)):
+        names = (Column.USER, Column.ITEM, Column.TIME, Column.TYPE, Column.PRICE, Column.QUANTITY)
+        columns = [np.asarray(events.numbers(c)[chunk]) for c in names]
+        if earlier is not None:
+            here = np.isin(columns[2] // DAY, earlier.moved)
+            columns = [c[here] for c in columns]
+        user, item, time, type_, price, quantity = columns
+        if len(user):
+            sums.add(user, item, time, type_, net_money(type_, price, quantity))
+    return sums.write(draft, earlier)
 
 
 def _cuts(events: Columns, judged: Array, gains: Array, start: int, end: int, config: PipelineConfig) -> Cuts:
     labels = (gains > 0)[events.numbers(Column.TYPE)] & judged[events.numbers(Column.USER)]
     if not labels.any():
-        present = np.unique(events.numbers(Column.TYPE))
+        present = distinct(events.numbers(Column.TYPE))
         raise InputError(
             f"events: none is a success: the types {', '.join(EVENT_TYPES[t] for t in present)} all have gain 0 or come from visitors only; "
             "give one of them a gain (data.gains)"
@@ -125,9 +195,8 @@ def _check_order(users: Array, times: Array) -> None:
 
 
 def _repeats(users: Array, items: Array) -> int:
-    order = np.lexsort((items, users))
-    u, i = users[order], items[order]
-    return int(((u[1:] == u[:-1]) & (i[1:] == i[:-1])).sum())
+    both = np.sort(users.astype(np.int64) << 32 | items)
+    return int((both[1:] == both[:-1]).sum())
 
 
 def _adopt(folder: Path, rows: int) -> None:

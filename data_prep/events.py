@@ -15,12 +15,13 @@ from core.columns import Array
 from core.ids import IdMap
 from core.schema import EVENT_TYPES, Column
 from data_prep.appender import ColumnAppender
-from data_prep.derive import GIVEN_SESSION
+from data_prep.repeats import FILE_CODE, KEY
 from data_prep.sessions import NO_SESSION
 from data_prep.validate import PERSON
 
 _ROWS_PER_PART: Final = 500_000
-# column -> dtype on disk; value where it is missing
+GIVEN_SESSION: Final = "given_session"
+# column -> dtype on disk
 COLUMNS: Final = {
     Column.USER.value: "int32",
     Column.ITEM.value: "int32",
@@ -31,56 +32,68 @@ COLUMNS: Final = {
     Column.VALUE.value: "float32",
     Column.POSITION.value: "int32",
 }
-_MISSING: Final = {
-    Column.PRICE.value: np.nan,
-    Column.QUANTITY.value: 1.0,
-    Column.VALUE.value: np.nan,
-    Column.POSITION.value: -1,
-}
+# beside each event, in carried/events: what tells it from a resend, the code of its file, the hash of the shop's session id
+CARRIED: Final = {KEY: "int64", FILE_CODE: "int32", GIVEN_SESSION: "int64"}
+# Spark's order: after the contract's come all other columns, so that equal rows are the only ties and the files do not depend on how
+# Spark splits its work
+ORDER: Final = (
+    *(Column.USER.value, Column.TIME.value, Column.ITEM.value, Column.TYPE.value),
+    *(Column.PRICE.value, Column.QUANTITY.value, Column.VALUE.value, Column.POSITION.value),
+    *(GIVEN_SESSION, KEY, FILE_CODE),
+)
+_MISSING: Final = {Column.PRICE: float("nan"), Column.QUANTITY: 1.0, Column.VALUE: float("nan")}
 
 
 def write_sorted(spark: SparkSession, rows: DataFrame, n_rows: int, items: IdMap, people: IdMap, scratch: Path) -> Path:
-    """Usable events with rows instead of ids as Parquet parts, sorted over all parts; every id must be in the maps."""
+    """Usable events with rows instead of ids as Parquet parts, sorted by `ORDER` over all parts; every id must be in the maps.
+
+    `rows` also has `KEY` and `FILE_CODE`.
+    """
     item_rows = _id_table(spark, items, Column.ITEM_ID, Column.ITEM, scratch / "item-rows.parquet")
     person_rows = _id_table(spark, people, PERSON, Column.USER, scratch / "person-rows.parquet")
     code = F.create_map(*[F.lit(v) for t in EVENT_TYPES for v in (t.value, t.code)])[F.col(Column.EVENT_TYPE)]
+    given = F.when(F.col(Column.SESSION_ID).isNotNull(), F.xxhash64(Column.SESSION_ID)).otherwise(NO_SESSION)
     columns = [
         F.col(Column.USER),
         F.col(Column.ITEM),
         F.col(Column.EVENT_TIME).alias(Column.TIME),
         code.cast("tinyint").alias(Column.TYPE),
-        *[F.col(c).cast("float") for c in (Column.PRICE, Column.QUANTITY, Column.VALUE)],
-        F.col(Column.POSITION).cast("int"),
-        F.xxhash64(Column.SESSION_ID).alias(GIVEN_SESSION),
+        *[F.coalesce(F.col(c).cast("float"), F.lit(v).cast("float")).alias(c) for c, v in _MISSING.items()],
+        F.coalesce(F.col(Column.POSITION).cast("int"), F.lit(-1)).alias(Column.POSITION),
+        given.alias(GIVEN_SESSION),
+        F.col(KEY),
+        F.col(FILE_CODE),
     ]
-    given = F.when(F.col(Column.SESSION_ID).isNotNull(), columns[-1]).otherwise(NO_SESSION).alias(GIVEN_SESSION)
-    table = rows.join(item_rows, Column.ITEM_ID).join(person_rows, PERSON).select(*columns[:-1], given)
-    parts = max(spark.sparkContext.defaultParallelism, -(-n_rows // _ROWS_PER_PART))
+    table = rows.join(item_rows, Column.ITEM_ID).join(person_rows, PERSON).select(*columns)
+    n_parts = max(spark.sparkContext.defaultParallelism, -(-n_rows // _ROWS_PER_PART))
     # rows of users are dense: equal spans of rows are parts of about equal size, and part order is user order
-    part = F.floor(F.col(Column.USER).cast("bigint") * parts / len(people)).cast("int")
+    part = F.floor(F.col(Column.USER).cast("bigint") * n_parts / len(people)).cast("int")
     out = scratch / "sorted"
-    # after the contract's order come all other columns, so that equal rows are the only ties and the files do not depend on how
-    # Spark splits its work
-    first = [Column.USER.value, Column.TIME.value, Column.ITEM.value, Column.TYPE.value]
-    order = [*first, *(c for c in table.columns if c not in first)]
-    table.repartitionById(parts, part).sortWithinPartitions(*order).write.parquet(str(out))
+    table.repartitionById(n_parts, part).sortWithinPartitions(*ORDER).write.parquet(str(out))
     return out
 
 
-def to_columns(parts: Path, folder: Path, scratch: Path) -> int:
-    """Stream the sorted parts into `folder` (the `COLUMNS`) and `scratch/events` (the given session); number of events."""
-    with ColumnAppender(folder, COLUMNS) as out, ColumnAppender(scratch / "events", {GIVEN_SESSION: "int64"}) as given:
+def to_columns(parts: Path, folder: Path) -> int:
+    """Stream the sorted parts into `events/` and `carried/events/` of `folder`; number of events."""
+    with (
+        ColumnAppender(folder / "events", COLUMNS) as out,
+        ColumnAppender(folder / "carried" / "events", CARRIED) as carried,
+    ):
         for part in sorted(parts.glob("part-*.parquet")):
             with pq.ParquetFile(part) as f:
                 for batch in f.iter_batches(1 << 18):
-                    out.append({name: _numbers(batch.column(name), _MISSING.get(name)) for name in COLUMNS})
-                    given.append({GIVEN_SESSION: _numbers(batch.column(GIVEN_SESSION), None)})
+                    out.append({name: _numbers(batch.column(name)) for name in COLUMNS})
+                    carried.append({name: _numbers(batch.column(name)) for name in CARRIED})
         return out.rows
 
 
-def _numbers(column: pa.Array, missing: float | None) -> Array:
-    if missing is not None:
-        column = column.fill_null(pa.scalar(missing, column.type))
+def nothing(folder: Path) -> None:
+    """The same folders without a row."""
+    for name, dtypes in (("events", COLUMNS), ("carried/events", CARRIED)):
+        ColumnAppender(folder / name, dtypes).close()
+
+
+def _numbers(column: pa.Array) -> Array:
     return np.asarray(column.to_numpy(zero_copy_only=False))
 
 

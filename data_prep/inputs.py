@@ -10,7 +10,7 @@ import bz2
 import csv
 import gzip
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
@@ -19,7 +19,6 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from core.artifact import hash_json, sha256
 from core.config import read_yaml
 from core.errors import InputError, nearest
 from core.schema import DATASET_FILE, EVENTS, Column, Table, TableContract
@@ -35,7 +34,6 @@ FORMATS: Final = {
 }
 _OPENERS: Final[dict[str, Callable[..., Any]]] = {"": open, ".gz": gzip.open, ".bz2": bz2.open}
 _SAMPLE_ROWS: Final = 1000
-_HASHED_BYTES: Final = 256 << 20  # up to this much input is told apart by content, more by size and modification time
 
 
 @dataclass(frozen=True)
@@ -80,13 +78,16 @@ def table_files(data: Path, table: Table) -> list[Path]:
     return found
 
 
-def groups(data: Path, contract: TableContract, say: Callable[[str], None]) -> list[Group]:
-    """Look into every file of a table, check its columns, say how its times are read, and group equal files.
+def groups(
+    data: Path, contract: TableContract, say: Callable[[str], None], only: Container[str] | None = None
+) -> list[Group]:
+    """Look into every file of a table (or `only` those of these names), check its columns, say how its times are read, group equal files.
 
     Raises:
         InputError: A file that is empty, is not what its name says, or lacks a required column.
     """
-    sources = [_look(f, str(f.relative_to(data)), contract) for f in table_files(data, contract.table)]
+    named = [(f, str(f.relative_to(data))) for f in table_files(data, contract.table)]
+    sources = [_look(f, name, contract) for f, name in named if only is None or name in only]
     _state_clocks(sources, say)
     if contract.table is Table.EVENTS:
         _state_ignored(sources, contract, say)
@@ -94,18 +95,6 @@ def groups(data: Path, contract: TableContract, say: Callable[[str], None]) -> l
     for s in sources:
         alike.setdefault((s.format, s.columns, s.clocks), []).append(s)
     return [Group(f, columns, dict(clocks), tuple(members)) for (f, columns, clocks), members in alike.items()]
-
-
-def fingerprint(data: Path) -> str:
-    """Hex sha256 that changes when an input file does: by content up to 256 MB in all, by size and modification time above."""
-    files = [f for t in Table for f in table_files(data, t)]
-    stats = [f.stat() for f in files]
-    by_content = sum(s.st_size for s in stats) <= _HASHED_BYTES
-    entries = [
-        [str(f.relative_to(data)), sha256(f) if by_content else [s.st_size, s.st_mtime_ns]]
-        for f, s in zip(files, stats, strict=True)
-    ]
-    return hash_json([entries, dataset_facts(data)])
 
 
 def size(data: Path) -> int:

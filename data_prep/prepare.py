@@ -19,54 +19,99 @@ from pyspark.errors import PySparkException
 
 from core import atomic
 from core.artifact import code_version, hash_json, publish, read_manifest
+from core.columns import Columns
 from core.config import PipelineConfig
 from core.errors import InputError
 from core.ids import IdMap
 from core.prepared import FORMAT_VERSION, KIND
 from core.schema import EVENTS, ITEMS, USERS
 from core.work import Work
-from data_prep import inputs, reading, spark
+from data_prep import inputs, inventory, reading, spark
 from data_prep.cuts import describe
-from data_prep.derive import derive, events_by_type
-from data_prep.rows import Job, Say, rows_from
+from data_prep.derive import ClockChangedError, Since, derive, events_by_type
+from data_prep.inventory import Carried, InputFile, Night
+from data_prep.repeats import ReopenError
+from data_prep.rows import CannotCarryError, Job, Say, rows_from
 
 STAGE: Final = "prepare"
 _SMALL: Final = 32 << 20  # bytes of input, about a million events in Parquet
 
 
-def run(data: Path, work: Work, config: PipelineConfig, say: Say) -> Path:
+def run(data: Path, work: Work, config: PipelineConfig, say: Say, *, full: bool = False) -> Path:
     """Prepare `data`; the path of the prepared artifact, at once where it is there already. The caller holds the work directory's lock.
+
+    Args:
+        data: The data directory.
+        work: Where the artifact goes; what the last night left there is carried over as far as it still holds.
+        config: The settings.
+        say: Prints a line of progress.
+        full: Read every file, whatever is there; the id maps are continued all the same.
 
     Raises:
         InputError: The data cannot be prepared; nothing was changed.
     """
     if not data.is_dir():
         raise InputError(f"{data}: no such directory, expected a data directory with events/ (and items/, users/)")
-    wanted = hash_json(
-        [
-            inputs.fingerprint(data),
-            config.data.fingerprint(),
-            config.time.fingerprint(),
-            config.pairs.fingerprint(),
-            _code(),
-        ]
-    )
-    if work.has(STAGE) and read_manifest(latest := work.latest(STAGE)).about["inputs"] == wanted:
+    latest = work.latest(STAGE) if work.has(STAGE) else None
+    carried = Carried.open(latest) if latest is not None else None
+    files = inventory.look(data, carried.files if carried else {})
+    settings = _settings(data, config)
+    wanted = hash_json([inventory.fingerprint(data, files), settings])
+    if latest is not None and not full and read_manifest(latest).about["inputs"] == wanted:
         return latest
     base = _base(work)
-    id = hash_json([wanted, base])[:16]
+    events = {f.name: f for f in files if Path(f.name).parts[0] == EVENTS.table}
+    night = _night(latest, carried, events, settings, full, say)
+    # another night before may leave other decimals of the same sums
+    id = hash_json([wanted, base, latest.name if latest is not None and (full or night.before) else None, full])[:16]
     path = work.stage(STAGE, id)
     atomic.sweep(path.parent) if path.parent.exists() else None
     if not path.exists():
-        with publish(path, kind=KIND, format_version=FORMAT_VERSION, id=id) as draft, _scratch(path.parent) as scratch:
+        with publish(path, kind=KIND, format_version=FORMAT_VERSION, id=id) as draft:
             draft.parents["ids"] = base
-            draft.about |= _prepare(data, draft.path, scratch, _maps(work), config, say) | {"inputs": wanted}
+            draft.about |= _prepare(data, draft.path, path.parent, _maps(work), config, say, night) | {"inputs": wanted}
     work.set_latest(STAGE, id)
     return path
 
 
-def _code() -> str:
-    return code_version("core", "data_prep")
+def _settings(data: Path, config: PipelineConfig) -> str:
+    """Hash of all that decides what becomes of the same files: what was carried over under another one is of no use."""
+    sections = (config.data, config.time, config.pairs)
+    return hash_json(
+        [[s.fingerprint() for s in sections], inputs.dataset_facts(data), code_version("core", "data_prep")]
+    )
+
+
+def _night(
+    latest: Path | None, carried: Carried | None, files: dict[str, InputFile], settings: str, full: bool, say: Say
+) -> Night:
+    """What is read and what is carried over, said in a line."""
+    everything = inventory.first(files, settings)
+    if latest is None:
+        return everything
+    if full:
+        say("reading every file, as asked")
+        return everything
+    if carried is None:
+        say("reading every file: the last prepared data set carries nothing over")
+        return everything
+    if carried.settings != settings:
+        say("reading every file: the settings, the code or dataset.yaml changed")
+        return everything
+    rows = {Columns.open(latest / name).rows for name in ("events", "carried/events")}
+    if rows != {carried.events}:
+        say("reading every file: events were taken out of the last prepared data set")
+        return everything
+    night = inventory.following(latest, carried, files, settings)
+    if night.read == files.keys():
+        say("reading every file: each is new or changed")
+        return everything
+    gone = len(carried.files.keys() - files.keys())
+    say(
+        f"reading {len(night.read)} of {len(files)} event files that are new or changed"
+        + (f"; {gone} are gone" if gone else "")
+    )
+    return night
 
 
 def _base(work: Work) -> str:
@@ -97,17 +142,44 @@ def _scratch(folder: Path) -> Iterator[Path]:
 
 
 def _prepare(
-    data: Path, draft: Path, scratch: Path, maps: tuple[IdMap, IdMap], config: PipelineConfig, say: Say
+    data: Path, draft: Path, folder: Path, maps: tuple[IdMap, IdMap], config: PipelineConfig, say: Say, night: Night
 ) -> dict[str, Any]:
-    """Write the artifact's files; its `about`."""
-    groups = {c.table: inputs.groups(data, c, say) for c in (EVENTS, ITEMS, USERS)}
-    if not groups[EVENTS.table]:
+    """Write the artifact's files; its `about`. What turns out not to hold any more is read again."""
+    if not night.files:
         raise InputError(
             f"{data / EVENTS.table}: no event files; expected Parquet, CSV or JSON-lines, plain or in day folders"
         )
+    while True:
+        try:
+            with _scratch(folder) as scratch:
+                return _attempt(data, draft, scratch, maps, config, say, night)
+        except ReopenError as e:
+            names = frozenset(name for name, code in night.codes.items() if code in e.codes)
+            say(f"reading {len(names)} more files: {e}")
+            night = night.reading(names)
+        except (CannotCarryError, ClockChangedError) as e:
+            say(f"reading every file: {e}")
+            night = inventory.first(night.files, night.settings)
+        if night.read == night.files.keys():
+            night = inventory.first(night.files, night.settings)
+        for entry in draft.iterdir():
+            shutil.rmtree(entry)
+
+
+def _attempt(
+    data: Path,
+    draft: Path,
+    scratch: Path,
+    maps: tuple[IdMap, IdMap],
+    config: PipelineConfig,
+    say: Say,
+    night: Night,
+) -> dict[str, Any]:
+    groups = {c.table: inputs.groups(data, c, say, night.read if c is EVENTS else None) for c in (EVENTS, ITEMS, USERS)}
+    read = sum((data / name).stat().st_size for name in night.read)
     try:
-        with spark.session(scratch / "spill", small=inputs.size(data) < _SMALL) as session:
-            found = rows_from(Job(session, data, draft, scratch, config, say), groups, maps)
+        with spark.session(scratch / "spill", small=read < _SMALL) as session:
+            found = rows_from(Job(session, data, draft, scratch, config, say), groups, maps, night)
     except (PySparkException, Py4JJavaError) as e:
         if (problem := reading.unreadable(e, data)) is not None:
             raise problem from None
@@ -118,8 +190,19 @@ def _prepare(
         if config.data.synthetic_time is not None
         else inputs.dataset_facts(data).get("synthetic_time")
     )
-    derived = derive(draft, scratch, found.known, found.n_items, config, said)
+    since = Since(found.change, night.carried) if found.change is not None and night.carried is not None else None
+    derived = derive(draft, scratch, found.known, found.n_items, config, said, since)
     say(describe(derived.cuts) + (" (synthetic clock: only the order counts)" if derived.synthetic_time else ""))
+    Carried(
+        settings=night.settings,
+        files=night.files,
+        codes=night.codes,
+        facts=found.facts,
+        natural=found.natural,
+        synthetic_time=derived.synthetic_time,
+        newest=derived.cuts.end - 1,
+        events=found.counts["events"],
+    ).write(draft)
     return {
         "cuts": asdict(derived.cuts),
         "window": {"start": derived.cuts.start, "end": derived.cuts.end},

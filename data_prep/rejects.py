@@ -21,6 +21,7 @@ from data_prep.validate import NO_ITEM_SEARCH, UNKNOWN_TYPE
 
 FILE_NAME: Final = "file"
 _SHOWN_REASONS: Final = 3
+_UNESCAPED: Final = "/!$&'()*+,;=:@~"  # in a URI as Java writes it
 _SHOWN_TEXT: Final = 60  # characters of a value at fault: it may be a page
 
 
@@ -35,8 +36,12 @@ class Reject:
 
 def file_name(data: Path) -> Expr:
     """The `_file` column relative to the data directory."""
-    prefix = "file:" + quote(str(data.resolve())) + "/"
-    return F.regexp_replace(F.col(FILE), f"^{prefix.replace('.', '[.]')}", "")
+    return F.replace(F.col(FILE), F.lit(prefix(data)), F.lit(""))
+
+
+def prefix(data: Path) -> str:
+    """What the `_file` column has before the name relative to the data directory."""
+    return "file:" + quote(str(data.resolve()), safe=_UNESCAPED) + "/"
 
 
 def counted(rows: DataFrame, data: Path) -> list[Reject]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -16,14 +19,25 @@ from pyspark.sql import functions as F
 from core.columns import Array, Columns
 from core.config import PipelineConfig
 from core.ids import IdMap
-from core.schema import EVENTS, ITEMS, REASON, SECOND, USERS, Column, Table, TableContract
-from data_prep import events, rejects, tables, validate
+from core.schema import DAY, EVENTS, ITEMS, REASON, SECOND, USERS, Column, Table, TableContract
+from data_prep import events, rejects, repeats, tables, tally, validate
+from data_prep.currency import Rates
 from data_prep.inputs import Group
-from data_prep.reading import LINE, RAW, read
+from data_prep.inventory import Night
+from data_prep.merge import Change, merged
+from data_prep.reading import BLOCK, FILE, LINE, RAW, read
+from data_prep.repeats import FILE_CODE, KEY, Candidates, CarriedEvents, ReopenError
 from data_prep.validate import PERSON
 
 Say = Callable[[str], None]
 KNOWN_PREFIX: Final = "u:"  # of person keys with a user_id (core.ids.person_key)
+SET_ASIDE: Final = "carried/set_aside.parquet"  # judged rows that are no events, `_file` relative to the data directory
+_NAME: Final = "_name"
+_BEFORE_ALL: Final = -(1 << 62)  # lines of rows set aside earlier; those that Spark counts begin at 0
+
+
+class CannotCarryError(Exception):
+    """What the night before left does not fit this one: everything must be read. The message says why."""
 
 
 @dataclass(frozen=True)
@@ -40,55 +54,64 @@ class Job:
 
 @dataclass(frozen=True)
 class Found:
-    """What the rest of the run needs to know: `known` bool `[people]` is whether a person row has a user_id."""
+    """What the rest of the run needs to know.
+
+    `known` bool `[people]` is whether a person row has a user_id; `change` how the events differ from the night before's (None: all are
+    new); `facts` what each event file holds; `natural` whether equal rows without event_id were resends.
+    """
 
     known: Array
     n_items: int
     counts: dict[str, int]
     rejected: dict[str, dict[str, int]]
     profile: dict[str, Any]
+    change: Change | None
+    facts: dict[str, dict[str, Any]]
+    natural: bool
 
 
 @dataclass(frozen=True)
 class _Events:
-    rows: DataFrame  # usable
+    rows: DataFrame | None  # candidates that become events, with KEY and FILE_CODE; None: there are none
     n: int
+    carried: CarriedEvents | None
     rows_read: int
     reasons: list[rejects.Reject]
-    profile: dict[str, Any]
+    facts: dict[str, dict[str, Any]]
+    natural: bool
 
 
-def rows_from(job: Job, groups: dict[Table, list[Group]], maps: tuple[IdMap, IdMap]) -> Found:
-    """Write `events/` (without derived columns), `ids/`, `items/`, `users/` and `rejected/`.
+def rows_from(job: Job, groups: dict[Table, list[Group]], maps: tuple[IdMap, IdMap], night: Night) -> Found:
+    """Write `events/` (without derived columns), `carried/events/`, `ids/`, `items/`, `users/` and `rejected/`.
 
     Args:
         job: Where to.
-        groups: The files of each table; events must have some.
+        groups: The files of each table; of events, those that are read this night.
         maps: The id maps of earlier nights, items and people: their rows stay.
+        night: Which event files are read, and what the others are taken from.
 
     Raises:
         InputError: Too few usable events.
+        CannotCarryError: Everything must be read.
+        ReopenError: More files must be read.
     """
-    usable = _usable_events(job, groups[EVENTS.table])
+    usable = _usable_events(job, groups[EVENTS.table], night, maps[1])
     items, users = (_entities(job, c, groups[c.table]) for c in (ITEMS, USERS))
     item_ids = maps[0].extended([*_distinct(usable.rows, Column.ITEM_ID), *items.ids])
     person_ids = maps[1].extended([*_distinct(usable.rows, PERSON), *(f"{KNOWN_PREFIX}{u}" for u in users.ids)])
     item_ids.write(job.draft / "ids" / "items")
     person_ids.write(job.draft / "ids" / "users")
-    job.say(f"{usable.n:,} events of {len(person_ids):,} people and {len(item_ids):,} items: sorting")
-    parts = events.write_sorted(job.spark, usable.rows, usable.n, item_ids, person_ids, job.scratch)
-    n = events.to_columns(parts, job.draft / "events", job.scratch)
-    assert n == usable.n, f"{n} events sorted, {usable.n} counted"
+    change = _write_events(job, usable, item_ids, person_ids)
+    written = Columns.open(job.draft / "events")
     known = np.fromiter((p.startswith(KNOWN_PREFIX) for p in person_ids.texts), bool, len(person_ids))
     seen = np.zeros(len(item_ids), bool)
-    seen[np.asarray(Columns.open(job.draft / "events").numbers(Column.ITEM))] = True
-    prices = _event_prices(job, parts, items, item_ids)
-    tables.item_columns(items, item_ids, seen, prices).write(job.draft / "items")
+    seen[np.asarray(written.numbers(Column.ITEM))] = True
+    tables.item_columns(items, item_ids, seen, tables.event_prices(items, item_ids, written)).write(job.draft / "items")
     tables.user_columns(users, person_ids, known).write(job.draft / "users")
     counts = {
         "rows_read": usable.rows_read,
-        "events": usable.n,
-        "rejected": usable.rows_read - usable.n,
+        "events": written.rows,
+        "rejected": usable.rows_read - written.rows,
         "users": int(known.sum()),
         "visitors": int((~known).sum()),
         "items": len(item_ids),
@@ -97,56 +120,159 @@ def rows_from(job: Job, groups: dict[Table, list[Group]], maps: tuple[IdMap, IdM
     }
     rejected = {EVENTS.table.value: {r.reason: r.rows for r in usable.reasons}}
     rejected |= {c.table.value: _reasons(e) for c, e in ((ITEMS, items), (USERS, users))}
-    profile = {EVENTS.table.value: usable.profile} | {
-        c.table.value: tables.profile(e, c) for c, e in ((ITEMS, items), (USERS, users))
-    }
-    return Found(known, len(item_ids), counts, rejected, profile)
+    profile = {
+        EVENTS.table.value: tally.profile(job.spark, [usable.facts[name] for name in sorted(usable.facts)], job.scratch)
+    } | {c.table.value: tables.profile(e, c) for c, e in ((ITEMS, items), (USERS, users))}
+    return Found(known, len(item_ids), counts, rejected, profile, change, usable.facts, usable.natural)
 
 
-def _usable_events(job: Job, groups: list[Group]) -> _Events:
-    """Read and judge the events; write `rejected/events.parquet`."""
-    now = int(time.time()) * SECOND
-    table = read(job.spark, groups, EVENTS, job.say)
-    judged = _kept(job, validate.judged(table.rows, now), "rows")
-    facts, profile = validate.facts(judged)
+def _usable_events(job: Job, groups: list[Group], night: Night, people: IdMap) -> _Events:
+    """Read and judge the events that are read this night; write `rejected/events.parquet` and what is set aside."""
+    new, facts = _judged(job, groups, night)
+    rows = tally.total(facts.values())
     limit = job.config.data.max_rejected_share
-    bad = judged.filter(F.col(REASON).isNotNull())
-    reasons = rejects.counted(bad, job.data) if facts["events"] < facts["rows"] else []
-    rejects.check_share(reasons, facts["rows"], limit)
-    good = judged.filter(F.col(REASON).isNull()).drop(REASON, RAW)
-    for late in _late_rejects(job, good, facts):
-        good = good.join(F.broadcast(late.select(LINE)), LINE, "left_anti")
-        lost = judged.drop(REASON, RAW).join(F.broadcast(late), LINE).withColumn(RAW, rejects.as_text())
+    natural = _natural(job, night, rows)
+    aside = _set_aside(job, night)
+    parts = [p for p in (new, aside) if p is not None]
+    carried = _carried(night, people)
+    n_carried = int((~carried.gone).sum()) if carried is not None else 0
+    if not parts:
+        rejects.write(None, job.data, job.scratch, job.draft / "rejected" / "events.parquet")
+        return _Events(None, 0, carried, rows["rows"], [], facts, natural)
+    schema = job.spark.read.parquet(str(parts[0])).schema
+    judged = job.spark.read.schema(schema).parquet(*map(str, parts))
+    bad, good = judged.filter(F.col(REASON).isNotNull()), judged.filter(F.col(REASON).isNull())
+    candidates = Candidates(job.spark, good, parts, job.scratch)
+    n = len(candidates.key)
+    reasons = rejects.counted(bad, job.data) if rows["rows"] > n_carried + n else []
+    rejects.check_share(reasons, rows["rows"], limit)
+    per_day = job.config.data.bot_events_per_day
+    faults = repeats.faults(candidates, carried, natural, per_day)
+    if n_late := int(np.count_nonzero(faults)):
+        lines = candidates.faulty(faults, repeats.reasons(per_day))
+        good = good.join(F.broadcast(lines.select(LINE)), LINE, "left_anti")
+        lost = candidates.rows.drop(REASON, RAW).join(F.broadcast(lines), LINE).withColumn(RAW, rejects.as_text())
         reasons = sorted([*reasons, *rejects.counted(lost, job.data)], key=lambda r: (-r.rows, r.reason))
         bad = bad.unionByName(lost)
-    rejects.check_share(reasons, facts["rows"], limit)
+    rejects.check_share(reasons, rows["rows"], limit)
     rejects.report(reasons, job.say)
     rejects.write(bad if reasons else None, job.data, job.scratch, job.draft / "rejected" / "events.parquet")
-    return _Events(good, facts["rows"] - sum(r.rows for r in reasons), facts["rows"], reasons, profile)
+    if reasons:
+        _write_aside(job, bad)
+    usable = good.withColumn(_NAME, tally.source_name(job.data)).join(F.broadcast(_codes(job, night)), _NAME)
+    return _Events(usable if n > n_late else None, n - n_late, carried, rows["rows"], reasons, facts, natural)
 
 
-def _late_rejects(job: Job, good: DataFrame, facts: dict[str, int]) -> Iterator[DataFrame]:
-    """`_line` and `reason` of rows that are bad only beside others, kind by kind: repeats, then bots among the rest."""
-    without_ids = facts["with_ids"] < facts["events"]
-    if without_ids and facts["off_minute"] == 0:
+def _judged(job: Job, groups: list[Group], night: Night) -> tuple[Path | None, dict[str, dict[str, Any]]]:
+    """Rows of the files that are read, judged one by one, as Parquet; and what each file holds, the others' from the night before."""
+    closed = {name: f for name, f in (night.carried.facts if night.carried else {}).items() if name not in night.read}
+    closed = {name: f for name, f in closed.items() if name in night.codes}
+    if not groups:
+        return None, closed
+    table = read(job.spark, groups, EVENTS, job.say)
+    judged = validate.judged(table.rows, _now(), Rates.of(job.config.data))
+    path = job.scratch / "judged"
+    judged.withColumns(repeats.keys()).write.parquet(str(path))
+    return path, closed | tally.by_file(job.spark.read.parquet(str(path)), job.data)
+
+
+def _natural(job: Job, night: Night, rows: dict[str, int]) -> bool:
+    """Whether rows without event_id that are equal in every column are resends.
+
+    Raises:
+        CannotCarryError: It was otherwise for rows that would be carried over.
+    """
+    without_ids = rows["with_ids"] < rows["events"]
+    if without_ids and rows["off_minute"] == 0:
         job.say("events: all times are whole minutes, so equal rows without an event_id count as events of their own")
-    for by_id in (True, False):
-        if facts["with_ids"] if by_id else without_ids and facts["off_minute"]:
-            again = _kept(job, validate.repeated(good, by_id=by_id), f"repeated-{by_id}")
-            if not again.isEmpty():
-                good = good.join(F.broadcast(again.select(LINE)), LINE, "left_anti")
-                yield again
-    per_day = job.config.data.bot_events_per_day
-    if people := validate.bots(good, per_day):
-        reason = F.lit(f"{validate.BOT}: more than {per_day} events on a day")
-        yield _kept(job, good.filter(F.col(PERSON).isin(people)).select(LINE, reason.alias(REASON)), "bots")
+    natural = without_ids and rows["off_minute"] > 0
+    if night.carried is not None and night.carried.natural != natural:
+        closed = tally.total(
+            f for name, f in night.carried.facts.items() if name in night.codes and name not in night.read
+        )
+        if closed["with_ids"] < closed["events"]:
+            raise CannotCarryError("events without event_id are told apart otherwise than before")
+    return natural
 
 
-def _kept(job: Job, rows: DataFrame, name: str) -> DataFrame:
-    """Rows written down, so that what builds on them does not compute them again."""
-    path = str(job.scratch / name)
-    rows.write.parquet(path)
-    return job.spark.read.schema(rows.schema).parquet(path)
+def _carried(night: Night, people: IdMap) -> CarriedEvents | None:
+    """The events of the files that are not read."""
+    if night.before is None:
+        return None
+    codes = Columns.open(night.before / "carried" / "events").numbers(FILE_CODE)
+    stays = np.zeros(int(codes.max(initial=-1)) + 1, bool)
+    stays[[c for c in night.closed if c < len(stays)]] = True
+    return CarriedEvents(night.before, ~stays[codes], people)
+
+
+def _set_aside(job: Job, night: Night) -> Path | None:
+    """What earlier nights set aside of the files that are not read, as judged rows.
+
+    Raises:
+        ReopenError: Events were rejected because they were in the future, and are not any more.
+    """
+    if night.before is None or not (night.before / SET_ASIDE).exists():
+        return None
+    rows = pq.read_table(night.before / SET_ASIDE)
+    names = pc.dictionary_encode(rows.column(FILE)).combine_chunks()
+    stays = [(name := unquote(n)) in night.codes and name not in night.read for n in names.dictionary.to_pylist()]
+    rows = rows.filter(pa.array(np.array(stays, bool)[names.indices.to_numpy()]))
+    if len(rows) == 0:
+        return None
+    due = pc.and_kleene(
+        pc.equal(rows.column(REASON), validate.FUTURE), pc.less_equal(rows.column(Column.EVENT_TIME), _now() + DAY)
+    )
+    if opened := set(rows.filter(due).column(FILE).to_pylist()):
+        raise ReopenError(frozenset(night.codes[unquote(n)] for n in opened))
+    place = {
+        FILE: pc.binary_join_element_wise(rejects.prefix(job.data), rows.column(FILE), ""),
+        BLOCK: pa.array(np.zeros(len(rows), np.int64)),
+        LINE: pa.array(_BEFORE_ALL + np.arange(len(rows))),
+    }
+    for name, column in place.items():
+        rows = rows.set_column(rows.column_names.index(name), name, column)
+    pq.write_table(rows, job.scratch / "aside.parquet")
+    return job.scratch / "aside.parquet"
+
+
+def _write_aside(job: Job, bad: DataFrame) -> None:
+    """Keep what is no event: rows at fault with their reason, the others as the candidates that they are every night."""
+    late = F.col(KEY).isNotNull()
+    place = {FILE: rejects.file_name(job.data), BLOCK: F.lit(0).cast("bigint"), LINE: F.lit(0).cast("bigint")}
+    verdict = {c: F.when(~late, F.col(c)).alias(c) for c in (REASON, RAW)}
+    ordered = bad.repartition(1).sortWithinPartitions(FILE, BLOCK, LINE).withColumns(place | verdict)
+    folder = job.scratch / "aside"
+    ordered.write.parquet(str(folder))
+    (job.draft / SET_ASIDE).parent.mkdir(exist_ok=True)
+    next(folder.glob("part-*.parquet")).rename(job.draft / SET_ASIDE)
+
+
+def _codes(job: Job, night: Night) -> DataFrame:
+    names, codes = zip(*night.codes.items(), strict=True)
+    path = job.scratch / "codes.parquet"
+    pq.write_table(pa.table({_NAME: pa.array(names, pa.string()), FILE_CODE: pa.array(codes, pa.int32())}), path)
+    return job.spark.read.parquet(str(path))
+
+
+def _write_events(job: Job, usable: _Events, items: IdMap, people: IdMap) -> Change | None:
+    """Write `events/` and `carried/events/`: the new rows, sorted, among those that are carried over."""
+    carried = usable.carried
+    folder = job.draft if carried is None else job.scratch / "new"
+    job.say(f"{usable.n:,} {'new ' if carried else ''}events; {len(people):,} people and {len(items):,} items: sorting")
+    if usable.rows is None:
+        events.nothing(folder)
+    else:
+        parts = events.write_sorted(job.spark, usable.rows, usable.n, items, people, job.scratch)
+        n = events.to_columns(parts, folder)
+        assert n == usable.n, f"{n} events sorted, {usable.n} counted"
+    if carried is None:
+        return None
+    new = Columns.open(folder / "events"), Columns.open(folder / "carried" / "events")
+    return merged(carried.path, carried.gone, new, job.draft)
+
+
+def _now() -> int:
+    return int(time.time()) * SECOND
 
 
 def _entities(job: Job, contract: TableContract, groups: list[Group]) -> tables.Entities:
@@ -171,16 +297,5 @@ def _reasons(table: tables.Entities) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def _distinct(rows: DataFrame, column: str) -> list[str]:
-    return list(rows.select(column).distinct().toArrow().column(0).to_pylist())
-
-
-def _event_prices(job: Job, parts: Path, items: tables.Entities, ids: IdMap) -> Array:
-    """Median price of the events of each item, float32 `[items]`, NaN where none has one."""
-    prices = np.full(len(ids), np.nan, np.float32)
-    priced = items.rows.num_rows == len(ids) and items.rows.column(Column.PRICE).null_count == 0
-    if not priced:
-        sold = job.spark.read.parquet(str(parts)).filter(F.col(Column.PRICE) > 0)
-        found = sold.groupBy(Column.ITEM).agg(F.median(Column.PRICE).alias(Column.PRICE)).toArrow()
-        prices[found.column(Column.ITEM).to_numpy()] = found.column(Column.PRICE).to_numpy()
-    return prices
+def _distinct(rows: DataFrame | None, column: str) -> list[str]:
+    return [] if rows is None else list(rows.select(column).distinct().toArrow().column(0).to_pylist())

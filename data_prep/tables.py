@@ -124,6 +124,23 @@ def item_columns(items: Entities, ids: IdMap, seen: Array, event_prices: Array) 
     return Columns(columns | _attribute_columns(items, rows, n), n)
 
 
+def event_prices(items: Entities, ids: IdMap, events: Columns) -> Array:
+    """Median price above 0 of the events of each item, float32 `[items]`, NaN where none has one; all NaN where the table has every price."""
+    prices = np.full(len(ids), np.nan, np.float32)
+    if items.rows.num_rows == len(ids) and items.rows.column(Column.PRICE).null_count == 0:
+        return prices
+    price = np.asarray(events.numbers(Column.PRICE))
+    sold = price > 0
+    # item and price as one number: the bits of positive floats grow with them
+    both = events.numbers(Column.ITEM)[sold].astype(np.int64) << 32 | price[sold].view(np.int32)
+    both.sort()
+    item, price = both >> 32, (both & 0xFFFFFFFF).astype(np.int32).view(np.float32).astype(np.float64)
+    first = np.flatnonzero(np.concatenate([[True], item[1:] != item[:-1]])) if len(item) else np.empty(0, np.int64)
+    n = np.diff(first, append=len(item))
+    prices[item[first]] = (price[first + (n - 1) // 2] + price[first + n // 2]) / 2
+    return prices
+
+
 def user_columns(users: Entities, ids: IdMap, known: Array) -> Columns:
     """The `users/` folder; `known` is whether the row has a user_id, bool `[n]`."""
     rows, n = ids.rows([f"u:{u}" for u in users.ids]), len(ids)

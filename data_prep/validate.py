@@ -27,6 +27,7 @@ NO_ITEM_SEARCH: Final = (
 )
 UNKNOWN_TYPE: Final = "unknown event_type"
 DUPLICATE_ID: Final = "duplicate event_id"
+FUTURE: Final = "event_time in the future"
 RESEND: Final = "equal to an earlier row"
 BOT: Final = "bot"
 UNCHANGED: Final = Rates()
@@ -60,7 +61,7 @@ def _reason(now: int) -> Expr:
         (F.col(Column.ITEM_ID).isNull(), "missing item_id"),
         (time.isNull(), "missing event_time"),
         (time < EARLIEST * SECOND, "event_time before 1990"),
-        (time > now + DAY, "event_time in the future"),
+        (time > now + DAY, FUTURE),
         (
             _out_of_range(Column.QUANTITY) & ~((type_ == EventType.RETURN) & F.col(Column.QUANTITY).between(-1e12, 0)),
             "quantity negative or not finite",

@@ -22,6 +22,9 @@ def register(app: typer.Typer) -> None:
         config: Annotated[
             Path | None, typer.Option(help="YAML file with the settings that differ from configs/pipeline.yaml.")
         ] = None,
+        full: Annotated[
+            bool, typer.Option("--full", help="Read every file again, instead of what is new since the last night.")
+        ] = False,
     ) -> None:
         """Validate events, items and users and write everything that the later stages read."""
         import time
@@ -34,7 +37,7 @@ def register(app: typer.Typer) -> None:
         settings, place, start = load_pipeline(config), Work(work), time.monotonic()
         with place.locked():
             before = place.latest(STAGE) if place.has(STAGE) else None
-            path = run(data, place, settings, step)
+            path = run(data, place, settings, step, full=full)
         about = read_manifest(path).about
         seconds = round(time.monotonic() - start, 1)
         step(f"prepared: {path}" + (" (unchanged)" if path == before else ""))

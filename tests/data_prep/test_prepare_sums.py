@@ -24,7 +24,8 @@ def test_spilled_ranges_equal_sums_in_memory(tmp_path: Path, monkeypatch: pytest
     assert len(ranges) > 1
     assert all(a[0][-1] // 10 < b[0][0] // 10 for a, b in itertools.pairwise(ranges))  # no unit in two ranges
     wanted = np.zeros((2, 500))
-    np.add.at(wanted, (slice(None), keys), values)
+    for row, column in zip(wanted, values, strict=True):
+        np.add.at(row, keys, column)
     got = np.zeros((2, 500))
     got[:, np.concatenate([k for k, _ in ranges])] = np.concatenate([v for _, v in ranges], axis=1)
     assert np.array_equal(got, wanted)

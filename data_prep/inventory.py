@@ -1,0 +1,122 @@
+"""Which input files there are, and which of them are as the night before left them.
+
+A night reads the event files that are new or changed. Every other file's rows come from the carried state of the last prepared data
+set; a file that is gone or changed takes its rows with it, by its code.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from core.artifact import hash_json, sha256
+from core.schema import Table
+from data_prep.inputs import dataset_facts, table_files
+
+STATE: Final = "carried/state.json"  # in a prepared data set
+_HASHED_BYTES: Final = 256 << 20  # up to this much input is told apart by content, more by size and modification time
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A file's name relative to the data directory, its bytes, and what must stay the same: a hash or the modification time."""
+
+    name: str
+    size: int
+    identity: str
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What one night tells the next about itself.
+
+    `settings` is a hash of all that decides how files are read; `files` are the event files with their `codes` (in `carried/events`)
+    and their `facts` (data_prep.tally); `natural` whether equal rows without event_id were taken for resends; `newest` the event that
+    ages of pairs count from; `events` the rows of `events/`.
+    """
+
+    settings: str
+    files: dict[str, InputFile]
+    codes: dict[str, int]
+    facts: dict[str, dict[str, Any]]
+    natural: bool
+    synthetic_time: bool
+    newest: int
+    events: int
+
+    def write(self, artifact: Path) -> None:
+        """Write into a draft."""
+        (artifact / STATE).parent.mkdir(exist_ok=True)
+        (artifact / STATE).write_text(json.dumps(asdict(self), sort_keys=True) + "\n")
+
+    @classmethod
+    def open(cls, artifact: Path) -> Carried | None:
+        """What the artifact carries, None if nothing."""
+        try:
+            state = json.loads((artifact / STATE).read_bytes())
+        except FileNotFoundError:
+            return None
+        return cls(**state | {"files": {name: InputFile(**f) for name, f in state["files"].items()}})
+
+
+@dataclass(frozen=True)
+class Night:
+    """What this run reads and what it takes over.
+
+    `codes` names every event file there is; `read` those that are read now; `before` is the prepared data set that the rows of the
+    others come from (None: there are no others) and `closed` are their codes.
+    """
+
+    codes: dict[str, int]
+    read: frozenset[str]
+    before: Path | None
+    carried: Carried | None
+    settings: str
+    files: dict[str, InputFile]
+
+    @property
+    def closed(self) -> list[int]:
+        """Codes of the files that are not read."""
+        return sorted(c for name, c in self.codes.items() if name not in self.read)
+
+    def reading(self, names: frozenset[str]) -> Night:
+        """The same night with some more files read."""
+        fresh = 1 + max([*self.codes.values(), *(self.carried.codes.values() if self.carried else ())])
+        codes = self.codes | {name: fresh + i for i, name in enumerate(sorted(names - self.read))}
+        return Night(codes, self.read | names, self.before, self.carried, self.settings, self.files)
+
+
+def look(data: Path, known: Mapping[str, InputFile]) -> list[InputFile]:
+    """Every input file, sorted by table and name; a file of `known` is told apart in the way it was before."""
+    paths = {str(f.relative_to(data)): f for t in Table for f in table_files(data, t)}
+    by_content = sum(f.stat().st_size for f in paths.values()) <= _HASHED_BYTES
+    found = []
+    for name, path in paths.items():
+        stat, before = path.stat(), known.get(name)
+        same_size = before is not None and before.size == stat.st_size
+        hashed = before.identity.startswith("sha256:") if before is not None and same_size else by_content
+        identity = f"sha256:{sha256(path)}" if hashed else f"mtime:{stat.st_mtime_ns}"
+        found.append(InputFile(name, stat.st_size, identity))
+    return found
+
+
+def fingerprint(data: Path, files: list[InputFile]) -> str:
+    """Hex sha256 that changes when an input file, or what is said about the data, does."""
+    return hash_json([[[f.name, f.size, f.identity] for f in files], dataset_facts(data)])
+
+
+def first(files: Mapping[str, InputFile], settings: str) -> Night:
+    """A night that reads everything."""
+    return Night({name: i for i, name in enumerate(files)}, frozenset(files), None, None, settings, dict(files))
+
+
+def following(before: Path, carried: Carried, files: Mapping[str, InputFile], settings: str) -> Night:
+    """A night that reads the event files that are not in `carried` as they are now."""
+    same = {name: carried.codes[name] for name, f in files.items() if carried.files.get(name) == f}
+    fresh = 1 + max(carried.codes.values(), default=-1)
+    new = [name for name in files if name not in same]
+    codes = same | {name: fresh + i for i, name in enumerate(new)}
+    return Night(codes, frozenset(new), before, carried, settings, dict(files))
