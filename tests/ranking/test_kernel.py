@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +96,20 @@ def test_many_thresholds_of_one_feature(thresholds: int, word: Any) -> None:
     # row v lies above the thresholds 0 to v - 1: v stumps say 1
     values = np.arange(thresholds + 1, dtype=np.float32)
     assert native(text).predict(values[:, None]).tolist() == values.tolist()
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names the instructions of x86-64")
+def test_the_narrowest_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Registers of 16 bytes, as on a machine without AVX2: tiles of 128 rows, or 64 where ranks take two bytes."""
+    flags = tuple("-march=x86-64" if flag.startswith("-march") else flag for flag in kernel._FLAGS)
+    monkeypatch.setattr(kernel, "_FLAGS", flags)
+    monkeypatch.setattr(kernel, "load", partial(kernel.load.__wrapped__, folder=tmp_path))
+    for leaves, tile in ((60, 128), (300, 64)):
+        assert kernel.load(1 if leaves <= 256 else 2).tile_rows() == tile
+        text = text_of([tree_text(0, random_tree(np.random.default_rng(leaves), 4, leaves, categorical=True))], 4)
+        for n in (1, 15, 16, 17, 100, 128, 129, 500):
+            rows = random_rows(n, n, 4)
+            assert np.array_equal(native(text).predict(rows), oracle(text, rows))
 
 
 def test_trees_of_one_leaf_only() -> None:
