@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import mmap
 import re
+import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -101,27 +102,41 @@ class Forgotten:
 
     def blanked(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """A row without the cells that name one of them."""
-        return {k: v for k, v in row.items() if not self._names_cell(v, k)}
+        others = {k: v for k, v in row.items() if not self._names_cell(v, k)}
+        if str(others.get(Column.VISITOR_ID) or "") in self.visitors:
+            del others[Column.VISITOR_ID]
+        return others
 
     def _names_cell(self, value: Any, column: str) -> bool:
-        if column in CATALOGUE_COLUMNS:
-            return False
+        if column in CATALOGUE_COLUMNS or column in (Column.USER_ID, Column.VISITOR_ID):
+            return False  # of these two `verdict` decides
         if isinstance(value, str):
             return self.names_any(value, column)
-        return isinstance(value, Mapping | list | tuple) and self.scrubbed(value) != value
+        if not isinstance(value, Mapping | list | tuple):
+            return False
+        return json.dumps(self.scrubbed(value), default=str) != json.dumps(value, default=str)
 
     def names_any(self, text: str, column: str = "") -> bool:
-        """Whether a cell names one of them: it is the id where `column` holds ids, or has it as a word of its own anywhere.
+        """Whether a cell names one of them: it is the id or the person key where `column` holds such, elsewhere it has it as a word of its own.
 
         >>> gone = Forgotten.of([("ann-77", ""), ("7", "")])
         >>> gone.names_any("order of ann-77."), gone.names_any("ann-778"), gone.names_any("7"), gone.names_any("7", "user_id")
         (True, False, False, True)
         """
-        return (column in ID_COLUMNS and text in self.names) or self.occurs_in(text.encode(errors="surrogateescape"))
+        return text in self.names if column in ID_COLUMNS else self.occurs_in(text.encode(errors="surrogateescape"))
 
     def occurs_in(self, data: bytes | mmap.mmap, *, short: bool = False) -> bool:
         """Whether `data` has one of the `tokens` (or with `short`, of the `forms`) as a word of its own: "user-1" is not in "user-10" or "a.user-1"."""
         return any(_as_word(data, token) for token in (self.forms if short else self.tokens))
+
+    def in_key(self, key: bytes) -> bool:
+        """Whether a binary key is of one of them: as a word, or as Feast writes one, behind its length (uint32, little-endian)."""
+        return self.occurs_in(key) or any(n in key for n in self._with_length)
+
+    @cached_property
+    def _with_length(self) -> list[bytes]:
+        names = (n.encode() for n in sorted(self.names))
+        return [struct.pack("<I", len(n)) + n for n in names]
 
     def scrubbed(self, value: Any) -> Any:
         """A JSON value without them: texts that are or name one become None, keys that name one go with what they hold."""

@@ -98,9 +98,8 @@ def forget(store: redis.Redis, keys: Keys, gone: Forgotten, seconds: float | Non
 
 
 def sweep(store: redis.Redis, gone: Forgotten) -> int:
-    """Delete every key that has a forgotten id in its name, whoever wrote it; how many. Walks through all keys: not for the answer of a call."""
-    found = [key for key in store.scan_iter(count=10_000) if gone.occurs_in(key)] if gone.tokens else []
-    return _deleted(store, found)
+    """Delete every key that has a forgotten id in its name, whoever wrote it (Feast too); how many. Walks through all keys, which takes its time."""
+    return _deleted(store, [key for key in store.scan_iter(count=10_000) if gone.in_key(key)])
 
 
 def start_rewrite(store: redis.Redis) -> None:
@@ -118,8 +117,7 @@ def rewrite(store: redis.Redis, seconds: float) -> bool:
     A stream keeps the bytes of a deleted entry until its whole node is gone, and so does a file that begins with a snapshot: it is written as commands.
 
     Raises:
-        TimeoutError: It took longer than `seconds`.
-        redis.RedisError: Redis cannot.
+        redis.RedisError: Redis cannot, or not within `seconds`.
     """
     deadline = time.monotonic() + seconds
     if not store.info("persistence")["aof_enabled"]:
@@ -147,7 +145,7 @@ def _wait(store: redis.Redis, deadline: float) -> str:
         if not info["aof_rewrite_in_progress"] and not info["aof_rewrite_scheduled"]:
             return str(info["aof_last_bgrewrite_status"])
         if time.monotonic() > deadline:
-            raise TimeoutError("Redis writes its append-only file anew for too long")
+            raise redis.TimeoutError("Redis writes its append-only file anew for too long")
         time.sleep(_POLL_SECONDS)
 
 
