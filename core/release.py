@@ -33,7 +33,7 @@ STATISTICS: Final = "statistics"
 RANKER: Final = "ranker"
 
 STATE_KIND: Final = "user-state"
-STATE_FORMAT_VERSION: Final = 1
+STATE_FORMAT_VERSION: Final = 2
 
 
 class ReleaseSettings(Section):
@@ -45,7 +45,9 @@ class ReleaseSettings(Section):
     warm_events: int  # this many events with positive gain make a person warm
     candidates: int  # about how many the quotas find for a usual page
     gains: dict[EventType, float]  # what a live event counts as a success
-    candidates_per_place: int = 0  # a page so long that this many a place are more than `candidates` asks each source for more
+    candidates_per_place: int = (
+        0  # a page so long that this many a place are more than `candidates` asks each source for more
+    )
 
     def write(self, folder: Path) -> None:
         """Write into a release directory."""

@@ -28,6 +28,7 @@ from ranking.feature_list import NAMES
 from ranking.features import ItemTable, matrix
 from ranking.item_table import read_header
 from ranking.train import GRADES, TrainingSet
+from ranking.user_facts import UserFacts
 from retrieval.sources import HEADER, open_sources
 
 _CHUNK: Final = 128
@@ -52,6 +53,7 @@ class Past:
     histories: Histories
     sources: tuple[Source, ...]
     items: ItemTable
+    facts: UserFacts
     config: PipelineConfig
     exclude_seen: bool
 
@@ -81,6 +83,7 @@ class Past:
             histories,
             open_sources(fitted.sources),
             items,
+            UserFacts.of(prepared),
             config,
             prepared.seen(config.evaluation.seen) == "remove",
         )
@@ -91,7 +94,7 @@ class Past:
         Raises:
             ValueError: if the history reaches the moment of the request, where what is to be predicted begins.
         """
-        query = Query(time, user, self.histories.before(user, time))
+        query = Query(time, user, self.histories.before(user, time), facts=self.facts.at(user, time))
         if len(query.history) and query.history.times[-1] >= time:
             raise ValueError(
                 f"history up to {query.history.times[-1]} us for a request at {time} us: that would be a leak"

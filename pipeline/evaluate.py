@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +30,7 @@ from evaluation.metrics import padded
 from evaluation.report import summary
 from pipeline.publish import Parts
 from pipeline.twin import release_settings, twin
+from ranking.user_facts import UserFacts
 from serving.release import Release
 from serving.request_path import Removal, Request, answer
 
@@ -136,22 +137,24 @@ def _sampled(n: int, config: PipelineConfig) -> Array:
     return np.sort(np.random.default_rng(config.evaluation.seed).choice(n, limit, replace=False))
 
 
-_worker: tuple[Release, Prepared, Judgements]
+_worker: tuple[Release, Prepared, UserFacts, Judgements]
 
 
 def _open(release: Path, prepared: Path, judgements: Judgements) -> None:
     global _worker
-    _worker = Release.open(release), Prepared(prepared), judgements
+    opened, shop = Release.open(release), Prepared(prepared)
+    _worker = opened, shop, UserFacts.of(shop, opened.window_end), judgements
 
 
 def _judge(task: tuple[str | None, Sequence[int]]) -> Judged:
     """The answers of the release (system None) or of one of its sources alone."""
     system, queries = task
-    release, prepared, judgements = _worker
+    release, prepared, facts, judgements = _worker
     sources = None if system is None else tuple(s for s in release.sources if s.name == system)
     rows, levels, sightings = [], [], []
     for q in map(int, queries):
         asked = judgements.query(q, prepared.events, release.settings.history_events)
+        asked = replace(asked, facts=facts.at(asked.user, asked.time))
         page = answer(release, Request(asked, DEPTH, excluded=judgements.excluded(q, prepared.events)), sources)
         rows.append(page.rows)
         levels.append(str(page.level))

@@ -25,6 +25,7 @@ from core.release import (
     ReleaseSettings,
 )
 from core.work import Work
+from ranking.user_statistics import write_activity
 from serving.release import Release
 from serving.user_state import EVENT_COLUMNS, state_id
 
@@ -103,7 +104,7 @@ def publish(
 
 
 def write_user_state(path: Path, prepared: Prepared) -> None:
-    """Histories and person ids of the whole window, for `batch` and `materialize`."""
+    """Histories, active days and person ids of the whole window, for `batch` and `materialize`."""
     if path.exists():
         if artifact.read_manifest(path).parents["prepared"] == prepared.manifest.id:
             return
@@ -117,6 +118,7 @@ def write_user_state(path: Path, prepared: Prepared) -> None:
         link_tree(prepared.path / "ids" / "users", draft.path / "ids" / "users")
         events = prepared.events
         type(events)({c: events[c] for c in EVENT_COLUMNS}).write(draft.path / "events")
+        write_activity(prepared, draft.path)
 
 
 def link_tree(source: Path, target: Path) -> None:

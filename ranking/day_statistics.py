@@ -111,6 +111,12 @@ class AsOf:
         """The last day with an entry before the day asked about, meaningless where there is none: int64 `[q]`."""
         return self._series.days[self.at]
 
+    def changed(self, widths: tuple[int, ...]) -> Array:
+        """The last day up to the one asked about on which something came or left a window (see `changes`), -1 where nothing ever did: int64 `[q]`."""
+        at = [self._before(width) for width in (0, *widths)]
+        days = [np.where(a >= 0, self._series.days[a] + 1 + w, -1) for a, w in zip(at, (0, *widths), strict=True)]
+        return np.asarray(np.max(days, axis=0))
+
     def _before(self, width: int) -> Array:
         at = np.empty(len(self.days), np.int64)
         at[self._order] = self._series.index.before(self._groups[self._order], self.days[self._order] - width)

@@ -30,7 +30,7 @@ class Feature:
 
     name: str
     meaning: str
-    source: Literal["candidates", "history", "items", "request"]
+    source: Literal["candidates", "history", "items", "request", "user"]
     default: float = 0.0
     freshness: Literal["snapshot", "live"] = "live"
     timed: bool = False  # needs a real clock: holds its default where only the order of events is known
@@ -50,6 +50,10 @@ def _item(name: str, meaning: str, default: float = 0.0, *, timed: bool = False)
 
 def _request(name: str, meaning: str, default: float = 0.0, *, timed: bool = False) -> Feature:
     return Feature(name, meaning, "request", default, timed=timed)
+
+
+def _user(name: str, meaning: str, default: float = 0.0) -> Feature:
+    return Feature(name, meaning, "user", default, "snapshot", timed=True)
 
 
 SCORES: Final = tuple(_candidates(f"{s}.score", f"{s}: score over its greatest among the candidates") for s in SOURCES)
@@ -129,7 +133,29 @@ PERSON: Final = (
     _request("person.taste", "mean log popularity of the items of the newest 50 successes"),
     _request("request.context", "number of items on the page the person looks at"),
 )
-FEATURES: Final[tuple[Feature, ...]] = (*SCORES, *RANKS, *LATE, *STRENGTH, *AGREE, *OWN, *AFFINITY, *ITEM, *PERSON)
+USER: Final = (
+    _user("user.tenure_days", "days from the first active day to the snapshot", -1.0),
+    _user("user.recency_days", "days from the last active day to the snapshot", -1.0),
+    _user("user.active_days_30d", "days with an event among the 30 before the snapshot"),
+    _user("user.purchases_30d", "purchases less returns in those"),
+    _user("user.spend_30d", "money spent less returned in those"),
+    _user("user.events_decayed", "events before the snapshot, half-life 30 days"),
+    _user("user.price_level", "mean log of 1 + price of all purchases before the snapshot"),
+    _user("user.expired", "1 where the person has no snapshot, or one older than its time to live", 1.0),
+)
+"""The person's long-term facts (ranking.statistics), as of the snapshot of ranking.user_facts; without one they hold their defaults."""
+FEATURES: Final[tuple[Feature, ...]] = (
+    *SCORES,
+    *RANKS,
+    *LATE,
+    *STRENGTH,
+    *AGREE,
+    *OWN,
+    *AFFINITY,
+    *ITEM,
+    *PERSON,
+    *USER,
+)
 NAMES: Final = tuple(f.name for f in FEATURES)
 
 

@@ -1,6 +1,7 @@
 """The one function that turns (request, candidates, item rows) into the ranker's matrix, for training and for serving alike.
 
-Everything is as of the request: the history lies before `query.time` (nothing after it is let in here), item facts are as of the release's cut.
+Everything is as of the request: the history lies before `query.time` (nothing after it is let in here), item facts are as of the release's cut,
+the person's facts are those that came with the query (ranking.user_facts).
 Vectorised over the candidates; numpy alone.
 """
 
@@ -30,6 +31,7 @@ from ranking.feature_list import (
     SCORES,
     SOURCES,
     STRENGTH,
+    USER,
 )
 from ranking.item_table import FACT_NAMES, ItemTable
 
@@ -40,6 +42,7 @@ _TASTE = 50  # newest successes whose attributes and popularity make up a person
 _FADE = 30 * DAY
 _POPULARITY, _GAP, _PRICE = (FACT_NAMES.index(n) for n in ("item.popularity", "item.gap_days", "item.price"))
 _STRENGTH = len(SCORES) + len(RANKS) + len(LATE)  # where STRENGTH begins
+_NO_SNAPSHOT: Final = np.array([f.default for f in USER], np.float32)
 _TIMED: Final = np.array([i for i, f in enumerate(FEATURES) if f.timed])
 _TIMED_DEFAULTS: Final = np.array([[FEATURES[i].default] for i in _TIMED], np.float32)
 
@@ -66,6 +69,7 @@ def matrix(query: Query, candidates: Candidates, items: ItemTable, sources: Iter
         (_affinity, AFFINITY),
         (_item, ITEM),
         (_person, PERSON),
+        (_user, USER),
     ):
         fill(out[at : at + len(group)], past, candidates, facts, items)
         at += len(group)
@@ -214,6 +218,12 @@ def _person(out: Array, past: _Past, candidates: Candidates, facts: Array, items
     out[6] = span / (past.n_baskets - 1) if past.n_baskets > 1 else -1.0
     out[7] = (past.query.time - past.times[0]) / DAY
     out[8] = past.facts[-_TASTE:, _POPULARITY].mean()
+
+
+def _user(out: Array, past: _Past, candidates: Candidates, facts: Array, items: ItemTable) -> None:
+    """The person's snapshot, with 0 behind it: not expired."""
+    known = past.query.facts
+    out[:] = (_NO_SNAPSHOT if known is None else np.append(known, np.float32(0)))[:, None]
 
 
 def _matches(rows: Array, items: Array) -> tuple[Array, Array]:

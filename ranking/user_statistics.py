@@ -38,7 +38,7 @@ class UserStatistics:
         measures = [activity.numbers(m) for m in MEASURES]
         values = np.stack([*measures, np.ones(activity.rows)], axis=1)
         self._series = DaySeries(activity.numbers("user"), activity.numbers("day"), values, USER_HALF_LIFE)
-        self._synthetic = synthetic_time
+        self.synthetic_time = synthetic_time
 
     @classmethod
     def open(cls, folder: Path) -> UserStatistics:
@@ -77,7 +77,11 @@ class UserStatistics:
             "user.tenure_days": np.where(asked.at >= 0, days - asked.first_days, -1.0),
             "user.recency_days": np.where(asked.at >= 0, days - asked.last_days, -1.0),
         }
-        return stacked(USER_STATISTICS, values, self._synthetic)
+        return stacked(USER_STATISTICS, values, self.synthetic_time)
+
+    def stored_days(self, users: Array, days: Array) -> Array:
+        """The day that each one's newest row in the feature table of that day is as of, -1 where there is none: int64 `[n]`."""
+        return self._series.as_of(np.asarray(users, np.int64), np.asarray(days, np.int64)).changed(WINDOWS)
 
     def changes(self, until: int) -> tuple[Array, Array]:
         """The (person, day) up to `until` on which a snapshot changes other than by drifting, sorted by (day, person)."""

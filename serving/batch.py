@@ -48,11 +48,12 @@ class Batch:
         self.state = UserState.open(user_state, self.release.settings.history_events)
 
     def answer(self, query: BatchQuery, k: int, exclude_seen: bool) -> Answer:
-        """Clock and history as of the query's time; everything else is the release's."""
+        """Clock, history and facts as of the query's time; everything else is the release's."""
         time = self.release.window_end if query.time is None else query.time
         user = int(self.state.rows([query.user_id])[0])
         context = self.release.item_ids.rows(query.context_items)
-        asked = Query(time, user, self.state.histories.before(user, time), context[context != NO_ROW], query.placement)
+        history, facts = self.state.histories.before(user, time), self.state.facts.at(user, time)
+        asked = Query(time, user, history, context[context != NO_ROW], query.placement, facts)
         return answer(self.release, Request(asked, k, exclude_seen=exclude_seen))
 
     def rendered(self, query: BatchQuery, k: int, exclude_seen: bool) -> BatchAnswer:

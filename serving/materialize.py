@@ -1,4 +1,4 @@
-"""Loads the user state of a window into Redis: packed histories first, the marker that the window is complete last."""
+"""Loads the user state of a window into Redis: packed people first, the marker that the window is complete last."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import redis
 
 from core.erasure import Forgotten
 from core.errors import ArtifactError, EnvironmentGapError
+from ranking.user_facts import Snapshot
 from serving.forget import Wishes
 from serving.keys import Keys
-from serving.packing import pack_history
+from serving.packing import PackedPerson, pack_person
 from serving.redis_link import address, client
 from serving.user_state import UserState, state_id
 
@@ -36,7 +38,7 @@ class Materialized:
 def materialize(
     url: str, tenant: str, user_state: Path, window_end: int, expected: str, history_events: int
 ) -> Materialized:
-    """Write the newest `history_events` events of every person; then drop windows that no release needs.
+    """Write the newest `history_events` events of every person and their facts as of the window's end; then drop windows that no release needs.
 
     Args:
         url: Of the Redis.
@@ -85,11 +87,12 @@ def is_materialized(url: str, tenant: str, window_end: int, state: str, history_
 def _chunks(keys: Keys, window: str, state: UserState, gone: frozenset[str]) -> Iterator[dict[str, bytes]]:
     chunk: dict[str, bytes] = {}
     size = 0
+    facts, days = state.facts.at_window_end(np.arange(len(state.ids)))
     for row, (person, alive) in enumerate(zip(state.ids.texts, state.ids.alive.tolist(), strict=True)):
         history = state.histories.before(row)
         if not alive or person in gone or not len(history):
             continue
-        value = pack_history(row, history)
+        value = pack_person(PackedPerson(row, history, Snapshot(int(days[row]), facts[row])))
         chunk[keys.history(window, person)] = value
         size += len(value)
         if size >= _CHUNK_BYTES:

@@ -1,4 +1,4 @@
-"""What Redis knows of a person, as one history: the long-term window and the live events since, in one round trip."""
+"""What Redis knows of a person: the long-term window and the live events since as one history, and the facts as of its end; in one round trip."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from core.columns import Array
 from core.history import History
 from core.ids import NO_ROW, person_key
 from core.schema import EVENT_TYPES
 from serving.failures import Failure, StoreError
 from serving.keys import Keys, session_key
-from serving.packing import LiveEvent, unpack_history, unpack_live
+from serving.packing import LiveEvent, unpack_live, unpack_person
 from serving.redis_link import Command, RedisLink
 from serving.release import Release
 
@@ -44,6 +45,7 @@ class PersonState:
 
     user: int = NO_ROW
     history: History = field(default_factory=History)
+    facts: Array | None = None  # float32 [ranking.user_facts.NAMES]; None: absent or expired
     failure: Failure | None = None  # why more could not be known
 
 
@@ -58,13 +60,16 @@ class OnlineState:
         if not person.live_keys:
             return PersonState()
         try:
-            complete, histories, live = self._fetch(release, person)
-            user, history = next(iter([unpack_history(h) for h in histories if h]), (NO_ROW, History()))
+            complete, packed, live = self._fetch(release, person)
+            known = next((unpack_person(p) for p in packed if p), None)
             events = [unpack_live(e) for e in live]
         except StoreError as e:
             return PersonState(failure=e.failure)
         failure = None if complete else Failure.STATE_MISSING
-        return PersonState(user, joined(release, history, events, now), failure)
+        if known is None:
+            return PersonState(history=joined(release, History(), events, now), failure=failure)
+        history = joined(release, known.history, events, now)
+        return PersonState(known.user, history, known.snapshot.at(now), failure)
 
     def holds(self, release: Release) -> bool:
         """Whether the user state of `release` is there, complete."""
@@ -89,23 +94,21 @@ class OnlineState:
 
 
 def joined(release: Release, history: History, events: Sequence[LiveEvent], now: int) -> History:
-    """`history` and those live events that it lacks, oldest first, the newest that the release wants.
+    """`history` and those live events that it lacks, the newest that the release wants; in the order of prepared data: by time, item row and type.
 
     An event that lies in the window may be in the history already: same item, time and type. Events of items that the release
     does not know do not count; a clock ahead of ours does not hide an event from its own sender.
     """
-    # lists come newest first: events of one moment keep the order in which they were written
-    fresh = {e.hash: e for e in reversed(events)}
+    fresh = {e.hash: e for e in events}.values()
     if not fresh:
         return history.newest(release.settings.history_events)
-    ordered = sorted(fresh.values(), key=lambda e: e.time)
-    rows = release.item_ids.rows(e.item_id for e in ordered)
+    rows = release.item_ids.rows(e.item_id for e in fresh)
     written = set()
-    if ordered[0].time < release.window_end:
+    if min(e.time for e in fresh) < release.window_end:
         written = set(zip(history.items.tolist(), history.times.tolist(), history.types.tolist(), strict=True))
     kept = [
         (row, min(e.time, now - 1), e.type)
-        for e, row in zip(ordered, rows.tolist(), strict=True)
+        for e, row in zip(fresh, rows.tolist(), strict=True)
         if row != NO_ROW and (row, e.time, e.type) not in written
     ]
     if not kept:
@@ -115,7 +118,7 @@ def joined(release: Release, history: History, events: Sequence[LiveEvent], now:
         for column, dtype in zip(zip(*kept, strict=True), ("int32", "int64", "int8"), strict=True)
     )
     live = History(items, times, types, live_gains(release)[types])
-    return _by_time(history, live).newest(release.settings.history_events)
+    return _in_order(history, live).newest(release.settings.history_events)
 
 
 def live_gains(release: Release) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -123,10 +126,10 @@ def live_gains(release: Release) -> np.ndarray[Any, np.dtype[np.float32]]:
     return np.array([release.settings.gains.get(t, 0.0) for t in EVENT_TYPES], np.float32)
 
 
-def _by_time(a: History, b: History) -> History:
-    times = np.concatenate([a.times, b.times])
-    order = np.argsort(times, kind="stable")
-    items, types, gains = (
-        np.concatenate(pair)[order] for pair in ((a.items, b.items), (a.types, b.types), (a.gains, b.gains))
+def _in_order(a: History, b: History) -> History:
+    items, times, types, gains = (
+        np.concatenate(pair)
+        for pair in ((a.items, b.items), (a.times, b.times), (a.types, b.types), (a.gains, b.gains))
     )
-    return History(items, times[order], types, gains)
+    order = np.lexsort((types, items, times))
+    return History(items[order], times[order], types[order], gains[order])

@@ -1,10 +1,12 @@
 """The packed values in Redis: little-endian, a version byte first.
 
-    history   version u8, 3 zero bytes, user row i32, then h times i64, h items i32, h gains f32, h types i8: 8 + 17 h bytes, oldest event first
+    person    version u8, 3 zero bytes, user row i32, day of the snapshot i32 (-1: none), number of events h u32, then of the events, oldest first,
+              h times i64, h items i32, h gains f32; the snapshot's F facts f32 (ranking.user_facts.NAMES); h types i8: 16 + 17 h + 4 F bytes
     live      version u8, type i8, event hash u64, time i64, then the item's external id in UTF-8
 
-A history is columnar and its columns are aligned, so that reading it copies nothing. Items are rows of the permanent id map there (which only
-grows), but external ids in live events, which may name items that no release knows yet.
+One value has all that the night knows of a person, because one GET is cheaper than two. It is columnar and its columns are aligned, so that reading
+copies nothing. Items are rows of the permanent id map there (which only grows), but external ids in live events, which may name items that no release
+knows yet. The declarations of the facts are part of the schema, and it of every key: other facts are other keys, never misread.
 """
 
 from __future__ import annotations
@@ -15,16 +17,21 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from core.columns import Array
 from core.history import History
+from ranking import user_facts
+from ranking.user_facts import NAMES, Snapshot
 from serving.failures import Failure, StoreError
 
-VERSION: Final = 1
-_HISTORY: Final = struct.Struct("<B3xi")
+VERSION: Final = 2
+_PERSON: Final = struct.Struct("<B3xiiI")
 _LIVE: Final = struct.Struct("<BbQq")
-_COLUMNS: Final = (("times", "<i8"), ("items", "<i4"), ("gains", "<f4"), ("types", "<i1"))
+_FACTS: Final = "facts"
+_COLUMNS: Final = (("times", "<i8"), ("items", "<i4"), ("gains", "<f4"), (_FACTS, "<f4"), ("types", "<i1"))
 _EVENT_BYTES: Final = 17
+_FACTS_BYTES: Final = 4 * len(NAMES)
 SCHEMA: Final = hashlib.blake2b(
-    repr((VERSION, _HISTORY.format, _LIVE.format, _COLUMNS)).encode(), digest_size=4
+    repr((VERSION, _PERSON.format, _LIVE.format, _COLUMNS, user_facts.SCHEMA)).encode(), digest_size=4
 ).hexdigest()
 
 
@@ -37,22 +44,41 @@ class LiveEvent(NamedTuple):
     item_id: str
 
 
-def pack_history(user: int, history: History) -> bytes:
-    """The value of a person with user row `user`."""
-    columns = (getattr(history, name).astype(dtype, copy=False).tobytes() for name, dtype in _COLUMNS)
-    return _HISTORY.pack(VERSION, user) + b"".join(columns)
+class PackedPerson(NamedTuple):
+    """What the night knew of a person."""
+
+    user: int  # row
+    history: History
+    snapshot: Snapshot
 
 
-def unpack_history(value: bytes) -> tuple[int, History]:
-    """User row and history; the arrays are views of `value`."""
-    n, odd = divmod(len(value) - _HISTORY.size, _EVENT_BYTES)
-    if odd or n < 0 or value[0] != VERSION:
-        raise _unreadable("history", value)
-    columns, at = {}, _HISTORY.size
-    for name, dtype in _COLUMNS:
-        columns[name] = np.frombuffer(value, dtype, n, at)
-        at += columns[name].nbytes
-    return _HISTORY.unpack_from(value)[1], History(**columns)
+def pack_person(person: PackedPerson) -> bytes:
+    """The value of a person."""
+    user, history, snapshot = person
+    columns: dict[str, Array] = {n: getattr(history, n) for n, _ in _COLUMNS if n != _FACTS}
+    columns[_FACTS] = snapshot.facts
+    packed = (columns[name].astype(dtype, copy=False).tobytes() for name, dtype in _COLUMNS)
+    return _PERSON.pack(VERSION, user, snapshot.day, len(history)) + b"".join(packed)
+
+
+def unpack_person(value: bytes) -> PackedPerson:
+    """What `pack_person` packed; the arrays are views of `value`."""
+    if len(value) < _PERSON.size or value[0] != VERSION:
+        raise _unreadable("person", value)
+    _, user, day, h = _PERSON.unpack_from(value)
+    if len(value) != _PERSON.size + _EVENT_BYTES * h + _FACTS_BYTES:
+        raise _unreadable("person", value)
+    items = _PERSON.size + 8 * h
+    gains = items + 4 * h
+    facts = gains + 4 * h
+    types = facts + _FACTS_BYTES
+    history = History(
+        items=np.frombuffer(value, "<i4", h, items),
+        times=np.frombuffer(value, "<i8", h, _PERSON.size),
+        types=np.frombuffer(value, "<i1", h, types),
+        gains=np.frombuffer(value, "<f4", h, gains),
+    )
+    return PackedPerson(user, history, Snapshot(day, np.frombuffer(value, "<f4", len(NAMES), facts)))
 
 
 def pack_live(event: LiveEvent) -> bytes:

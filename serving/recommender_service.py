@@ -57,7 +57,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
 
         on_page, missing = _rows(release, request.context_item_ids)
         excluded, unknown = _rows(release, request.exclude_item_ids)
-        query = Query(now, state.user, state.history, on_page, request.placement)
+        query = Query(now, state.user, state.history, on_page, request.placement, state.facts)
         page = answer(release, Request(query, k, excluded, request.exclude_seen))
         watch.lap("recommend")
 

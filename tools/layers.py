@@ -14,6 +14,7 @@ ONLINE = (
     "retrieval.query",
     "retrieval.sources.*",
     "ranking.features",
+    "ranking.user_facts",
     "ranking.user_statistics",
     "ranking.day_statistics",
     "ranking.statistics",

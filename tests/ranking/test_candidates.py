@@ -51,7 +51,7 @@ def configured(**ranker: float) -> PipelineConfig:
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Prepared:
-    return make_prepared(tmp_path, ROWS, cuts=CUTS, pairs=True, repeat_share=0.2)
+    return make_prepared(tmp_path, ROWS, cuts=CUTS, pairs=True, days=True, repeat_share=0.2)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from core.columns import Array, Coded, Columns, Tags
 from core.history import History, Query
 from core.ids import NO_ROW
 from core.schema import DAY, Column
-from ranking.feature_list import FEATURES, ITEM, NAMES, SOURCES, schema_hash
+from ranking.feature_list import FEATURES, ITEM, NAMES, SOURCES, USER, schema_hash
 from ranking.features import ItemTable, matrix
 from ranking.item_table import ATTRIBUTES, FACT_NAMES, FACTS
 from retrieval.sources.opinion import FewItems
@@ -117,6 +117,15 @@ def test_a_stranger_has_the_defaults() -> None:
         if feature.source == "history":
             assert column(rows, feature.name) == [feature.default] * 3, feature.name
     assert column(rows, "person.days_since") == [-1] * 3
+
+
+def test_a_snapshot_of_the_person_is_the_same_for_every_candidate() -> None:
+    facts = np.arange(1, len(USER), dtype=np.float32)  # one fewer than features: the last says whether it expired
+    known, absent = (matrix(Query(NOW, 0, PAST, facts=f), proposals(), item_table()) for f in (facts, None))
+    for n, feature in enumerate(USER):
+        assert column(known, feature.name) == [[1, 2, 3, 4, 5, 6, 7, 0][n]] * 3
+        assert column(absent, feature.name) == [feature.default] * 3
+    assert column(absent, "user.expired") == [1] * 3
 
 
 def test_no_candidates() -> None:

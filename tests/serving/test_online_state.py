@@ -7,12 +7,13 @@ import redis as redis_py
 from core.history import History
 from core.schema import DAY, HOUR, EventType
 from core.work import Work
+from ranking.user_facts import NAMES, NEVER, Snapshot
 from serving.config import ServingConfig
 from serving.failures import Failure
 from serving.keys import Keys
 from serving.materialize import is_materialized, materialize
 from serving.online_state import OnlineState, Person, joined
-from serving.packing import LiveEvent, pack_history, pack_live
+from serving.packing import LiveEvent, PackedPerson, pack_live, pack_person
 from serving.redis_link import RedisLink
 from serving.release import Release
 from serving.user_state import UserState
@@ -62,6 +63,26 @@ def test_reads_what_was_materialized(shop: Work, release: Release, redis_url: st
         row = offline.ids.row(person)
         assert read.user == row
         assert read.history.times.tolist() == offline.histories.before(row).times.tolist()
+        of_batch = offline.facts.at(row, NOW)
+        assert read.facts is not None
+        assert of_batch is not None
+        assert read.facts.tolist() == of_batch.tolist()
+
+
+def test_facts_are_as_of_the_windows_end_until_they_expire(
+    shop: Work, release: Release, redis_url: str, state: OnlineState
+) -> None:
+    """ann bought on the 5 days before END, the last one at END - 1 day + 28 us, which is the day before END's."""
+    load(shop, release, redis_url)
+    later = state.read(release, Person("ann"), END + 300 * DAY).facts
+    assert later is not None
+    assert dict(zip(NAMES, later.tolist(), strict=True))["user.recency_days"] == 1
+    assert dict(zip(NAMES, later.tolist(), strict=True))["user.active_days_30d"] == 5
+    # the row changed last when the day before END became known: on END's day; 365 days and a microsecond later it is too old
+    last = (END // DAY + 365) * DAY
+    assert state.read(release, Person("ann"), last).facts is not None
+    assert state.read(release, Person("ann"), last + 1).facts is None
+    assert state.read(release, Person("nobody"), NOW).facts is None
 
 
 def test_a_visitors_past_counts_only_where_the_user_has_none(
@@ -100,7 +121,7 @@ def test_a_value_of_another_version_degrades(
 ) -> None:
     load(shop, release, redis_url)
     key = Keys.history(Keys("default").window(END, release.state_id), "u:ann")
-    store.set(key, b"\x09" + pack_history(0, History())[1:])
+    store.set(key, b"\x09" + pack_person(PackedPerson(0, History(), Snapshot(NEVER, np.zeros(0))))[1:])
     assert state.read(release, Person("ann"), NOW).failure == Failure.STATE_UNREADABLE
 
 
@@ -120,9 +141,13 @@ def test_unknown_items_do_not_count_and_a_fast_clock_hides_nothing(release: Rele
     assert ahead.times.tolist() == [NOW - 1]  # strictly before the request
 
 
-def test_events_of_one_moment_keep_their_order(release: Release) -> None:
-    newest_first = [live(i, NOW - 9) for i in ("tea-3", "cup-1", "pot-2")]
-    assert named(release, joined(release, History(), newest_first, NOW)) == ["pot-2", "cup-1", "tea-3"]
+def test_events_of_one_moment_are_in_the_order_of_prepared_data(release: Release) -> None:
+    """However they were written: by item row (of the sorted ids), then by type. So training sees the history that serving saw."""
+    seen, bought = (live("tea-3", NOW - 9, t) for t in sorted((CART, BOUGHT)))
+    past = history(release, ("pot-2", NOW - 9, BOUGHT))
+    found = joined(release, past, [bought, live("cup-1", NOW - 9), seen], NOW)
+    assert named(release, found) == ["cup-1", "pot-2", "tea-3", "tea-3"]
+    assert found.types.tolist()[2:] == [seen.type, bought.type]
 
 
 def test_no_more_than_the_release_reads(release: Release) -> None:
