@@ -183,7 +183,7 @@ def run(
         sink.start()
         writers.start()
         left = sorted(kills)
-        writers.allow(_before_second(left, events))
+        writers.allow(_allowed(left, events))
         while not writers.done:
             if time.monotonic() - start > seconds:
                 raise AisleError(f"{writers.acknowledged} of {events} events after {seconds:.0f} s: see {folder}/*.log")
@@ -198,7 +198,7 @@ def run(
                     writers.address = service.start().line()["listening"]
                 elif victim == SINK:
                     sink.start()
-                writers.allow(_before_second(left, events))
+                writers.allow(_allowed(left, events))
             time.sleep(0.005)
         written = time.monotonic() - start
         with Client(writers.address) as ask:
@@ -223,9 +223,11 @@ def run(
     }
 
 
-def _before_second(kills: list[tuple[float, str]], events: int) -> int:
+def _allowed(kills: list[tuple[float, str]], events: int) -> int:
     """How far writing may go while the first of `kills` happens, so that every one of them hits while there is still something to write."""
-    return round(kills[1][0] * events) if len(kills) > 1 else events
+    if not kills:
+        return events
+    return round((kills[1][0] if len(kills) > 1 else (kills[0][0] + 1) / 2) * events)
 
 
 def _redis_pid(work: Path) -> int:

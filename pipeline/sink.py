@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ Say = Callable[[str], None]
 START: Final = "0-0"
 _CHUNK: Final = 200  # entries of one read: pages with features are large
 _BATCH_BYTES: Final = 64 << 20
+_POLL_SECONDS: Final = 0.25
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,12 @@ class State:
     plan: Plan | None = None
 
 
-@dataclass
+@dataclass(frozen=True)
 class Moved:
     """What a run did."""
 
-    rows: dict[str, int] = field(default_factory=dict)  # by table
-    files: int = 0
+    rows: dict[str, int]  # by table, in the files written
+    files: int
 
 
 @contextmanager
@@ -86,7 +87,6 @@ class Sink:
     """Both streams of one tenant into one data directory. Make it inside `locked`."""
 
     def __init__(self, store: redis.Redis, keys: Keys, data: Path, batch: int, say: Say) -> None:
-        self._store, self._moved = store, Moved()
         self._feeds = [
             Feed(store, keys.events, data, Table.EVENTS.value, Column.EVENT_TIME.value, EVENT_ROWS, batch, say),
             Feed(store, keys.shown, data, RECOMMENDATIONS, "time", PAGE_ROWS, batch, say),
@@ -97,8 +97,7 @@ class Sink:
     @property
     def moved(self) -> Moved:
         """By this run so far."""
-        files = sum(f.files for f in self._feeds)
-        return Moved({f.table: f.rows for f in self._feeds}, files)
+        return Moved({f.table: f.rows for f in self._feeds}, sum(f.files for f in self._feeds))
 
     @property
     def positions(self) -> dict[str, str]:
@@ -114,8 +113,8 @@ class Sink:
         for feed in self._feeds:
             feed.resume()
             newest = feed.newest()
-            while later(newest, feed.state.position):
-                feed.move()
+            while later(newest, feed.state.position) and feed.move():
+                pass
 
     def follow(self, flush_seconds: float, wait: Callable[[float], bool], say: Say) -> None:
         """Move what comes, in batches, none older than `flush_seconds`, until `wait` says so. Waits while Redis is away."""
@@ -124,8 +123,7 @@ class Sink:
             try:
                 for feed in self._feeds:
                     feed.resume()
-                    while feed.due(flush_seconds):
-                        feed.move()
+                    while feed.due(flush_seconds) and feed.move():
                         if wait(0):
                             return
                 if away:
@@ -137,9 +135,6 @@ class Sink:
                 away = True
             if wait(_POLL_SECONDS):
                 return
-
-
-_POLL_SECONDS: Final = 0.25
 
 
 class Feed:
@@ -201,14 +196,15 @@ class Feed:
         now: Any = self._store.time()
         return bool(oldest) and now[0] + now[1] / 1e6 - int(oldest[0][0].split(b"-")[0]) / 1e3 >= flush_seconds
 
-    def move(self) -> None:
-        """One batch, if there is anything."""
+    def move(self) -> bool:
+        """One batch; whether there was anything."""
         entries = self._next()
         if entries:
             plan = Plan(entries[0][0], entries[-1][0], len(entries))
             self._save(replace(self.state, plan=plan))
             self._finish(plan, entries)
             self._trim()
+        return bool(entries)
 
     def _finish(self, plan: Plan, entries: list[tuple[str, dict[bytes, bytes]]]) -> None:
         days: dict[str, list[dict[str, Any]]] = {}
@@ -221,9 +217,8 @@ class Feed:
                 _ensure(path.parent)
                 with atomic.new_file(path) as beside:
                     write_parquet(beside, rows, self._parser)
-                self.files += 1
+                self.files, self.rows = self.files + 1, self.rows + len(rows)
         self._save(replace(self.state, position=plan.last, plan=None))
-        self.rows += len(entries)
 
     def _row(self, id: str, fields: dict[bytes, bytes]) -> dict[str, Any]:
         try:
