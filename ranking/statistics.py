@@ -45,9 +45,9 @@ ENTITIES: Final[dict[str, Entity]] = {
         Entity("user", ("user_key",), "a person: `u:<user_id>` or `v:<visitor_id>`", 365),
         Entity("user_category", ("user_key", "category"), "a person and a category", 365),
         Entity("user_brand", ("user_key", "brand"), "a person and a brand", 365),
-        Entity("pair", ("item_id", "other_item_id"), "an item and what goes with it", 60, online=False),
         Entity("cohort", ("cohort",), "`all`, `category=...`, or people by an attribute: `country=...`", 60),
         Entity("cohort_item", ("cohort", "item_id"), "a cohort and an item", 60),
+        Entity("pair", ("item_id", "other_item_id"), "an item and what goes with it", 60, online=False),
     )
 }
 
