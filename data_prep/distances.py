@@ -42,6 +42,11 @@ def psi(before: Sequence[int], now: Sequence[int], n_before: float, n_now: float
     return float(np.sum((q - p) * np.log(q / p)) - (len(p) - 1) * (1 / n_before + 1 / n_now))
 
 
+def psi_of_chance(cells: int, n_before: float, n_now: float) -> float:
+    """What `psi` stays below as long as only chance is at work: five deviations of a chi-square with one degree of freedom less than cells."""
+    return 5 * math.sqrt(2 * (cells - 1)) * (1 / n_before + 1 / n_now)
+
+
 def beyond_chance(share: float, other: float, n: float, m: float) -> bool:
     """Whether two shares of samples of sizes n and m differ by more than chance lets them."""
     pooled = (share * n + other * m) / (n + m)

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from core.config import DriftConfig
-from data_prep.distances import DEVIATIONS, median, psi
+from data_prep.distances import DEVIATIONS, median, psi, psi_of_chance
 from data_prep.drift_findings import Drift, Profile, Sample, drift, mover, number_drifts
 
 _GROWN: Final = 1.1  # a day with this many times the events that it had last night was not over then
@@ -59,13 +59,14 @@ class _Pool:
         """A number column of these days."""
         rows = self.type_counts().total()
         bins: Counter[str] = Counter()
-        nulls = 0
+        nulls = given = 0
         for d in self.days:
             found = self.profile["days"].get(d, {})
             has = found.get("columns", {}).get(column)
             nulls += has["nulls"] if has else sum(found.get("types", {}).values())
+            given += has["sessions"] if has else 0
             bins.update(has["bins"] if has else {})
-        return Sample(rows, nulls, dict(bins), min(rows, self.sessions()), median(bins))
+        return Sample(rows, nulls, dict(bins), self.sessions(), given, median(bins))
 
 
 def event_drifts(before: Profile | None, now: Profile, config: DriftConfig) -> Iterator[Drift]:
@@ -89,10 +90,13 @@ def event_drifts(before: Profile | None, now: Profile, config: DriftConfig) -> I
     volumes = list(_volumes(new, old, {d.column for d in stopped}, config))
     yield from volumes
     then = f"the {len(usual)} days before"
-    if not stopped and not volumes:
-        yield from _type_mix(new, old, config, then)
+    mix = [] if stopped or volumes else list(_type_mix(new, old, config, then))
+    yield from mix
     for column in sorted({c for d in (*fresh, *usual) for c in now["days"].get(d, {}).get("columns", {})}):
-        yield from number_drifts("events", column, old.sample(column), new.sample(column), config, then)
+        for found in number_drifts("events", column, old.sample(column), new.sample(column), config, then):
+            # purchases have a price and impressions a position: where the types are others, so are the missing values
+            if found.measure != "nulls" or not (stopped or volumes or mix):
+                yield found
 
 
 def _shifted(day: str, by: int) -> str:
@@ -157,12 +161,21 @@ def _volume(new: _Pool, old: _Pool, type_: str | None, config: DriftConfig) -> I
 
 
 def _type_mix(new: _Pool, old: _Pool, config: DriftConfig, then: str) -> Iterator[Drift]:
-    a, b = old.type_counts(), new.type_counts()
-    cells = {t: (a[t], b[t]) for t in sorted(a | b)}
-    n, m = min(a.total(), old.sessions()), min(b.total(), new.sessions())
-    if len(cells) < 2 or min(n, m) < config.min_count:
-        return
-    value = psi([c[0] for c in cells.values()], [c[1] for c in cells.values()], n, m)
-    most = mover(cells, a.total(), b.total())
-    line = f"events.event_type: mixed unlike {then} (PSI {value:.2f} > {{limit}}): {most}"
-    yield from drift("events", "event_type", "psi", value, config.psi, line)
+    """Event types in other shares than on the days before and, where those are there, on the same weekdays a week before."""
+    week = _Pool([d for k in new.days if (d := _shifted(k, -7)) in old.days], old.profile)
+    pools = [old, week] if len(week.days) == len(new.days) else [old]
+    b, m = new.type_counts(), new.sessions()
+    values = []
+    for pool in pools:
+        a, n = pool.type_counts(), pool.sessions()
+        types = sorted(a | b)
+        if len(types) < 2 or min(n, m) < config.min_count:
+            return
+        value = psi([a[t] for t in types], [b[t] for t in types], n, m)
+        if pool is old and value <= psi_of_chance(len(types), n, m):
+            return
+        values.append(value)
+    a = old.type_counts()
+    most = mover({t: (a[t], b[t]) for t in sorted(a | b)}, a.total(), b.total())
+    line = f"events.event_type: mixed unlike {then} (PSI {min(values):.2f} > {{limit}}): {most}"
+    yield from drift("events", "event_type", "psi", min(values), config.psi, line)

@@ -51,12 +51,13 @@ def drift(table: str, column: str, measure: str, value: float, threshold: Thresh
 
 @dataclass(frozen=True)
 class Sample:
-    """A number column's rows: `size` is what they are worth as a sample."""
+    """A number column's rows. What they are worth as a sample is `size` for whether there is a value and `given` for the values there are."""
 
     rows: int
     nulls: int
     bins: dict[str, int]
-    size: float
+    size: int
+    given: int
     median: float
 
 
@@ -68,7 +69,7 @@ def number_drifts(
     yield from null_drifts(
         name, (before.nulls, before.rows, before.size), (now.nulls, now.rows, now.size), config, then
     )
-    n, m = (min(s.size, s.rows - s.nulls) for s in (before, now))
+    n, m = before.given, now.given
     if min(n, m) < config.min_count:
         return
     far = ks(before.bins, now.bins)
@@ -84,7 +85,7 @@ def number_drifts(
 
 
 def null_drifts(
-    name: str, before: tuple[int, int, float], now: tuple[int, int, float], config: DriftConfig, then: str
+    name: str, before: tuple[int, int, int], now: tuple[int, int, int], config: DriftConfig, then: str
 ) -> Iterator[Drift]:
     """Missing values; each night is (nulls, rows, size as a sample)."""
     if min(before[2], now[2]) < config.min_count:

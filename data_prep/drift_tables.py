@@ -9,7 +9,7 @@ from typing import Final
 
 from core.config import DriftConfig
 from core.schema import CATEGORY_SEPARATOR
-from data_prep.distances import psi
+from data_prep.distances import psi, psi_of_chance
 from data_prep.drift_findings import Drift, Profile, Sample, drift, mover, null_drifts, number_drifts
 
 _FEW: Final = 5  # rows of a table: values with fewer come and go
@@ -49,7 +49,7 @@ class TableDrift:
         n, m = self.before["rows"], self.now["rows"]
         if old["kind"] == "number":
             old_sample, new_sample = [
-                Sample(r, c["nulls"], c["bins"], r, (c.get("quantiles") or [float("nan")] * 3)[2])
+                Sample(r, c["nulls"], c["bins"], r, r - c["nulls"], (c.get("quantiles") or [float("nan")] * 3)[2])
                 for r, c in ((n, old), (m, new))
             ]
             yield from number_drifts(self.name, column, old_sample, new_sample, self.config, "last night")
@@ -86,6 +86,8 @@ class TableDrift:
         if len(cells) < 2 or min(n, m) < self.config.min_count:
             return
         value = psi([c[0] for c in cells.values()], [c[1] for c in cells.values()], n, m)
+        if value <= psi_of_chance(len(cells), n, m):
+            return
         line = f"{self.name}.{column}: mixed unlike last night (PSI {value:.2f} > {{limit}}): {mover(cells, n, m)}"
         yield from drift(self.name, column, "psi", value, self.config.psi, line)
 

@@ -4,8 +4,8 @@ It is a function of the prepared data alone, so that the same inputs give the sa
 compares two of them (`data_prep.drift`). It holds
 
     events   `days`: each of the newest DAYS days (ISO date) with its events by type, distinct people, items and sessions, and of each number
-             column nulls and histogram. `first`, `last`: the log's first and last day. `clock`: how far into the last day the log goes,
-             seconds, and `until_clock`: the events by type of each day up to that time of day
+             column nulls, the sessions that have a value, and histogram. `first`, `last`: the log's first and last day. `clock`: how far into
+             the last day the log goes, seconds, and `until_clock`: the events by type of each day up to that time of day
     items, users   `rows` (in the shop's table; without one, all) and `columns`, by kind:
         number   nulls, distinct, min, max, quantiles, histogram
         coded    nulls, distinct, `values`: the most frequent with their rows, `rest`: rows of all others, `unlisted`: rows of the most frequent
@@ -128,6 +128,7 @@ class _Days:
         self._people, self._sessions = np.zeros(DAYS, np.int64), np.zeros(DAYS, np.int64)
         self._items = np.zeros(n_items, np.uint32)  # a bit a day
         self._nulls = {c: np.zeros(DAYS, np.int64) for c in _NUMBERS}
+        self._with = {c: np.zeros(DAYS, np.int64) for c in _NUMBERS}  # sessions that have a value
         self._bins: dict[str, list[Counter[int]]] = {c: [Counter() for _ in range(DAYS)] for c in _NUMBERS}
 
     def add(self, events: Columns, chunk: slice) -> None:
@@ -149,10 +150,11 @@ class _Days:
         self._sessions += _distinct_a_day(session, day)
         np.bitwise_or.at(self._items, item, np.uint32(1) << day.astype(np.uint32))
         for c in _NUMBERS:
-            self._add_numbers(c, np.asarray(events.numbers(c)[chunk], np.float64)[recent], day)
+            self._add_numbers(c, np.asarray(events.numbers(c)[chunk], np.float64)[recent], day, session)
 
-    def _add_numbers(self, name: Column, values: Array, day: Array) -> None:
+    def _add_numbers(self, name: Column, values: Array, day: Array, session: Array) -> None:
         there = values >= 0  # NaN and, in positions, -1: not sent
+        self._with[name] += _distinct_a_day(session[there], day[there])
         self._nulls[name] += np.bincount(day[~there], minlength=DAYS)
         wide = 4 * _ZERO
         keys, counts = np.unique(day[there] * wide + bins(values[there]), return_counts=True)
@@ -169,7 +171,11 @@ class _Days:
 
     def _day(self, d: int) -> dict[str, Any]:
         numbers = {
-            c.value: {"nulls": int(self._nulls[c][d]), "bins": {str(b): n for b, n in sorted(self._bins[c][d].items())}}
+            c.value: {
+                "nulls": int(self._nulls[c][d]),
+                "sessions": int(self._with[c][d]),
+                "bins": {str(b): n for b, n in sorted(self._bins[c][d].items())},
+            }
             for c in _NUMBERS
             if any(any(day) for day in self._bins[c])  # a column that the shop sends
         }
