@@ -75,6 +75,10 @@ def random_tree(rng: np.random.Generator, features: int, leaves: int, categorica
         else:
             tree["decision"].append(int(rng.choice([0, 2, 4, 6, 8, 10])))
             tree["threshold"].append(float(rng.choice(THRESHOLDS) if rng.random() < 0.5 else rng.normal()))
+    if rng.random() < 0.5:  # other programs number leaves otherwise
+        number = rng.permutation(leaves).tolist()
+        for side in ("left", "right"):
+            tree[side] = [child if child >= 0 else ~number[~child] for child in tree[side]]
     return tree
 
 
