@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.online_store import FIELDS, VIEW, decoded, encoded, entity_key, field_name
 from core.columns import Coded
 from core.errors import ConfigError, InputError, NotFoundError
 from core.ids import NO_ROW
@@ -35,6 +36,7 @@ from ranking.pair_statistics import PairStatistics
 from ranking.statistics import ENTITIES, PAIR_STATISTICS
 from ranking.user_statistics import UserStatistics
 from serving.embedded_redis import EmbeddedRedis
+from serving.redis_link import client
 from tests.feature_repo.shop import FIRST, ITEMS, LAST, PEOPLE, make_shop, some_rows
 
 CONFIG = FeaturesConfig(cohort_attributes=("country",), pairs=True)
@@ -276,3 +278,21 @@ def test_a_url_that_is_none() -> None:
 
 def test_the_state_of_the_online_store_holds_no_secret(place: Place) -> None:
     assert "password" not in json.dumps(json.loads((features_of(place.work) / "materialized.json").read_text()))
+
+
+def test_the_benchmark_reads_and_writes_what_the_sdk_does(place: Place, redis: EmbeddedRedis) -> None:
+    store = open_store(place.work, redis.url)
+    apply(store, place.work)
+    materialize(store, place.work, full=True)
+    kept, key = client(redis.url, 5, retries=0), entity_key("user_key", "u:03")
+    names = [field_name(VIEW, f) for f in FIELDS]
+    messages: Any = kept.hmget(key, names)
+    table = pd.read_parquet(features_of(place.work) / "user")
+    newest = table[table["user_key"] == "u:03"].sort_values("as_of_day").iloc[-1]
+    values = newest[list(FIELDS)].to_numpy(np.float32)
+    np.testing.assert_array_equal(decoded(messages), values)
+    assert encoded(values) == messages
+    kept.hset(key, mapping=dict(zip(names, encoded(values + 1), strict=True)))
+    asked = [{"user_key": "u:03"}]
+    answer = store.get_online_features(features=[f"user:{f}" for f in FIELDS], entity_rows=asked).to_dict()
+    np.testing.assert_array_equal([answer[f][0] for f in FIELDS], values + 1)
