@@ -23,7 +23,7 @@ from serving.release import Release
 from serving.tally import Tally
 
 _BATCH = 200
-_LINGER_SECONDS = 0.1  # every write costs Redis a flush to disk: pages go together
+_LINGER_SECONDS = 1.0  # every write costs Redis a flush to disk, during which no history can be read: pages go together
 _RETRY_SECONDS = 0.5
 
 # Per page: its JSON, its candidates and its features, empty where there are none. A batch that comes a second time, because the first answer was lost,
@@ -95,15 +95,12 @@ class ShownLog:
             self._tally.add("pages", "logged" if taken else "dropped", len(batch))
 
     def _next(self) -> list[Shown]:
-        """What came in a short while; empty at the end."""
+        """What came in a while, or a whole batch; empty at the end."""
         batch: list[Shown] = []
         while not batch:
-            last = self._stopping.wait(_LINGER_SECONDS)
-            while len(batch) < _BATCH:
-                try:
-                    batch.append(self._queue.get_nowait())
-                except queue.Empty:
-                    break
+            last = self._stopping.wait(0 if self._queue.qsize() >= _BATCH else _LINGER_SECONDS)
+            while len(batch) < _BATCH and not self._queue.empty():
+                batch.append(self._queue.get_nowait())
             if last:
                 break
         return batch
