@@ -335,7 +335,7 @@ def _csv_records(source: TextIO, judge: _Judge) -> Iterator[tuple[Verdict, str]]
         text = "".join(raw)
         if not judge.mentions(text):
             yield Verdict.KEEP, text
-        elif len(cells) != len(header):
+        elif len(cells) != len(header) or text.count('"') % 2:
             # one stray quote may make a record of all that follows: only the lines that name somebody go
             yield from ((judge.malformed(line), line) for line in raw)
         else:
