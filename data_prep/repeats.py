@@ -75,8 +75,10 @@ class Candidates:
         self.spark, self.rows, self.scratch = spark, rows, scratch
         files = [f for p in parts for f in (sorted(p.glob("part-*.parquet")) if p.is_dir() else [p])]
         read = [pq.read_table(f, columns=[KEY, LINE, PERSON_DAY]) for f in files]
-        table = pa.concat_tables([t.filter(t.column(KEY).is_valid()) for t in read])
-        self.key, self.line, self.person_day = (table.column(c).to_numpy() for c in (KEY, LINE, PERSON_DAY))
+        usable = [t.filter(t.column(KEY).is_valid()) for t in read]
+        self.key, self.line, self.person_day = (
+            np.concatenate([t.column(c).to_numpy() for t in usable]) for c in (KEY, LINE, PERSON_DAY)
+        )
 
     def only(self, which: Array) -> DataFrame:
         """The rows of which `which` bool `[n]` is true."""

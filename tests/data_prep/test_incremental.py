@@ -182,7 +182,8 @@ def test_scripts_come_and_go(spark: SparkSession, tmp_path: Path, loose: Pipelin
     mine = int(sum((day(d).user_id == "5").sum() for d in range(4)))
 
     # user 5 does more on one day than a person can, spread over two files: all files with events of theirs are read again
-    script = day(4, 200).assign(user_id="5", visitor_id=None)
+    script = day(104, 200).assign(user_id="5", visitor_id=None)
+    script["event_time"] -= pd.Timedelta(days=100)
     shop.put("day-4-a", pd.concat([day(4), script[: PER_DAY // 2]]))
     shop.put("day-4-b", script[PER_DAY // 2 : PER_DAY + 5])
     prepared = shop.night()
