@@ -113,7 +113,7 @@ def rows_from(job: Job, groups: dict[Table, list[Group]], maps: tuple[IdMap, IdM
         "events": written.rows,
         "rejected": usable.rows_read - written.rows,
         "users": int(known.sum()),
-        "visitors": int((~known).sum()),
+        "visitors": int((~known & person_ids.alive).sum()),
         "items": len(item_ids),
         "items_rows_read": items.rows_read,
         "users_rows_read": users.rows_read,
