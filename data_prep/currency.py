@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -67,15 +67,8 @@ def converted(rates: Rates) -> dict[str, Expr]:
     }
 
 
-def mixed(judged: DataFrame, profile: dict[str, dict[str, Any]]) -> str | None:
-    """The warning that usable events hold prices in several currencies which nothing brings together; None where they do not.
-
-    Args:
-        judged: Events with `reason`.
-        profile: `data_prep.validate.facts` of them: the rows are looked at again only where they hold more than one currency.
-    """
-    if profile.get(Column.CURRENCY, {}).get("distinct", 0) < 2:
-        return None
+def mixed(judged: DataFrame) -> str | None:
+    """The warning that usable events (`reason` is null) hold prices in several currencies which nothing brings together, or None."""
     priced = judged.filter(F.col(REASON).isNull() & F.col(Column.PRICE).isNotNull())
     codes = priced.select(_code(F.col(Column.CURRENCY)).alias("code")).filter("code is not null").distinct()
     return _mixed("events", sorted(row[0] for row in codes.limit(1000).collect()))

@@ -3,20 +3,20 @@
 Row by row (`judged`): malformed line, missing or unknown event type, missing person, missing item, unreadable time or number,
 a time before 1990 or more than a day after now, a quantity or price below 0 or not finite, an id that is too long or holds control
 characters (`data_prep.reading`), with `data.currency` a price whose currency has no rate (`data_prep.currency`).
-Over rows (`repeated`, `bots`): the second and later events of an `event_id`; without ids, rows that equal an earlier one in every
+Over rows (`repeated`, and `data_prep.repeats`): the second and later events of an `event_id`; without ids, rows that equal an earlier one in every
 contract column (a resend), provided that the log's clock is finer than a minute: where it is not, two equal lines are two events;
 people with more events on one day than a person can have.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from pyspark.sql import Column as Expr
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from core.schema import DAY, EVENT_TYPES, EVENTS, MINUTE, REASON, SECOND, Column, EventType
+from core.schema import DAY, EVENT_TYPES, EVENTS, REASON, SECOND, Column, EventType
 from data_prep.currency import Rates, complaint, converted
 from data_prep.reading import BAD, BLOCK, FILE, LINE, RAW
 from data_prep.times import EARLIEST
@@ -97,43 +97,3 @@ def _later(rows: DataFrame, key: list[str], reason: str) -> DataFrame:
     candidates = hashed.join(twice, "_hash", "left_semi")
     place = F.row_number().over(Window.partitionBy(*key).orderBy(FILE, BLOCK, LINE))
     return candidates.withColumn("_place", place).filter("_place > 1").select(LINE, F.lit(reason).alias(REASON))
-
-
-def bots(rows: DataFrame, per_day: int) -> list[str]:
-    """Person keys with more than `per_day` events on one UTC day."""
-    day = F.floor(F.col(Column.EVENT_TIME) / DAY)
-    busy = rows.groupBy(PERSON, day.alias("day")).agg(F.count(F.lit(1)).alias("n")).filter(F.col("n") > per_day)
-    return sorted({row[0] for row in busy.select(PERSON).collect()})
-
-
-def facts(judged: DataFrame) -> tuple[dict[str, int], dict[str, dict[str, Any]]]:
-    """One look over judged rows.
-
-    Returns:
-        `rows`, and of the usable ones `events`, `with_ids` and `off_minute` (times that are no whole minute); and for each column
-        that usable rows hold: nulls, the range of numbers and times, about how many distinct values text has.
-    """
-    usable = F.col(REASON).isNull()
-    wanted = {
-        "rows": F.count(F.lit(1)),
-        "events": F.count(F.when(usable, 1)),
-        "with_ids": F.count(F.when(usable, F.col(Column.EVENT_ID))),
-        "off_minute": F.count(F.when(usable & (F.col(Column.EVENT_TIME) % MINUTE != 0), 1)),
-    }
-    for c, kind in EVENTS.kinds.items():
-        value = F.when(usable, F.col(c))
-        wanted[f"{c}/n"] = F.count(value)
-        wanted |= (
-            {f"{c}/distinct": F.approx_count_distinct(value)}
-            if kind == "text"
-            else {f"{c}/min": F.min(value), f"{c}/max": F.max(value)}
-        )
-    row = judged.agg(*[e.alias(name) for name, e in wanted.items()]).first()
-    assert row is not None
-    found = row.asDict()
-    profile: dict[str, dict[str, Any]] = {}
-    for c in EVENTS.kinds:
-        if n := found[f"{c}/n"]:
-            rest = {k: found[f"{c}/{k}"] for k in ("distinct", "min", "max") if f"{c}/{k}" in found}
-            profile[c.value] = {"nulls": found["events"] - n} | rest
-    return {k: int(found[k]) for k in ("rows", "events", "with_ids", "off_minute")}, profile
