@@ -56,6 +56,11 @@ typedef struct {
 
 i64 tile_rows(void) { return TILE; }
 
+/* Other work between two calls has pushed the forest out of the near caches: ask for what comes next while this is worked on. */
+static inline __attribute__((always_inline)) void fetch(const void *from, const void *to) {
+    for (const u8 *line = from; line < (const u8 *)to; line += 64) __builtin_prefetch(line);
+}
+
 /* How many thresholds lie below each value. */
 static void count_below(const float *restrict x, const float *restrict thresholds, i32 steps, i32 rows, i32 *restrict below) {
     for (i32 r = 0; r < rows; r++) below[r] = 0;
@@ -101,6 +106,7 @@ static void rank_tile(const forest *f, const float *rows, i64 n, i64 row_step, i
     u8 missing[TILE] __attribute__((aligned(64)));
     for (i64 j = 0; j < f->features; j++) {
         const float *from = rows + f->feature[j] * feature_step;
+        if (j + 1 < f->features) fetch(f->thresholds + f->table[j + 1], f->thresholds + f->table[j + 1] + (1 << f->steps[j + 1]) - 1);
         for (i32 r = 0; r < n; r++) x[r] = from[r * row_step];
         for (i32 r = n; r < padded; r++) x[r] = 0;
         for (i32 r = 0; r < padded; r++) {
@@ -127,9 +133,19 @@ static inline __attribute__((always_inline)) void walk(const forest *f, i64 t, c
     for (int v = 0; v < k; v++) ((vec *)place)[v] = at[v];
 }
 
+static inline __attribute__((always_inline)) void fetch_tree(const forest *f, i64 t) {
+    i64 begin = f->nodes[t], end = f->nodes[t + 1];
+    fetch(f->leaf + begin + t, f->leaf + end + t + 1);
+    fetch(f->column + begin, f->column + end);
+    fetch(f->rank + begin, f->rank + end);
+    fetch(f->from + begin, f->from + end);
+    fetch(f->to + begin, f->to + end);
+}
+
 static inline __attribute__((always_inline)) void walk_all(const forest *f, const word *ranks, int k, double *restrict sum) {
     word place[TILE] __attribute__((aligned(64)));
     for (i64 t = 0; t < f->trees; t++) {
+        if (t + 1 < f->trees) fetch_tree(f, t + 1);
         walk(f, t, ranks, k, place);
         const double *restrict leaf = f->leaf + f->nodes[t] + t;
         for (int r = 0; r < k * LANES; r++) sum[r] += leaf[place[r]];
