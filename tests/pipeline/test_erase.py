@@ -10,12 +10,9 @@ import json
 import os
 import shutil
 import signal
-import sqlite3
-import struct
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,8 +33,13 @@ from core.release import ReleaseSettings
 from core.schema import DAY, Column
 from core.work import Work
 from data_prep.prepare import run as prepare
+from feature_repo.store import apply as register
+from feature_repo.store import materialize as bring_online
+from feature_repo.store import open_store
 from pipeline import sink
 from pipeline.erase import Erased, reached, run
+from pipeline.feature_files import export as write_features
+from pipeline.feature_tables import load_features
 from pipeline.publish import Parts, publish
 from retrieval.sources import HEADER
 from serving.batch import Batch, BatchQuery
@@ -138,16 +140,13 @@ def event(item: str, user: str = "", visitor: str = "", session: str = "") -> Ev
     )
 
 
-def make_features(folder: Path) -> None:
-    (folder / "user" / "day=2023-11-14").mkdir(parents=True)
-    table = pd.DataFrame({"user": ["u:keeper-0001", f"u:{USER}"], "purchases_7d": [1.0, 2.0]})
-    table.to_parquet(folder / "user" / "day=2023-11-14" / "part.parquet", index=False)
-    with closing(sqlite3.connect(folder / "online.db")) as store:
-        store.execute("CREATE TABLE aisle_user (entity_key BLOB, feature_name TEXT, value BLOB)")
-        for name in ("u:keeper-0001", f"u:{USER}"):
-            key = b"\x01\x00\x00\x00user\x02\x00\x00\x00" + struct.pack("<I", len(name)) + name.encode()
-            store.execute("INSERT INTO aisle_user VALUES (?, 'purchases_7d', ?)", (key, b"\x00"))
-        store.commit()
+def make_features(work: Work, redis_url: str) -> None:
+    """Tables, and Feast's online stores over them: in SQLite, and in our own Redis."""
+    write_features(Prepared(work.latest("prepare")), work.root / "features", load_features(), lambda _: None)
+    for url in (None, redis_url):
+        store = open_store(work.root, url)
+        register(store, work.root)
+        bring_online(store, work.root)
 
 
 def spool(folder: Path) -> None:
@@ -210,11 +209,11 @@ def life(tmp_path_factory: pytest.TempPathFactory, config: ServingConfig) -> Lif
     with work.locked():
         prepared = Prepared(prepare(data, work, load_pipeline(), lambda _: None))
     make_release(work, prepared)
-    make_features(work.root / "features")
     rows = {p: prepared.user_ids.row(p) for p in prepared.user_ids.texts}
     redis = EmbeddedRedis(work.root / "redis")
     redis.launch()
     redis.wait()
+    make_features(work, redis.url)
     server = serving(work, config, redis.url)
     server.start()
     with Client(f"127.0.0.1:{server.port}", timeout=20) as ask:
@@ -342,10 +341,28 @@ def test_the_data_of_others_are_all_there(life: Life) -> None:
     assert sorted(shown.user_id) == [*KEEPERS[:6], "nobody"]
     (kept,) = pd.read_parquet(life.data / "rejected" / "part-0.parquet").content
     assert "keeper-0003" in kept
-    features = pd.read_parquet(next((life.work.root / "features").rglob("*.parquet")))
-    assert list(features.user) == ["u:keeper-0001"]
-    with closing(sqlite3.connect(life.work.root / "features" / "online.db")) as store:
-        assert store.execute("SELECT count(*) FROM aisle_user").fetchone() == (1,)
+    features = pd.concat(pd.read_parquet(f) for f in (life.work.root / "features" / "user").rglob("*.parquet"))
+    assert set(features.user_key) == {p for p in life.rows if p not in (f"u:{USER}", f"v:{VISITOR}")}
+
+
+def online_people(life: Life, work: Path, url: str | None) -> set[str]:
+    """Whom Feast knows."""
+    names = [p for p in life.rows if p]
+    answer = open_store(work, url).get_online_features(["user:events_30d"], [{"user_key": n} for n in names])
+    table = answer.to_dict()
+    values = next(v for k, v in table.items() if k != "user_key")
+    return {n for n, v in zip(table["user_key"], values, strict=True) if v is not None}
+
+
+def test_the_feature_stores_know_all_others(life: Life) -> None:
+    others = {p for p in life.rows if p not in (f"u:{USER}", f"v:{VISITOR}")}
+    assert online_people(life, life.copy / "work", None) == set(life.rows)
+    assert online_people(life, life.work.root, None) == others
+    redis = EmbeddedRedis(life.work.root / "redis")
+    redis.launch()
+    redis.wait()
+    assert online_people(life, life.work.root, redis.url) == others
+    redis.stop()
 
 
 def test_a_second_night_keeps_the_rows_of_others_and_who_returns_is_new(life: Life) -> None:
