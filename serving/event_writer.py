@@ -16,7 +16,7 @@ from serving.failures import Failure, StoreError
 from serving.keys import Keys
 from serving.online_state import Person
 from serving.packing import LiveEvent, pack_live
-from serving.redis_link import RedisLink, failure_of, is_durable
+from serving.redis_link import DURABILITY, RedisLink, failure_of, is_durable
 
 _DAY_SECONDS = 86_400
 _FULL_RETRY_SECONDS = 5.0  # a sink needs a moment to make room
@@ -97,7 +97,7 @@ class EventWriter:
             StoreError: Nothing is known to be stored. The same call may be made again.
         """
         try:
-            if not self._durable and not is_durable(self._redis.config_get("append*")):
+            if not self._durable and not is_durable(self._redis.config_get(DURABILITY)):
                 raise StoreError(Failure.NOT_DURABLE, "")
         except redis.RedisError as e:
             raise StoreError(failure_of(e), str(e)) from None
@@ -115,7 +115,7 @@ class EventWriter:
         keys, arguments = self._arguments(events)
         # asked in the same breath: an answer from before a restart would say nothing of this write
         pipeline = self._redis.pipeline(transaction=False)
-        pipeline.config_get("append*").info("server").eval(_WRITE, len(keys), *keys, *arguments)
+        pipeline.config_get(DURABILITY).info("server").eval(_WRITE, len(keys), *keys, *arguments)
         try:
             settings, server, (accepted, newest) = pipeline.execute()
         except redis.RedisError as e:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import redis
@@ -18,6 +18,9 @@ from redis.retry import Retry
 from core.errors import InputError
 from serving.config import RedisConfig
 from serving.failures import Failure, StoreError
+
+DURABILITY: Final = "*append*"  # the settings that say whether a confirmed write is on disk
+_DURABLE: Final = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
 
 Command = tuple[Any, ...]
 Connection = Any  # redis.connection.Connection, whose methods have no types
@@ -96,14 +99,14 @@ class RedisLink:
     def durable(self) -> bool:
         """Whether Redis says that a confirmed write is on disk."""
         try:
-            return is_durable(self.writes.config_get("append*"))
+            return is_durable(self.writes.config_get(DURABILITY))
         except redis.RedisError:
             return False  # not reachable, or a host that hides its configuration
 
 
 def is_durable(settings: Any) -> bool:
-    """Whether the answer to CONFIG GET means that a confirmed write is on disk."""
-    return (settings.get("appendonly"), settings.get("appendfsync")) == ("yes", "always")
+    """Whether the answer to CONFIG GET DURABILITY means that a confirmed write is on disk."""
+    return all(settings.get(name) == value for name, value in _DURABLE.items())
 
 
 def client(url: str, timeout: float, *, retries: int) -> redis.Redis:

@@ -105,13 +105,18 @@ def test_a_redis_that_is_not_durable_is_given_nothing(weak: Weak, config: Servin
     assert redis.dbsize() == 0
 
 
-def test_one_that_stops_being_durable_is_not_believed(own_redis: EmbeddedRedis, config: ServingConfig) -> None:
+@pytest.mark.parametrize(
+    ("setting", "bad", "good"), [("appendfsync", "everysec", "always"), ("no-appendfsync-on-rewrite", "yes", "no")]
+)
+def test_one_that_stops_being_durable_is_not_believed(
+    own_redis: EmbeddedRedis, config: ServingConfig, setting: str, bad: str, good: str
+) -> None:
     store, redis = make(own_redis.url, config, None), client(own_redis.url, 5, retries=0)
     assert store.write([click(1)]).accepted == 1
-    redis.config_set("appendfsync", "everysec")
+    redis.config_set(setting, bad)
     with pytest.raises(StoreError, match="redis-not-durable"):
         store.write([click(2)])
-    redis.config_set("appendfsync", "always")
+    redis.config_set(setting, good)
     assert store.write([click(2)]).duplicates == 1  # what it was given on the way counts once it is confirmed
 
 

@@ -86,6 +86,7 @@ def test_a_page_is_logged_as_it_was_answered(ask: Client, store: redis_py.Redis)
     assert len(np.frombuffer(page.pop("candidates"), "<i4")) >= 3
     assert page.pop("features") == b""  # no ranker in this release
     assert page.pop("user_row") >= 0
+    assert page.pop("live_events", []) == []  # nothing happened since the user state
     assert page == {
         "request_id": "r-1",
         "attribution_token": answered.attribution_token,
