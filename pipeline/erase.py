@@ -21,7 +21,7 @@ import redis
 from core import atomic
 from core.erasure import Forgotten
 from core.errors import ArtifactError, BusyError, EnvironmentGapError
-from core.event_log import SINK
+from core.event_log import RECOMMENDATIONS, SINK
 from core.schema import REJECTED, Table
 from core.work import Work
 from pipeline import sink
@@ -38,6 +38,7 @@ from serving.redis_link import address, client
 
 Say = Callable[[str], None]
 FEATURES: Final = "features"
+_TABLES_OF_PEOPLE: Final = (str(Table.EVENTS), str(Table.USERS), RECOMMENDATIONS, REJECTED)  # folders of DATA
 _TIMEOUT_SECONDS: Final = 60.0
 _REWRITE_SECONDS: Final = 600.0
 _OWN_SEARCH: Final = frozenset(
@@ -174,13 +175,13 @@ def _hold_the_sink(stack: ExitStack, data: Path, say: Say) -> None:
 
 
 def _erase_data(data: Path, gone: Forgotten, tally: Tally, say: Say) -> None:
-    for path in sorted(p for p in data.rglob("*") if p.is_file() and is_table(p)):
-        parts = path.relative_to(data).parts
-        # items are no people; names that begin with . or _ are not data, and left to the search
-        if parts[0] == Table.ITEMS or any(p[0] in "._" for p in parts) or not path.stat().st_size:
-            continue
-        if erase_table(path, gone, tally, strict=parts[0] == REJECTED):
-            say(f"{path.relative_to(data)}: rewritten")
+    for folder in _TABLES_OF_PEOPLE:
+        for path in sorted(p for p in (data / folder).rglob("*") if p.is_file() and is_table(p)):
+            # names that begin with . or _ are not data, and left to the search
+            if any(p[0] in "._" for p in path.relative_to(data).parts) or not path.stat().st_size:
+                continue
+            if erase_table(path, gone, tally, strict=folder == REJECTED):
+                say(f"{path.relative_to(data)}: rewritten")
 
 
 def _erase_features(folder: Path, gone: Forgotten, tally: Tally, say: Say) -> None:

@@ -1,8 +1,12 @@
 """DeleteUser: online nothing is left at once, others keep theirs, and the wish waits for the files."""
 
+# bazel: size=medium, imports=[cli.*]
+
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 import redis as redis_py
@@ -51,6 +55,23 @@ def test_a_deleted_user_is_a_stranger_and_others_are_who_they_were(ask: Client, 
     assert (done.streams_done, done.pending) == (True, True)
     assert [e["user_id"] for e in stream(store)] == ["bob"]
     assert Wishes(store, KEYS).pending() == {done.erasure_id: ("ann", "")}
+
+
+def test_the_command_tells_what_went(server: ServingProcess, ask: Client) -> None:
+    ask.write_events([click("tea-2", "ann")])
+    command = [sys.executable, "-m", "cli", "users", "delete", "--server", f"127.0.0.1:{server.port}"]
+    done = subprocess.run([*command, "--user", "ann"], capture_output=True, text=True, check=True, timeout=60)
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert {k: told[k] for k in ("histories", "live_lists", "events", "pages", "pending")} == {
+        "histories": 1,
+        "live_lists": 1,
+        "events": 1,
+        "pages": 0,
+        "pending": True,
+    }
+    refused = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert refused.returncode == 2
+    assert "user_id: is required, or visitor_id" in refused.stderr.splitlines()[-1]
 
 
 def test_asking_again_changes_nothing(ask: Client, store: redis_py.Redis) -> None:
