@@ -55,13 +55,14 @@ class Page(StrEnum):
     SOURCES = "sources"
     PROPENSITIES = "propensities"
     USER_ROW = "user_row"
+    LIVE_EVENTS = "live_events"
     CANDIDATES = "candidates"
     FEATURES = "features"
     FEATURE_SCHEMA = "feature_schema"
     N_FEATURES = "n_features"
 
 
-# What each column holds: text | time (microseconds) | integer | boolean | texts | integers | numbers | map | rows | bytes.
+# What each column holds: text | time (microseconds) | integer | boolean | texts | integers | numbers | map | rows | hashes | bytes.
 PAGES: Final[dict[Page, str]] = {
     Page.TIME: "time",
     Page.REQUEST_ID: "text",
@@ -87,6 +88,7 @@ PAGES: Final[dict[Page, str]] = {
     Page.SOURCES: "texts",
     Page.PROPENSITIES: "numbers",
     Page.USER_ROW: "integer",
+    Page.LIVE_EVENTS: "hashes",
     Page.CANDIDATES: "rows",
     Page.FEATURES: "bytes",
     Page.FEATURE_SCHEMA: "text",

@@ -16,11 +16,11 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from core.candidates import Source, gather
-from core.columns import Array
+from core.candidates import Candidates, Source, gather
+from core.columns import Array, Columns
 from core.config import PipelineConfig
 from core.errors import ArtifactError
-from core.history import Histories, Query
+from core.history import Histories, Query, user_starts
 from core.prepared import Fold, Prepared
 from core.schema import Column
 from pipeline.requests import Requests
@@ -30,6 +30,7 @@ from ranking.item_table import read_header
 from ranking.train import GRADES, TrainingSet
 from ranking.user_facts import UserFacts
 from retrieval.sources import HEADER, open_sources
+from serving.release import Release
 
 _CHUNK: Final = 128
 _WORKERS: Final = 2
@@ -47,13 +48,14 @@ class Fitted(NamedTuple):
 
 @dataclass(frozen=True)
 class Past:
-    """A shop as of one cut, opened for answering past requests."""
+    """A shop as of one cut, opened for answering past requests: the training join."""
 
     prepared: Prepared
     histories: Histories
     sources: tuple[Source, ...]
     items: ItemTable
     facts: UserFacts
+    quotas: dict[str, int]
     config: PipelineConfig
     exclude_seen: bool
 
@@ -84,6 +86,29 @@ class Past:
             open_sources(fitted.sources),
             items,
             UserFacts.of(prepared),
+            config.sources.quotas,
+            config,
+            prepared.seen(config.evaluation.seen) == "remove",
+        )
+
+    @classmethod
+    def after(cls, release: Release, prepared: Prepared, config: PipelineConfig) -> Past:
+        """A release and what people did since, in data prepared later: for requests that the release could have been asked.
+
+        Raises:
+            ArtifactError: if the release has no ranker, and so no item statistics.
+        """
+        if release.table is None:
+            raise ArtifactError(
+                f"{release.path}: no ranker, so nothing reads features; train one with `./aisle nightly`"
+            )
+        return cls(
+            prepared,
+            _known_to(release, prepared),
+            release.sources,
+            release.table,
+            UserFacts.of(prepared, release.window_end),
+            release.settings.quotas,
             config,
             prepared.seen(config.evaluation.seen) == "remove",
         )
@@ -101,6 +126,11 @@ class Past:
             )
         had = query.history.items[query.history.gains > 0] if self.exclude_seen else np.empty(0, np.int32)
         return query, np.unique(had)
+
+    def features(self, query: Query, excluded: Array) -> tuple[Candidates, Array]:
+        """What the sources propose, without the item rows `excluded` (int32 ascending), and its features float32 `[n, F]`."""
+        candidates = gather(self.sources, self.quotas, query, excluded)
+        return candidates, matrix(query, candidates, self.items, self.sources)
 
     def relevant(self, start: int, stop: int, excluded: Array) -> tuple[Array, Array]:
         """What followed: item rows int32 `[m]` ascending, and their grades int8 `[m]`, 1 to GRADES: the gain, faded for each basket before it."""
@@ -131,7 +161,7 @@ class Past:
             wanted, worth = self.relevant(start, stop, excluded)
             if not len(wanted):
                 continue  # the person only came back to what is never shown again: no request of this shop
-            candidates = gather(self.sources, self.config.sources.quotas, query, excluded)
+            candidates, rows = self.features(query, excluded)
             grade = np.zeros(len(candidates), np.int8)
             _, at, of = np.intersect1d(candidates.rows, wanted, assume_unique=True, return_indices=True)
             if not len(at):
@@ -139,12 +169,22 @@ class Past:
                 continue
             grade[at] = worth[of]
             kept = _kept(grade, negatives, np.random.default_rng((user, time)))
-            matrices.append(matrix(query, candidates, self.items, self.sources)[kept])
+            matrices.append(rows[kept])
             grades.append(grade[kept])
             best = np.sort(worth)[::-1][:_AT]
             ideals.append(float((best / np.log2(np.arange(len(best)) + 2.0)).sum()))
         sizes = np.array([len(g) for g in grades[1:]], np.int32)
         return TrainingSet(np.concatenate(matrices), np.concatenate(grades), sizes, np.array(ideals), dropped)
+
+
+def _known_to(release: Release, prepared: Prepared) -> Histories:
+    """Histories of the items that a release knows: the others are no events to it."""
+    events, n = prepared.events, release.items.rows
+    keep = np.asarray(events.numbers(Column.ITEM)) < n
+    columns = (Column.USER, Column.ITEM, Column.TIME, Column.TYPE, Column.GAIN)
+    known = Columns({c: np.asarray(events.numbers(c))[keep] for c in columns})
+    starts = user_starts(known.numbers(Column.USER), len(prepared.user_ids))
+    return Histories(known, starts, release.settings.history_events)
 
 
 def _kept(grades: Array, negatives: int | None, rng: np.random.Generator) -> Array:

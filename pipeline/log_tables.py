@@ -24,6 +24,7 @@ _TYPES: Final[dict[str, pa.DataType]] = {
     "integers": pa.list_(pa.int32()),
     "numbers": pa.list_(pa.float32()),
     "rows": pa.list_(pa.int32()),
+    "hashes": pa.list_(pa.uint64()),
     "map": pa.map_(pa.string(), pa.string()),
     "bytes": pa.binary(),
 }

@@ -46,6 +46,7 @@ class PersonState:
     user: int = NO_ROW
     history: History = field(default_factory=History)
     facts: Array | None = None  # float32 [ranking.user_facts.NAMES]; None: absent or expired
+    live: tuple[int, ...] = ()  # hashes of the live events that were there, each once
     failure: Failure | None = None  # why more could not be known
 
 
@@ -66,10 +67,11 @@ class OnlineState:
         except StoreError as e:
             return PersonState(failure=e.failure)
         failure = None if complete else Failure.STATE_MISSING
+        written = tuple(dict.fromkeys(e.hash for e in events))
         if known is None:
-            return PersonState(history=joined(release, History(), events, now), failure=failure)
+            return PersonState(history=joined(release, History(), events, now), live=written, failure=failure)
         history = joined(release, known.history, events, now)
-        return PersonState(known.user, history, known.snapshot.at(now), failure)
+        return PersonState(known.user, history, known.snapshot.at(now), written, failure)
 
     def holds(self, release: Release) -> bool:
         """Whether the user state of `release` is there, complete."""

@@ -80,7 +80,18 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         if state.failure is not None:
             self._tally.add("degraded", state.failure)
         self._log.offer(
-            Shown(now, release, k, request, response, personal, state.user, page.candidates.rows, page.features)
+            Shown(
+                now,
+                release,
+                k,
+                request,
+                response,
+                personal,
+                state.user,
+                page.candidates.rows,
+                page.features,
+                state.live,
+            )
         )
         return response
 

@@ -53,6 +53,7 @@ class Shown:
     user: int  # row, NO_ROW for a stranger
     candidates: Array | None = None  # int32 [n]
     features: Array | None = None  # float32 [n, F], where a ranker read them
+    live: tuple[int, ...] = ()  # hashes of the live events that the history was joined with
 
 
 class ShownLog:
@@ -149,6 +150,8 @@ def columns_of(shown: Shown, tenant: str) -> dict[str, Any]:
         columns |= {Page.USER_ID: asked.user_id, Page.VISITOR_ID: asked.visitor_id, Page.SESSION_ID: asked.session_id}
     if shown.candidates is not None and shown.personal and shown.user != NO_ROW:
         columns[Page.USER_ROW] = shown.user
+    if shown.candidates is not None:
+        columns[Page.LIVE_EVENTS] = list(shown.live)
     if shown.features is not None and shown.release.scorer is not None:
         columns[Page.FEATURE_SCHEMA] = shown.release.scorer.header["schema"]
         columns[Page.N_FEATURES] = shown.features.shape[1]

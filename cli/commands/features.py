@@ -1,4 +1,4 @@
-"""`features export|apply|materialize|list`: the feature tables of a work directory, and the Feast store over them."""
+"""`features export|apply|materialize|list|skew`: the feature tables of a work directory, the Feast store over them, and whether serving saw the same."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
     group.command()(apply)
     group.command()(materialize)
     group.command("list")(list_statistics)
+    group.command()(skew)
     app.add_typer(group, name="features")
 
 
@@ -93,3 +94,30 @@ def list_statistics() -> None:
         table.add_row(s.name, s.meaning, s.unit, f"{s.default:g}", s.prior, f"{s.ttl_days} d")
     console.print(table)
     finish({"statistics": [asdict(s) | {"ttl_days": s.ttl_days} for s in STATISTICS]})
+
+
+def skew(
+    log: Annotated[Path, typer.Option(help="DATA/recommendations, as `events sink` writes it")],
+    release: Annotated[
+        Path, typer.Option(help="the release whose pages are compared: its directory, or WORK/releases/current")
+    ],
+    work: Annotated[
+        Path | None, typer.Option(help="where its user state is; default: the folder above `releases`")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="where the event log is; default: the folder that --log is in")
+    ] = None,
+    most: Annotated[int, typer.Option(min=1, help="pages to compare, a sample of those with features")] = 1_000,
+) -> None:
+    """Compute the features of logged requests again, from the release, the user state and the event log, and name those that drifted."""
+    from core.work import Work
+    from pipeline.skew import skew as compare
+
+    place = Work(work or release.absolute().parent.parent)
+    found = compare(log, release, place, data or log.absolute().parent, most)
+    step(f"{found['requests']} requests, {found['different_requests']} of them different")
+    for name, drift in found["features"].items():
+        step(
+            f"{name}: {drift['share']:.2%} of values, mean {drift['mean_absolute']:.4g}, largest {drift['largest']:.4g}"
+        )
+    finish(found)
