@@ -177,7 +177,7 @@ class Life:
 def config() -> ServingConfig:
     defaults = load_serving()
     changes = {
-        "redis": defaults.redis.model_copy(update={"read_deadline_ms": 500.0, "write_deadline_ms": 5_000.0}),
+        "redis": defaults.redis.model_copy(update={"read_deadline_ms": 5_000.0, "write_deadline_ms": 5_000.0}),
         "log": defaults.log.model_copy(update={"share": 1.0, "features_share": 1.0}),
     }
     return defaults.model_copy(update=changes)
@@ -385,6 +385,27 @@ def test_a_second_night_keeps_the_rows_of_others_and_who_returns_is_new(life: Li
     assert prepared.user_ids.row(f"u:{USER}") >= len(life.rows)
     assert not prepared.user_ids.alive[life.rows[f"u:{USER}"]]
     assert (prepared.events.numbers(Column.USER) == prepared.user_ids.row(f"u:{USER}")).sum() == 1
+
+
+def test_beside_a_server_that_answers(life: Life, config: ServingConfig, tmp_path: Path) -> None:
+    shutil.copytree(life.copy, tmp_path / "shop", symlinks=True)
+    data, work = tmp_path / "shop" / "data", Work(tmp_path / "shop" / "work")
+    shutil.rmtree(work.root / "spool")  # a server would hand it over before or after
+    redis = EmbeddedRedis(work.root / "redis")
+    redis.launch()
+    redis.wait()
+    server = serving(work, config, redis.url)
+    server.start()
+    with work.locked(), reached(work, None) as store:
+        done = run(data, work, store, config, lambda _: None)
+    assert (done.requests, done.left) == (1, [])
+    answers = pages(server.port)
+    assert answers[USER] == answers["nobody"]
+    with Client(f"127.0.0.1:{server.port}", timeout=20) as ask:
+        ask.write_events([event("pot-3", USER)])  # a new beginning
+    assert pages(server.port)[USER] != answers["nobody"]
+    server.stop()
+    redis.stop()
 
 
 def test_kill_9_at_any_step_and_a_rerun_finishes(life: Life, tmp_path: Path) -> None:
