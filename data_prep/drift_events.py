@@ -42,13 +42,12 @@ class _Pool:
     days: list[str]
     profile: Profile
 
-    def type_counts(self, clock: str | None = None) -> Counter[str]:
-        """Events by type; `clock`: every day counts only up to the newest event's time of day."""
+    def type_counts(self, *, until_clock: bool = False) -> Counter[str]:
+        """Events by type; `until_clock`: of every day only those up to the newest event's time of day."""
         found: Counter[str] = Counter()
         for d in self.days:
-            found.update(
-                self.profile["until_clock"].get(d, {}) if clock else self.profile["days"].get(d, {}).get("types", {})
-            )
+            whole = self.profile["days"].get(d, {}).get("types", {})
+            found.update(self.profile["until_clock"].get(d, {}) if until_clock else whole)
         return found
 
     def sessions(self) -> int:
@@ -109,16 +108,14 @@ def _a_day(counts: Counter[str], days: int, type_: str | None) -> float:
 
 def _expected(new: _Pool, old: _Pool, day: str, type_: str | None) -> float:
     """Events of a type (None: of all) that the days before promise for a new day, the newest up to where the log ends."""
-    clock = day if day == new.profile["last"] else None
-    return _a_day(old.type_counts(clock), len(old.days), type_)
+    counts = old.type_counts(until_clock=day == new.profile["last"])
+    return _a_day(counts, len(old.days), type_)
 
 
 def _week_before(new: _Pool, old: _Pool, day: str, type_: str | None) -> float | None:
     """The same on the same weekday a week before, if that is among the days before."""
     earlier = _shifted(day, -7)
-    if earlier not in old.days:
-        return None
-    return _a_day(_Pool([earlier], old.profile).type_counts(day if day == new.profile["last"] else None), 1, type_)
+    return _expected(new, _Pool([earlier], old.profile), day, type_) if earlier in old.days else None
 
 
 def _stopped(new: _Pool, old: _Pool, config: DriftConfig) -> Iterator[Drift]:
