@@ -55,7 +55,9 @@ def make_shop(folder: Path, end: int = END, sales: float = 1) -> Work:
         for at, item in enumerate(items)
     ]
     cuts = [START, START + 50 * DAY, START + 60 * DAY, START + 70 * DAY, end]
-    prepared = make_prepared(folder, rows, cuts=cuts, titles=TITLES, unavailable={SOLD_OUT}, days=True, repeat_share=0.1)
+    prepared = make_prepared(
+        folder, rows, cuts=cuts, titles=TITLES, unavailable={SOLD_OUT}, days=True, repeat_share=0.1
+    )
     sources = folder / "train-retrieval" / "literal" / FULL.name
     write_sources(prepared.item_ids, sources, sales)
     config, work = load_pipeline(), Work(folder / "work")
