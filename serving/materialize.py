@@ -22,6 +22,7 @@ from serving.redis_link import address, client
 from serving.user_state import UserState, state_id
 
 _CHUNK_BYTES = 256 * 1024  # of one MSET: small enough that reads beside it keep their deadline
+_BLOCK = 65_536  # people whose facts are computed at a time
 _KEPT_WINDOWS = 2  # the newest: the release that answers, and the one to roll back to
 _TIMEOUT_SECONDS = 60.0
 
@@ -87,19 +88,27 @@ def is_materialized(url: str, tenant: str, window_end: int, state: str, history_
 def _chunks(keys: Keys, window: str, state: UserState, gone: frozenset[str]) -> Iterator[dict[str, bytes]]:
     chunk: dict[str, bytes] = {}
     size = 0
-    facts, days = state.facts.at_window_end(np.arange(len(state.ids)))
-    for row, (person, alive) in enumerate(zip(state.ids.texts, state.ids.alive.tolist(), strict=True)):
-        history = state.histories.before(row)
-        if not alive or person in gone or not len(history):
-            continue
-        value = pack_person(PackedPerson(row, history, Snapshot(int(days[row]), facts[row])))
-        chunk[keys.history(window, person)] = value
+    for key, person in _people(state, gone):
+        value = pack_person(person)
+        chunk[keys.history(window, key)] = value
         size += len(value)
         if size >= _CHUNK_BYTES:
             yield chunk
             chunk, size = {}, 0
     if chunk:
         yield chunk
+
+
+def _people(state: UserState, gone: frozenset[str]) -> Iterator[tuple[str, PackedPerson]]:
+    """Person key and what is known, of everybody who did anything and is not `gone`."""
+    texts, alive = state.ids.texts, state.ids.alive
+    for start in range(0, len(state.ids), _BLOCK):
+        rows = np.arange(start, min(start + _BLOCK, len(state.ids)))
+        facts, days = state.facts.at_window_end(rows)
+        for row, day, known in zip(rows.tolist(), days.tolist(), facts, strict=True):
+            history, key = state.histories.before(row), texts[row]
+            if alive[row] and key not in gone and len(history):
+                yield key, PackedPerson(row, history, Snapshot(day, known))
 
 
 def _prune(store: redis.Redis, keys: Keys, present: str) -> None:
