@@ -14,7 +14,7 @@ from data_prep.distances import beyond_chance, ks
 Level = Literal["warn", "stop"]
 Profile = dict[str, Any]
 # Kolmogorov-Smirnov: one in 100,000 is farther apart by chance. A night asks about dozens of columns, and what one session looks at is alike.
-_SURE: Final = 2.5
+SURE: Final = 2.5
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ class Sample:
 
 
 def number_drifts(
-    table: str, column: str, before: Sample, now: Sample, config: DriftConfig, then: str
+    table: str, column: str, before: Sample, now: Sample, config: DriftConfig, then: str, sure: float = SURE
 ) -> Iterator[Drift]:
-    """Missing values and distribution of a number."""
+    """Missing values and distribution of a number; `sure` scales the distance that chance is given."""
     name = f"{table}.{column}"
     yield from null_drifts(
         name, (before.nulls, before.rows, before.size), (now.nulls, now.rows, now.size), config, then
@@ -73,7 +73,7 @@ def number_drifts(
     if min(n, m) < config.min_count:
         return
     far = ks(before.bins, now.bins)
-    if far <= _SURE * np.sqrt(1 / n + 1 / m):
+    if far <= sure * np.sqrt(1 / n + 1 / m):
         return
     ratio = now.median / before.median if before.median > 0 else 1.0
     if ratio >= 1.05 or ratio <= 0.95:
