@@ -18,6 +18,10 @@
                               source int32, target int32, fold int8, count float32, decayed float32
       rejected/               events.parquet, and items.parquet, users.parquet where there are such tables: the bad rows as they came,
                               every contract column as text, with `reason` and `file`
+      carried/                what the next night needs to read new files only; no later stage looks here. state.json (the input files and
+                              what each held), events/ (row-aligned with events/: hash of what tells a resend, code of the file, given
+                              session), pairs/ (the sums of all pairs, not only the kept ones), set_aside.parquet (rows that are no events,
+                              resends and scripts' among them), tables/ (items and users as read)
 
 A **fold** says when an event becomes known. Protocol `global` cuts the timeline: fold 0 `[start, T1)`, 1 `[T1, Tv)`, 2 `[Tv, T2)`, 3 `[T2, end]`.
 Protocol `last` cuts each user's own sequence of positive-gain events: 0 all but the last two, 1 the second-last, 2 the last (users with fewer

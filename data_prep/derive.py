@@ -1,6 +1,6 @@
 """One pass over the sorted events, whole users at a time: gains, sessions, folds, days and pairs.
 
-Everything here is numpy over memory-mapped columns; a chunk holds about a million events, so memory does not grow with the log.
+Everything here is numpy over memory-mapped columns; a chunk holds about a hundred thousand events, so memory does not grow with the log.
 Where a night before is carried over, gains, sessions and folds are found anew, since a new event can move them all; of the days
 and pairs, those that changed (data_prep.days, data_prep.pair_changes).
 """
@@ -22,15 +22,15 @@ from core.schema import DAY, EVENT_TYPES, HOUR, MINUTE, Column
 from data_prep.appender import ColumnAppender, add_to_header
 from data_prep.cuts import find_cuts, global_folds, has_synthetic_time, last_folds
 from data_prep.days import DaySums, EarlierDays, net_money
-from data_prep.events import GIVEN_SESSION
 from data_prep.inventory import Carried
 from data_prep.merge import Change
 from data_prep.pair_changes import PairChanges
 from data_prep.pairs import Earlier, Found, PairSums, Sequences
+from data_prep.repeats import GIVEN_SESSION
 from data_prep.sessions import session_numbers, window_for
 from data_prep.sums import distinct, in_order
 
-_CHUNK_EVENTS = 1 << 20
+_CHUNK_EVENTS = 1 << 17  # with 100 pairs an event, the few chunks in hand stay below 2 GB
 DERIVED = {Column.GAIN: "float32", Column.SESSION: "int64", "fold_global": "int8", "fold_last": "int8"}
 CARRIED_PAIRS = "carried/pairs"  # the sums of all pairs, pruned or not
 
@@ -179,7 +179,7 @@ def _cuts(events: Columns, judged: Array, gains: Array, start: int, end: int, co
 
 
 def _chunks(users: Array) -> Iterator[slice]:
-    """Slices of about a million events that end where a user's events end."""
+    """Slices of about a hundred thousand events that end where a user's events end."""
     at = 0
     while at < len(users):
         end = min(at + _CHUNK_EVENTS, len(users))

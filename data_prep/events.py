@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -15,12 +16,11 @@ from core.columns import Array
 from core.ids import IdMap
 from core.schema import EVENT_TYPES, Column
 from data_prep.appender import ColumnAppender
-from data_prep.repeats import FILE_CODE, KEY
-from data_prep.sessions import NO_SESSION
+from data_prep.reading import FILE
+from data_prep.repeats import FILE_CODE, GIVEN_SESSION, KEY, Candidates
 from data_prep.validate import PERSON
 
 _ROWS_PER_PART: Final = 500_000
-GIVEN_SESSION: Final = "given_session"
 # column -> dtype on disk
 COLUMNS: Final = {
     Column.USER.value: "int32",
@@ -47,12 +47,11 @@ _MISSING: Final = {Column.PRICE: float("nan"), Column.QUANTITY: 1.0, Column.VALU
 def write_sorted(spark: SparkSession, rows: DataFrame, n_rows: int, items: IdMap, people: IdMap, scratch: Path) -> Path:
     """Usable events with rows instead of ids as Parquet parts, sorted by `ORDER` over all parts; every id must be in the maps.
 
-    `rows` also has `KEY` and `FILE_CODE`.
+    `rows` also has `KEY`, `GIVEN_SESSION` and `FILE_CODE`.
     """
     item_rows = _id_table(spark, items, Column.ITEM_ID, Column.ITEM, scratch / "item-rows.parquet")
     person_rows = _id_table(spark, people, PERSON, Column.USER, scratch / "person-rows.parquet")
     code = F.create_map(*[F.lit(v) for t in EVENT_TYPES for v in (t.value, t.code)])[F.col(Column.EVENT_TYPE)]
-    given = F.when(F.col(Column.SESSION_ID).isNotNull(), F.xxhash64(Column.SESSION_ID)).otherwise(NO_SESSION)
     columns = [
         F.col(Column.USER),
         F.col(Column.ITEM),
@@ -60,7 +59,7 @@ def write_sorted(spark: SparkSession, rows: DataFrame, n_rows: int, items: IdMap
         code.cast("tinyint").alias(Column.TYPE),
         *[F.coalesce(F.col(c).cast("float"), F.lit(v).cast("float")).alias(c) for c, v in _MISSING.items()],
         F.coalesce(F.col(Column.POSITION).cast("int"), F.lit(-1)).alias(Column.POSITION),
-        given.alias(GIVEN_SESSION),
+        F.col(GIVEN_SESSION),
         F.col(KEY),
         F.col(FILE_CODE),
     ]
@@ -87,10 +86,55 @@ def to_columns(parts: Path, folder: Path) -> int:
         return out.rows
 
 
-def nothing(folder: Path) -> None:
-    """The same folders without a row."""
+def few_to_columns(
+    candidates: Candidates | None, which: Array, ids: tuple[IdMap, IdMap], code_of: Callable[[str], int], folder: Path
+) -> None:
+    """What `write_sorted` and `to_columns` do, for rows that fit in memory many times: the day that a night adds, or no row at all.
+
+    Args:
+        candidates: Usable rows; None: there are none.
+        which: Those that become events, bool `[n]`.
+        ids: Item and person id maps, which hold all of theirs.
+        code_of: The code of a file, by its URI.
+        folder: Gets `events/` and `carried/events/`.
+    """
+    if candidates is None:
+        for name, dtypes in (("events", COLUMNS), ("carried/events", CARRIED)):
+            ColumnAppender(folder / name, dtypes).close()
+        return
+    names = [
+        Column.ITEM_ID,
+        PERSON,
+        Column.EVENT_TIME,
+        Column.EVENT_TYPE,
+        *_MISSING,
+        Column.POSITION,
+        GIVEN_SESSION,
+        FILE,
+    ]
+    rows = pa.concat_tables(candidates.tables(list(map(str, names)), which), promote_options="permissive")
+    types = {t.value: t.code for t in EVENT_TYPES}
+    columns = {
+        Column.USER: ids[1].rows(rows.column(PERSON).to_pylist()),
+        Column.ITEM: ids[0].rows(rows.column(Column.ITEM_ID).to_pylist()),
+        Column.TIME: rows.column(Column.EVENT_TIME).to_numpy(),
+        Column.TYPE: _coded(rows.column(Column.EVENT_TYPE), types.__getitem__),
+        Column.POSITION: rows.column(Column.POSITION).fill_null(-1).to_numpy(),
+        GIVEN_SESSION: rows.column(GIVEN_SESSION).to_numpy(),
+        KEY: rows.column(KEY).to_numpy(),
+        FILE_CODE: _coded(rows.column(FILE), code_of),
+    } | {c: rows.column(c).fill_null(v).to_numpy() for c, v in _MISSING.items()}
+    typed = {c: columns[c].astype(d) for c, d in (COLUMNS | CARRIED).items()}
+    order = np.lexsort([typed[c] for c in reversed(ORDER)])
     for name, dtypes in (("events", COLUMNS), ("carried/events", CARRIED)):
-        ColumnAppender(folder / name, dtypes).close()
+        with ColumnAppender(folder / name, dtypes) as out:
+            out.append({c: typed[c][order] for c in dtypes})
+
+
+def _coded(texts: pa.ChunkedArray, code: Callable[[str], int]) -> Array:
+    found = texts.combine_chunks().dictionary_encode()
+    codes = np.array([code(t) for t in found.dictionary.to_pylist()], np.int64)
+    return np.asarray(codes[found.indices.to_numpy()])
 
 
 def _numbers(column: pa.Array) -> Array:

@@ -7,7 +7,7 @@ set; a file that is gone or changed takes its rows with it, by its code.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -33,12 +33,13 @@ class InputFile:
 class Carried:
     """What one night tells the next about itself.
 
-    `settings` is a hash of all that decides how files are read; `files` are the event files with their `codes` (in `carried/events`)
-    and their `facts` (data_prep.tally); `natural` whether equal rows without event_id were taken for resends; `newest` the event that
-    ages of pairs count from; `events` the rows of `events/`.
+    `settings` is a hash of all that decides how files are read, `tables` of the files of each other table; `files` are the event files
+    with their `codes` (in `carried/events`) and their `facts` (data_prep.tally); `natural` whether equal rows without event_id were taken
+    for resends; `newest` the event that ages of pairs count from; `events` the rows of `events/`.
     """
 
     settings: str
+    tables: dict[str, str]
     files: dict[str, InputFile]
     codes: dict[str, int]
     facts: dict[str, dict[str, Any]]
@@ -63,6 +64,15 @@ class Carried:
 
 
 @dataclass(frozen=True)
+class Inputs:
+    """What there is: event files by name, and hashes of the settings and of the files of the other tables."""
+
+    settings: str
+    events: dict[str, InputFile]
+    tables: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Night:
     """What this run reads and what it takes over.
 
@@ -74,19 +84,22 @@ class Night:
     read: frozenset[str]
     before: Path | None
     carried: Carried | None
-    settings: str
-    files: dict[str, InputFile]
+    inputs: Inputs
 
     @property
     def closed(self) -> list[int]:
         """Codes of the files that are not read."""
         return sorted(c for name, c in self.codes.items() if name not in self.read)
 
+    def same(self, table: str) -> bool:
+        """Whether the files of a table other than events are those of the night before."""
+        return self.carried is not None and self.carried.tables[table] == self.inputs.tables[table]
+
     def reading(self, names: frozenset[str]) -> Night:
         """The same night with some more files read."""
         fresh = 1 + max([*self.codes.values(), *(self.carried.codes.values() if self.carried else ())])
         codes = self.codes | {name: fresh + i for i, name in enumerate(sorted(names - self.read))}
-        return Night(codes, self.read | names, self.before, self.carried, self.settings, self.files)
+        return Night(codes, self.read | names, self.before, self.carried, self.inputs)
 
 
 def look(data: Path, known: Mapping[str, InputFile]) -> list[InputFile]:
@@ -108,15 +121,24 @@ def fingerprint(data: Path, files: list[InputFile]) -> str:
     return hash_json([[[f.name, f.size, f.identity] for f in files], dataset_facts(data)])
 
 
-def first(files: Mapping[str, InputFile], settings: str) -> Night:
+def inputs_of(files: Iterable[InputFile], settings: str) -> Inputs:
+    """The files by table."""
+    tables: dict[str, dict[str, InputFile]] = {t.value: {} for t in Table}
+    for f in files:
+        tables[Path(f.name).parts[0]][f.name] = f
+    events = tables.pop(Table.EVENTS)
+    return Inputs(settings, events, {name: hash_json([asdict(f) for f in t.values()]) for name, t in tables.items()})
+
+
+def first(inputs: Inputs) -> Night:
     """A night that reads everything."""
-    return Night({name: i for i, name in enumerate(files)}, frozenset(files), None, None, settings, dict(files))
+    return Night({name: i for i, name in enumerate(inputs.events)}, frozenset(inputs.events), None, None, inputs)
 
 
-def following(before: Path, carried: Carried, files: Mapping[str, InputFile], settings: str) -> Night:
+def following(before: Path, carried: Carried, inputs: Inputs) -> Night:
     """A night that reads the event files that are not in `carried` as they are now."""
-    same = {name: carried.codes[name] for name, f in files.items() if carried.files.get(name) == f}
+    same = {name: carried.codes[name] for name, f in inputs.events.items() if carried.files.get(name) == f}
     fresh = 1 + max(carried.codes.values(), default=-1)
-    new = [name for name in files if name not in same]
+    new = [name for name in inputs.events if name not in same]
     codes = same | {name: fresh + i for i, name in enumerate(new)}
-    return Night(codes, frozenset(new), before, carried, settings, dict(files))
+    return Night(codes, frozenset(new), before, carried, inputs)

@@ -42,7 +42,9 @@ _STATE_BITS: Final = 4  # (fold_global, fold_last), two bits each
 _DTYPES: Final = {"source": "int32", "target": "int32", "fold": "int8", "count": "float32", "decayed": "float32"}
 _CARRIED: Final = {"source": "int32", "target": "int32", "state": "int8", "count": "uint32", "decayed": "float64"}
 _CHUNK_PAIRS: Final = 4 << 20
-_RANGE_ROWS: Final = 2 << 20  # carried rows that are aged and pruned at once
+_RANGE_ROWS: Final = (
+    1 << 19
+)  # carried rows that are aged and pruned at once; small arrays reuse memory, large ones are mapped anew
 
 Found = tuple[str, Array, Array]  # table, keys, (count, decayed) `[2, n]`
 

@@ -29,7 +29,7 @@ from core.work import Work
 from data_prep import inputs, inventory, reading, spark
 from data_prep.cuts import describe
 from data_prep.derive import ClockChangedError, Since, derive, events_by_type
-from data_prep.inventory import Carried, InputFile, Night
+from data_prep.inventory import Carried, Inputs, Night
 from data_prep.repeats import ReopenError
 from data_prep.rows import CannotCarryError, Job, Say, rows_from
 
@@ -60,8 +60,7 @@ def run(data: Path, work: Work, config: PipelineConfig, say: Say, *, full: bool 
     if latest is not None and not full and read_manifest(latest).about["inputs"] == wanted:
         return latest
     base = _base(work)
-    events = {f.name: f for f in files if Path(f.name).parts[0] == EVENTS.table}
-    night = _night(latest, carried, events, settings, full, say)
+    night = _night(latest, carried, inventory.inputs_of(files, settings), full, say)
     # another night before may leave other decimals of the same sums
     id = hash_json([wanted, base, latest.name if latest is not None and (full or night.before) else None, full])[:16]
     path = work.stage(STAGE, id)
@@ -82,11 +81,9 @@ def _settings(data: Path, config: PipelineConfig) -> str:
     )
 
 
-def _night(
-    latest: Path | None, carried: Carried | None, files: dict[str, InputFile], settings: str, full: bool, say: Say
-) -> Night:
+def _night(latest: Path | None, carried: Carried | None, inputs: Inputs, full: bool, say: Say) -> Night:
     """What is read and what is carried over, said in a line."""
-    everything = inventory.first(files, settings)
+    everything = inventory.first(inputs)
     if latest is None:
         return everything
     if full:
@@ -95,20 +92,20 @@ def _night(
     if carried is None:
         say("reading every file: the last prepared data set carries nothing over")
         return everything
-    if carried.settings != settings:
+    if carried.settings != inputs.settings:
         say("reading every file: the settings, the code or dataset.yaml changed")
         return everything
     rows = {Columns.open(latest / name).rows for name in ("events", "carried/events")}
     if rows != {carried.events}:
         say("reading every file: events were taken out of the last prepared data set")
         return everything
-    night = inventory.following(latest, carried, files, settings)
-    if night.read == files.keys():
+    night = inventory.following(latest, carried, inputs)
+    if night.read == inputs.events.keys():
         say("reading every file: each is new or changed")
         return everything
-    gone = len(carried.files.keys() - files.keys())
+    gone = len(carried.files.keys() - inputs.events.keys())
     say(
-        f"reading {len(night.read)} of {len(files)} event files that are new or changed"
+        f"reading {len(night.read)} of {len(inputs.events)} event files that are new or changed"
         + (f"; {gone} are gone" if gone else "")
     )
     return night
@@ -145,7 +142,7 @@ def _prepare(
     data: Path, draft: Path, folder: Path, maps: tuple[IdMap, IdMap], config: PipelineConfig, say: Say, night: Night
 ) -> dict[str, Any]:
     """Write the artifact's files; its `about`. What turns out not to hold any more is read again."""
-    if not night.files:
+    if not night.inputs.events:
         raise InputError(
             f"{data / EVENTS.table}: no event files; expected Parquet, CSV or JSON-lines, plain or in day folders"
         )
@@ -159,9 +156,9 @@ def _prepare(
             night = night.reading(names)
         except (CannotCarryError, ClockChangedError) as e:
             say(f"reading every file: {e}")
-            night = inventory.first(night.files, night.settings)
-        if night.read == night.files.keys():
-            night = inventory.first(night.files, night.settings)
+            night = inventory.first(night.inputs)
+        if night.read == night.inputs.events.keys():
+            night = inventory.first(night.inputs)
         for entry in draft.iterdir():
             shutil.rmtree(entry)
 
@@ -194,8 +191,9 @@ def _attempt(
     derived = derive(draft, scratch, found.known, found.n_items, config, said, since)
     say(describe(derived.cuts) + (" (synthetic clock: only the order counts)" if derived.synthetic_time else ""))
     Carried(
-        settings=night.settings,
-        files=night.files,
+        settings=night.inputs.settings,
+        tables=night.inputs.tables,
+        files=night.inputs.events,
         codes=night.codes,
         facts=found.facts,
         natural=found.natural,

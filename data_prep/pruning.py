@@ -32,23 +32,24 @@ def kept_rows(
     """
     begins = np.concatenate([[True], pairs[1:] != pairs[:-1]]) if len(pairs) else np.empty(0, bool)
     distinct = pairs[begins]
-    cell = (np.cumsum(begins) - 1) * FOLDS + folds
-    count, decayed = (np.bincount(cell, v, FOLDS * len(distinct)).reshape(-1, FOLDS) for v in values)
+    n = len(distinct)
+    cell = np.cumsum(begins) - 1 + folds * n  # fold after fold
+    count, decayed = (np.bincount(cell, v, FOLDS * n).reshape(FOLDS, n) for v in values)
     keep = count > 0
-    for total in (count, decayed):
-        np.cumsum(total, axis=1, out=total)
     source = distinct >> bits
     for fold in range(FOLDS):
-        if keep[:, fold].any():
-            keep[:, fold] &= strongest(source, decayed[:, fold], per_item)
-    rows = np.flatnonzero(keep)
-    pair, fold_column = rows // FOLDS, rows % FOLDS
+        if fold:
+            count[fold] += count[fold - 1]
+            decayed[fold] += decayed[fold - 1]
+        if keep[fold].any():
+            keep[fold] &= strongest(source, decayed[fold], per_item)
+    pair, fold_column = np.divmod(np.flatnonzero(keep.T.ravel()), FOLDS)
+    at = fold_column * n + pair
     same = pair[1:] == pair[:-1]
     gathered = []
     for total in (count, decayed):
-        written = total.ravel()[rows]
-        written[1:] -= np.where(same, written[:-1], 0)
-        gathered.append(written)
+        known = total.ravel()[at]
+        gathered.append(known - np.concatenate([[0], np.where(same, known[:-1], 0)])[: len(known)])
     target = distinct[pair] & ((1 << bits) - 1)
     return source[pair], target, fold_column, gathered[0], gathered[1]
 

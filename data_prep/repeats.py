@@ -12,7 +12,7 @@ compared; against carried events the hash alone decides, which takes two rows fo
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -29,12 +29,14 @@ from core.ids import NO_ROW, IdMap
 from core.schema import DAY, EVENT_TYPES, EVENTS, REASON, Column
 from data_prep import validate
 from data_prep.reading import LINE
+from data_prep.sessions import NO_SESSION
 from data_prep.validate import PERSON
 
 KEY: Final = "_key"  # hash of event_id or of all columns, shifted; the lowest bit says which. Null: not usable
 FILE_CODE: Final = "_code"  # of the file (data_prep.inventory)
 NO_FAULT, DUPLICATE, RESENT, SCRIPT = range(4)
 PERSON_DAY: Final = "_person_day"  # hash
+GIVEN_SESSION: Final = "given_session"  # hash of the shop's session id
 
 
 class ReopenError(Exception):
@@ -54,8 +56,8 @@ class CarriedEvents:
     people: IdMap
 
 
-def keys() -> dict[str, Expr]:
-    """The hash columns of judged rows."""
+def hashes() -> dict[str, Expr]:
+    """The hash columns of judged rows: `KEY`, `PERSON_DAY` and `GIVEN_SESSION`."""
     named = F.col(Column.EVENT_ID).isNotNull()
     rest = [c.value for c in EVENTS.kinds if c is not Column.EVENT_ID]
     # Spark's hash passes over nulls: which columns are null belongs to the key
@@ -65,7 +67,8 @@ def keys() -> dict[str, Expr]:
     )
     usable = F.col(REASON).isNull()
     day = F.floor(F.col(Column.EVENT_TIME) / DAY)
-    return {KEY: F.when(usable, key), PERSON_DAY: F.when(usable, F.xxhash64(PERSON, day))}
+    session = F.when(F.col(Column.SESSION_ID).isNotNull(), F.xxhash64(Column.SESSION_ID)).otherwise(NO_SESSION)
+    return {KEY: F.when(usable, key), PERSON_DAY: F.when(usable, F.xxhash64(PERSON, day)), GIVEN_SESSION: session}
 
 
 class Candidates:
@@ -73,12 +76,28 @@ class Candidates:
 
     def __init__(self, spark: SparkSession, rows: DataFrame, parts: list[Path], scratch: Path) -> None:
         self.spark, self.rows, self.scratch = spark, rows, scratch
-        files = [f for p in parts for f in (sorted(p.glob("part-*.parquet")) if p.is_dir() else [p])]
-        read = [pq.read_table(f, columns=[KEY, LINE, PERSON_DAY]) for f in files]
+        self._files = [f for p in parts for f in (sorted(p.glob("part-*.parquet")) if p.is_dir() else [p])]
+        read = [pq.read_table(f, columns=[KEY, LINE, PERSON_DAY]) for f in self._files]
         usable = [t.filter(t.column(KEY).is_valid()) for t in read]
         self.key, self.line, self.person_day = (
             np.concatenate([t.column(c).to_numpy() for t in usable]) for c in (KEY, LINE, PERSON_DAY)
         )
+
+    def distinct(self, column: str, which: Array) -> set[str]:
+        """The values of a text column of the rows of which `which` bool `[n]` is true."""
+        found: set[str] = set()
+        for table in self.tables([column], which):
+            found.update(table.column(column).unique().to_pylist())
+        return found
+
+    def tables(self, columns: list[str], which: Array) -> Iterator[pa.Table]:
+        """Some columns of the rows of which `which` bool `[n]` is true, a file at a time."""
+        at = 0
+        for file in self._files:
+            table = pq.read_table(file, columns=[*columns, KEY])
+            table = table.filter(table.column(KEY).is_valid())
+            yield table.filter(pa.array(which[at : at + len(table)]))
+            at += len(table)
 
     def only(self, which: Array) -> DataFrame:
         """The rows of which `which` bool `[n]` is true."""

@@ -33,6 +33,8 @@ Say = Callable[[str], None]
 KNOWN_PREFIX: Final = "u:"  # of person keys with a user_id (core.ids.person_key)
 SET_ASIDE: Final = "carried/set_aside.parquet"  # judged rows that are no events, `_file` relative to the data directory
 _NAME: Final = "_name"
+TABLES: Final = "carried/tables"  # items and users as read
+_FEW: Final = 500_000  # new events that are sorted without Spark
 _BEFORE_ALL: Final = -(1 << 62)  # lines of rows set aside earlier; those that Spark counts begin at 0
 
 
@@ -72,8 +74,11 @@ class Found:
 
 @dataclass(frozen=True)
 class _Events:
-    rows: DataFrame | None  # candidates that become events, with KEY and FILE_CODE; None: there are none
-    n: int
+    candidates: Candidates | None  # None: there are none
+    kept: Array  # bool, those that become events
+    items: set[str]  # that these name
+    people: set[str]
+    rows: DataFrame | None  # the same for Spark
     carried: CarriedEvents | None
     rows_read: int
     reasons: list[rejects.Reject]
@@ -96,12 +101,12 @@ def rows_from(job: Job, groups: dict[Table, list[Group]], maps: tuple[IdMap, IdM
         ReopenError: More files must be read.
     """
     usable = _usable_events(job, groups[EVENTS.table], night, maps[1])
-    items, users = (_entities(job, c, groups[c.table]) for c in (ITEMS, USERS))
-    item_ids = maps[0].extended([*_distinct(usable.rows, Column.ITEM_ID), *items.ids])
-    person_ids = maps[1].extended([*_distinct(usable.rows, PERSON), *(f"{KNOWN_PREFIX}{u}" for u in users.ids)])
+    items, users = (_entities(job, c, groups[c.table], night) for c in (ITEMS, USERS))
+    item_ids = maps[0].extended(usable.items.union(items.ids))
+    person_ids = maps[1].extended(usable.people.union(f"{KNOWN_PREFIX}{u}" for u in users.ids))
     item_ids.write(job.draft / "ids" / "items")
     person_ids.write(job.draft / "ids" / "users")
-    change = _write_events(job, usable, item_ids, person_ids)
+    change = _write_events(job, usable, item_ids, person_ids, night)
     written = Columns.open(job.draft / "events")
     known = np.fromiter((p.startswith(KNOWN_PREFIX) for p in person_ids.texts), bool, len(person_ids))
     seen = np.zeros(len(item_ids), bool)
@@ -137,8 +142,9 @@ def _usable_events(job: Job, groups: list[Group], night: Night, people: IdMap) -
     carried = _carried(night, people)
     n_carried = int((~carried.gone).sum()) if carried is not None else 0
     if not parts:
+        rejects.check_share([], rows["rows"], limit)
         rejects.write(None, job.data, job.scratch, job.draft / "rejected" / "events.parquet")
-        return _Events(None, 0, carried, rows["rows"], [], facts, natural)
+        return _Events(None, np.empty(0, bool), set(), set(), None, carried, rows["rows"], [], facts, natural)
     schema = job.spark.read.parquet(str(parts[0])).schema
     judged = job.spark.read.schema(schema).parquet(*map(str, parts))
     bad, good = judged.filter(F.col(REASON).isNotNull()), judged.filter(F.col(REASON).isNull())
@@ -148,7 +154,7 @@ def _usable_events(job: Job, groups: list[Group], night: Night, people: IdMap) -
     rejects.check_share(reasons, rows["rows"], limit)
     per_day = job.config.data.bot_events_per_day
     faults = repeats.faults(candidates, carried, natural, per_day)
-    if n_late := int(np.count_nonzero(faults)):
+    if faults.any():
         lines = candidates.faulty(faults, repeats.reasons(per_day))
         good = good.join(F.broadcast(lines.select(LINE)), LINE, "left_anti")
         lost = candidates.rows.drop(REASON, RAW).join(F.broadcast(lines), LINE).withColumn(RAW, rejects.as_text())
@@ -159,8 +165,9 @@ def _usable_events(job: Job, groups: list[Group], night: Night, people: IdMap) -
     rejects.write(bad if reasons else None, job.data, job.scratch, job.draft / "rejected" / "events.parquet")
     if reasons:
         _write_aside(job, bad)
-    usable = good.withColumn(_NAME, tally.source_name(job.data)).join(F.broadcast(_codes(job, night)), _NAME)
-    return _Events(usable if n > n_late else None, n - n_late, carried, rows["rows"], reasons, facts, natural)
+    kept = faults == repeats.NO_FAULT
+    items, named = (candidates.distinct(c, kept) for c in (Column.ITEM_ID, PERSON))
+    return _Events(candidates, kept, items, named, good, carried, rows["rows"], reasons, facts, natural)
 
 
 def _judged(job: Job, groups: list[Group], night: Night) -> tuple[Path | None, dict[str, dict[str, Any]]]:
@@ -172,7 +179,7 @@ def _judged(job: Job, groups: list[Group], night: Night) -> tuple[Path | None, d
     table = read(job.spark, groups, EVENTS, job.say)
     judged = validate.judged(table.rows, _now(), Rates.of(job.config.data))
     path = job.scratch / "judged"
-    judged.withColumns(repeats.keys()).write.parquet(str(path))
+    judged.withColumns(repeats.hashes()).write.parquet(str(path))
     return path, closed | tally.by_file(job.spark.read.parquet(str(path)), job.data)
 
 
@@ -247,40 +254,51 @@ def _write_aside(job: Job, bad: DataFrame) -> None:
     next(folder.glob("part-*.parquet")).rename(job.draft / SET_ASIDE)
 
 
-def _codes(job: Job, night: Night) -> DataFrame:
-    names, codes = zip(*night.codes.items(), strict=True)
-    path = job.scratch / "codes.parquet"
-    pq.write_table(pa.table({_NAME: pa.array(names, pa.string()), FILE_CODE: pa.array(codes, pa.int32())}), path)
-    return job.spark.read.parquet(str(path))
-
-
-def _write_events(job: Job, usable: _Events, items: IdMap, people: IdMap) -> Change | None:
+def _write_events(job: Job, usable: _Events, items: IdMap, people: IdMap, night: Night) -> Change | None:
     """Write `events/` and `carried/events/`: the new rows, sorted, among those that are carried over."""
-    carried = usable.carried
+    carried, n = usable.carried, int(usable.kept.sum())
     folder = job.draft if carried is None else job.scratch / "new"
-    job.say(f"{usable.n:,} {'new ' if carried else ''}events; {len(people):,} people and {len(items):,} items: sorting")
-    if usable.rows is None:
-        events.nothing(folder)
+    job.say(f"{n:,} {'new ' if carried else ''}events; {len(people):,} people and {len(items):,} items: sorting")
+    if carried is not None and n <= _FEW:
+        start = len(rejects.prefix(job.data))
+        events.few_to_columns(
+            usable.candidates, usable.kept, (items, people), lambda uri: night.codes[unquote(uri[start:])], folder
+        )
     else:
-        parts = events.write_sorted(job.spark, usable.rows, usable.n, items, people, job.scratch)
-        n = events.to_columns(parts, folder)
-        assert n == usable.n, f"{n} events sorted, {usable.n} counted"
+        assert usable.rows is not None
+        parts = events.write_sorted(job.spark, _with_codes(job, usable.rows, night), n, items, people, job.scratch)
+        written = events.to_columns(parts, folder)
+        assert written == n, f"{written} events sorted, {n} counted"
     if carried is None:
         return None
     new = Columns.open(folder / "events"), Columns.open(folder / "carried" / "events")
     return merged(carried.path, carried.gone, new, job.draft)
 
 
+def _with_codes(job: Job, rows: DataFrame, night: Night) -> DataFrame:
+    """The rows with `FILE_CODE`."""
+    names, codes = zip(*night.codes.items(), strict=True)
+    path = job.scratch / "codes.parquet"
+    pq.write_table(pa.table({_NAME: pa.array(names, pa.string()), FILE_CODE: pa.array(codes, pa.int32())}), path)
+    return rows.withColumn(_NAME, tally.source_name(job.data)).join(
+        F.broadcast(job.spark.read.parquet(str(path))), _NAME
+    )
+
+
 def _now() -> int:
     return int(time.time()) * SECOND
 
 
-def _entities(job: Job, contract: TableContract, groups: list[Group]) -> tables.Entities:
-    """Read a table of items or users; write its rejects."""
+def _entities(job: Job, contract: TableContract, groups: list[Group], night: Night) -> tables.Entities:
+    """Read a table of items or users, if it changed since the night before; write its rejects."""
     name = contract.table.value
     if not groups:
         return tables.empty(contract)
-    found = tables.entities(read(job.spark, groups, contract, job.say), contract, rejects.file_name(job.data))
+    if night.before is not None and night.same(name):
+        found = tables.Entities.open(night.before / TABLES / name)
+    else:
+        found = tables.entities(read(job.spark, groups, contract, job.say), contract, rejects.file_name(job.data))
+    found.save(job.draft / TABLES / name)
     if found.rows_read == 0:
         job.say(f"warning: {name}: the files hold no rows")
     for reason, n in _reasons(found).items():
@@ -295,7 +313,3 @@ def _reasons(table: tables.Entities) -> dict[str, int]:
     for reason in table.rejected.column(REASON).to_pylist():
         counts[reason] = counts.get(reason, 0) + 1
     return dict(sorted(counts.items()))
-
-
-def _distinct(rows: DataFrame | None, column: str) -> list[str]:
-    return [] if rows is None else list(rows.select(column).distinct().toArrow().column(0).to_pylist())

@@ -16,7 +16,7 @@ import numpy as np
 from core.columns import Array
 
 _RUN_ROWS = 4 << 20  # rows held before they are sorted and added up
-_RANGE_ROWS = 2 << 20  # rows merged at once at the end
+_RANGE_ROWS = 1 << 19  # rows merged at once at the end
 _THREADS: Final = 2  # numpy lets go of the interpreter while it sorts and adds
 _SIGNED_BITS: Final = 63
 

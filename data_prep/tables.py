@@ -7,13 +7,16 @@ from an earlier night) is not `available`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from pyspark.sql import Column as Expr
 from pyspark.sql import functions as F
 
@@ -34,6 +37,20 @@ class Entities:
     rows: pa.Table
     rejected: pa.Table  # reason, file and the contract columns as text
     attributes: dict[str, AttributeKind]
+
+    def save(self, folder: Path) -> None:
+        """Write what `open` reads."""
+        folder.mkdir(parents=True, exist_ok=True)
+        pq.write_table(self.rows, folder / "rows.parquet")
+        pq.write_table(self.rejected, folder / "rejected.parquet")
+        (folder / "table.json").write_text(json.dumps([self.id_column, self.attributes]) + "\n")
+
+    @classmethod
+    def open(cls, folder: Path) -> Entities:
+        """What an earlier night saved."""
+        id_column, attributes = json.loads((folder / "table.json").read_bytes())
+        rows, rejected = (pq.read_table(folder / f"{part}.parquet") for part in ("rows", "rejected"))
+        return cls(id_column, rows, rejected, attributes)
 
     @property
     def ids(self) -> list[str]:
