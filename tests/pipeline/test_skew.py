@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from core.columns import Array
-from pipeline.skew import CANDIDATES, Comparison
+from core.config import load_pipeline
+from core.errors import ArtifactError
+from core.prepared import Prepared
+from pipeline.candidates import Past
+from pipeline.skew import CANDIDATES, Comparison, skew
 from ranking.feature_list import NAMES
+from serving.release import Release
+from tests.serving.shop import make_shop
 
 F = len(NAMES)
 
@@ -64,3 +71,11 @@ def test_the_same_on_both_sides_is_nothing() -> None:
     found = Comparison(rounding=(0, 0))
     found.add("r-1", rows(4, 5), with_values(2), rows(4, 5), with_values(2))
     assert (found.requests, found.different_requests, found.mismatches, found.features()) == (1, 0, 0, {})
+
+
+def test_a_release_without_a_ranker_has_no_features_to_compare(tmp_path: Path) -> None:
+    work = make_shop(tmp_path)
+    with pytest.raises(ArtifactError, match=r"no ranker, so its pages have no features"):
+        skew(tmp_path / "log", work.current, work, tmp_path, 10)
+    with pytest.raises(ArtifactError, match=r"no ranker, so nothing reads features"):
+        Past.after(Release.open(work.current), Prepared(tmp_path / "prepared"), load_pipeline())
