@@ -1,4 +1,4 @@
-"""One pass over the sorted events, whole users at a time: gains, sessions, folds, days and pairs.
+"""One pass over the sorted events, whole people at a time: gains, sessions, folds, days and pairs.
 
 Everything here is numpy over memory-mapped columns; a chunk holds about a hundred thousand events, so memory does not grow with the log.
 Where a night before is carried over, gains, sessions and folds are found anew, since a new event can move them all; of the days
@@ -24,7 +24,7 @@ from data_prep.cuts import find_cuts, global_folds, has_synthetic_time, last_fol
 from data_prep.days import DaySums, EarlierDays, net_money
 from data_prep.inventory import Carried
 from data_prep.merge import Change
-from data_prep.pair_changes import PairChanges
+from data_prep.pair_changes import PairChanges, Part
 from data_prep.pairs import Earlier, Found, PairSums, Sequences
 from data_prep.repeats import GIVEN_SESSION
 from data_prep.sessions import session_numbers, window_for
@@ -102,46 +102,59 @@ def derive(
     earlier = Earlier(since.change.before / CARRIED_PAIRS, since.carried.newest) if since is not None else None
     pairs = PairSums(n_items, config.pairs, None if synthetic else end - 1, scratch, earlier)
     changes = PairChanges(since.change, gains) if since is not None else None
-    counts = {"sessions": 0, "labels": 0, "repeats": 0}
+    chunks = _Chunks(draft, config, cuts, judged)
 
-    def chunks() -> Iterator[list[tuple[Sequences, Array | None, int]]]:
-        """Write the derived columns of a chunk; the sequences whose pairs count."""
-        given = Columns.open(draft / "carried" / "events").numbers(GIVEN_SESSION)
-        gap = int(config.data.session_gap_minutes * MINUTE)
-        numbers = partial(
-            session_numbers, gap=gap, window=window_for(times, int(config.data.session_window_hours * HOUR))
-        )
-        with ColumnAppender(draft / "events" / "derived", DERIVED) as out:
+    def found(parts: list[Part]) -> list[Found]:
+        return [sums for part in parts for sums in pairs.found(*part)]
+
+    for sums in in_order(found, chunks.write(changes)):
+        pairs.collect(sums)
+    written = _days(draft, scratch, events, (len(known), n_items), since)
+    written |= {f"pairs/{k}": n for k, n in pairs.write(draft / "pairs", draft / CARRIED_PAIRS).items()}
+    counts = written | {"sessions": chunks.sessions, "labels": chunks.labels}
+    return Derived(cuts, synthetic, chunks.repeats / chunks.labels if chunks.labels else None, counts)
+
+
+class _Chunks:
+    """The events of a draft, whole people at a time."""
+
+    def __init__(self, draft: Path, config: PipelineConfig, cuts: Cuts, judged: Array) -> None:
+        self._draft, self._config, self._cuts, self._judged = draft, config, cuts, judged
+        self._events = Columns.open(draft / "events")
+        self._gains = gain_table(config)
+        self.sessions, self.labels, self.repeats = 0, 0, 0  # so far
+
+    def write(self, changes: PairChanges | None) -> Iterator[list[Part]]:
+        """Write the derived columns; after each chunk, what counts of its pairs (None of `changes`: everything)."""
+        users = self._events.numbers(Column.USER)
+        given = Columns.open(self._draft / "carried" / "events").numbers(GIVEN_SESSION)
+        data, times = self._config.data, self._events.numbers(Column.TIME)
+        gap, window = int(data.session_gap_minutes * MINUTE), int(data.session_window_hours * HOUR)
+        numbers = partial(session_numbers, gap=gap, window=window_for(times, window))
+        with ColumnAppender(self._draft / "events" / "derived", DERIVED) as out:
             for chunk in _chunks(users):
-                user, item, time, type_ = (
-                    np.asarray(events.numbers(c)[chunk]) for c in (Column.USER, Column.ITEM, Column.TIME, Column.TYPE)
-                )
+                user, time = np.asarray(users[chunk]), np.asarray(times[chunk])
                 _check_order(user, time)
-                gain = gains[type_]
-                session = numbers(user, time, np.asarray(given[chunk]), first=counts["sessions"])
-                counts["sessions"] = int(session.max()) + 1
-                folds = global_folds(time, cuts), last_folds(user, gain, judged[user])
+                gain = self._gains[self._events.numbers(Column.TYPE)[chunk]]
+                session = numbers(user, time, np.asarray(given[chunk]), first=self.sessions)
+                folds = global_folds(time, self._cuts), last_folds(user, gain, self._judged[user])
                 out.append({Column.GAIN: gain, Column.SESSION: session, "fold_global": folds[0], "fold_last": folds[1]})
                 positive = gain > 0
-                counted = positive & judged[user]
-                counts["labels"] += int(counted.sum())
-                counts["repeats"] += _repeats(user[counted], item[counted])
-                state = folds[0].astype(np.int64) * 4 + folds[1]
-                sequences = Sequences(user[positive], item[positive], time[positive], state[positive])
+                item, state = self._events.numbers(Column.ITEM)[chunk], folds[0].astype(np.int64) * 4 + folds[1]
+                sequences = Sequences(*(column[positive] for column in (user, item, time, state)))
+                self.sessions = int(session.max()) + 1
+                self._count(sequences)
                 yield (
                     [(sequences, None, 1)] if changes is None else changes.of(sequences, chunk, positive, int(user[-1]))
                 )
+        _adopt(self._draft / "events", self._events.rows)
 
-    def found(parts: list[tuple[Sequences, Array | None, int]]) -> list[Found]:
-        return [sums for part in parts for sums in pairs.found(*part)]
-
-    for sums in in_order(found, chunks()):
-        pairs.collect(sums)
-    _adopt(draft / "events", events.rows)
-    written = _days(draft, scratch, events, (len(known), n_items), since)
-    written |= {f"pairs/{k}": n for k, n in pairs.write(draft / "pairs", draft / CARRIED_PAIRS).items()}
-    repeats = counts.pop("repeats")
-    return Derived(cuts, synthetic, repeats / counts["labels"] if counts["labels"] else None, written | counts)
+    def _count(self, events: Sequences) -> None:
+        """Labels are what judged people succeeded in, repeats those that they did before."""
+        counted = self._judged[events.user]
+        both = np.sort(events.user[counted].astype(np.int64) << 32 | events.item[counted])
+        self.labels += len(both)
+        self.repeats += int((both[1:] == both[:-1]).sum())
 
 
 def _days(draft: Path, scratch: Path, events: Columns, rows: tuple[int, int], since: Since | None) -> dict[str, int]:
@@ -192,11 +205,6 @@ def _check_order(users: Array, times: Array) -> None:
     """Histories, folds and pairs are wrong without a word on events in another order."""
     if not np.all((users[1:] > users[:-1]) | ((users[1:] == users[:-1]) & (times[1:] >= times[:-1]))):
         raise AssertionError("events are not sorted by (user, time)")
-
-
-def _repeats(users: Array, items: Array) -> int:
-    both = np.sort(users.astype(np.int64) << 32 | items)
-    return int((both[1:] == both[:-1]).sum())
 
 
 def _adopt(folder: Path, rows: int) -> None:
