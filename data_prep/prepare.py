@@ -26,7 +26,7 @@ from core.ids import IdMap
 from core.prepared import FORMAT_VERSION, KIND
 from core.schema import EVENTS, ITEMS, USERS
 from core.work import Work
-from data_prep import inputs, inventory, reading, spark
+from data_prep import inputs, inventory, profiles, reading, spark
 from data_prep.cuts import describe
 from data_prep.derive import ClockChangedError, Since, derive, events_by_type
 from data_prep.inventory import Carried, Inputs, Night
@@ -201,6 +201,7 @@ def _attempt(
         newest=derived.cuts.end - 1,
         events=found.counts["events"],
     ).write(draft)
+    profiles.store(draft, synthetic_time=derived.synthetic_time)
     return {
         "cuts": asdict(derived.cuts),
         "window": {"start": derived.cuts.start, "end": derived.cuts.end},

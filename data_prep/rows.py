@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -19,23 +18,21 @@ from pyspark.sql import functions as F
 from core.columns import Array, Columns
 from core.config import PipelineConfig
 from core.ids import IdMap
-from core.schema import DAY, EVENTS, ITEMS, REASON, SECOND, USERS, Column, Table, TableContract
-from data_prep import events, rejects, repeats, tables, tally, validate
+from core.schema import EVENTS, ITEMS, REASON, SECOND, USERS, Column, Table, TableContract
+from data_prep import currency, events, rejects, repeats, tables, tally, validate
 from data_prep.currency import Rates
 from data_prep.inputs import Group
 from data_prep.inventory import Night
 from data_prep.merge import Change, merged
-from data_prep.reading import BLOCK, FILE, LINE, RAW, read
-from data_prep.repeats import FILE_CODE, KEY, Candidates, CarriedEvents, ReopenError
+from data_prep.reading import LINE, RAW, read, unread
+from data_prep.repeats import FILE_CODE, Candidates, CarriedEvents
 from data_prep.validate import PERSON
 
 Say = Callable[[str], None]
 KNOWN_PREFIX: Final = "u:"  # of person keys with a user_id (core.ids.person_key)
-SET_ASIDE: Final = "carried/set_aside.parquet"  # judged rows that are no events, `_file` relative to the data directory
 _NAME: Final = "_name"
 TABLES: Final = "carried/tables"  # items and users as read
 _FEW: Final = 500_000  # new events that are sorted without Spark
-_BEFORE_ALL: Final = -(1 << 62)  # lines of rows set aside earlier; those that Spark counts begin at 0
 
 
 class CannotCarryError(Exception):
@@ -137,8 +134,8 @@ def _usable_events(job: Job, groups: list[Group], night: Night, people: IdMap) -
     rows = tally.total(facts.values())
     limit = job.config.data.max_rejected_share
     natural = _natural(job, night, rows)
-    aside = _set_aside(job, night)
-    parts = [p for p in (new, aside) if p is not None]
+    earlier = aside.load(night, job.data, _now(), job.scratch)
+    parts = [p for p in (new, earlier) if p is not None]
     carried = _carried(night, people)
     n_carried = int((~carried.gone).sum()) if carried is not None else 0
     if not parts:
@@ -164,7 +161,7 @@ def _usable_events(job: Job, groups: list[Group], night: Night, people: IdMap) -
     rejects.report(reasons, job.say)
     rejects.write(bad if reasons else None, job.data, job.scratch, job.draft / "rejected" / "events.parquet")
     if reasons:
-        _write_aside(job, bad)
+        aside.write(bad, job.data, job.draft, job.scratch)
     kept = faults == repeats.NO_FAULT
     items, named = (candidates.distinct(c, kept) for c in (Column.ITEM_ID, PERSON))
     return _Events(candidates, kept, items, named, good, carried, rows["rows"], reasons, facts, natural)
@@ -180,7 +177,10 @@ def _judged(job: Job, groups: list[Group], night: Night) -> tuple[Path | None, d
     judged = validate.judged(table.rows, _now(), Rates.of(job.config.data))
     path = job.scratch / "judged"
     judged.withColumns(repeats.hashes()).write.parquet(str(path))
-    return path, closed | tally.by_file(job.spark.read.parquet(str(path)), job.data)
+    rows = job.spark.read.parquet(str(path))
+    if (warning := currency.mixed(rows)) is not None:
+        job.say(warning)
+    return path, closed | tally.by_file(rows, job.data)
 
 
 def _natural(job: Job, night: Night, rows: dict[str, int]) -> bool:
@@ -210,48 +210,6 @@ def _carried(night: Night, people: IdMap) -> CarriedEvents | None:
     stays = np.zeros(int(codes.max(initial=-1)) + 1, bool)
     stays[[c for c in night.closed if c < len(stays)]] = True
     return CarriedEvents(night.before, ~stays[codes], people)
-
-
-def _set_aside(job: Job, night: Night) -> Path | None:
-    """What earlier nights set aside of the files that are not read, as judged rows.
-
-    Raises:
-        ReopenError: Events were rejected because they were in the future, and are not any more.
-    """
-    if night.before is None or not (night.before / SET_ASIDE).exists():
-        return None
-    rows = pq.read_table(night.before / SET_ASIDE)
-    names = pc.dictionary_encode(rows.column(FILE)).combine_chunks()
-    stays = [(name := unquote(n)) in night.codes and name not in night.read for n in names.dictionary.to_pylist()]
-    rows = rows.filter(pa.array(np.array(stays, bool)[names.indices.to_numpy()]))
-    if len(rows) == 0:
-        return None
-    due = pc.and_kleene(
-        pc.equal(rows.column(REASON), validate.FUTURE), pc.less_equal(rows.column(Column.EVENT_TIME), _now() + DAY)
-    )
-    if opened := set(rows.filter(due).column(FILE).to_pylist()):
-        raise ReopenError(frozenset(night.codes[unquote(n)] for n in opened))
-    place = {
-        FILE: pc.binary_join_element_wise(rejects.prefix(job.data), rows.column(FILE), ""),
-        BLOCK: pa.array(np.zeros(len(rows), np.int64)),
-        LINE: pa.array(_BEFORE_ALL + np.arange(len(rows))),
-    }
-    for name, column in place.items():
-        rows = rows.set_column(rows.column_names.index(name), name, column)
-    pq.write_table(rows, job.scratch / "aside.parquet")
-    return job.scratch / "aside.parquet"
-
-
-def _write_aside(job: Job, bad: DataFrame) -> None:
-    """Keep what is no event: rows at fault with their reason, the others as the candidates that they are every night."""
-    late = F.col(KEY).isNotNull()
-    place = {FILE: rejects.file_name(job.data), BLOCK: F.lit(0).cast("bigint"), LINE: F.lit(0).cast("bigint")}
-    verdict = {c: F.when(~late, F.col(c)).alias(c) for c in (REASON, RAW)}
-    ordered = bad.repartition(1).sortWithinPartitions(FILE, BLOCK, LINE).withColumns(place | verdict)
-    folder = job.scratch / "aside"
-    ordered.write.parquet(str(folder))
-    (job.draft / SET_ASIDE).parent.mkdir(exist_ok=True)
-    next(folder.glob("part-*.parquet")).rename(job.draft / SET_ASIDE)
 
 
 def _write_events(job: Job, usable: _Events, items: IdMap, people: IdMap, night: Night) -> Change | None:
@@ -297,7 +255,7 @@ def _entities(job: Job, contract: TableContract, groups: list[Group], night: Nig
     if night.before is not None and night.same(name):
         found = tables.Entities.open(night.before / TABLES / name)
     else:
-        found = tables.entities(read(job.spark, groups, contract, job.say), contract, rejects.file_name(job.data))
+        found = _read_entities(job, contract, groups)
     found.save(job.draft / TABLES / name)
     if found.rows_read == 0:
         job.say(f"warning: {name}: the files hold no rows")
@@ -306,6 +264,14 @@ def _entities(job: Job, contract: TableContract, groups: list[Group], night: Nig
     (job.draft / "rejected").mkdir(exist_ok=True)
     pq.write_table(found.rejected, job.draft / "rejected" / f"{name}.parquet")
     return found
+
+
+def _read_entities(job: Job, contract: TableContract, groups: list[Group]) -> tables.Entities:
+    name, table = contract.table.value, read(job.spark, groups, contract, job.say)
+    for column, n in unread(table, contract).items():
+        job.say(f"warning: {name}: {n:,} values of {column} cannot be read and count as missing")
+    found = tables.entities(table, contract, rejects.file_name(job.data))
+    return replace(found, rows=currency.normalised(found.rows, Rates.of(job.config.data), job.say, table=name))
 
 
 def _reasons(table: tables.Entities) -> dict[str, int]:

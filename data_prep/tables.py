@@ -23,7 +23,7 @@ from pyspark.sql import functions as F
 from core.columns import AnyColumn, Array, Coded, Columns, Tags, Texts
 from core.ids import IdMap
 from core.schema import REASON, Column, TableContract
-from data_prep.reading import ATTRIBUTE, BAD, BLOCK, FILE, LINE, MALFORMED, RAW, AttributeKind, TableRows
+from data_prep.reading import ATTRIBUTE, BAD, BLOCK, FILE, LINE, RAW, AttributeKind, TableRows
 
 _FILE_NAME: Final = "_file_name"
 NO_TIME: Final = -1  # in time columns: unknown
@@ -74,9 +74,7 @@ def empty(contract: TableContract) -> Entities:
 def entities(table: TableRows, contract: TableContract, file_name: Expr) -> Entities:
     """Validate a table of items or users and bring it to the driver."""
     id_column = contract.required[0].value
-    bad = F.coalesce(
-        F.when(F.col(BAD) == MALFORMED, F.col(BAD)), F.when(F.col(id_column).isNull(), F.lit(f"missing {id_column}"))
-    )
+    bad = F.coalesce(F.col(BAD), F.when(F.col(id_column).isNull(), F.lit(f"missing {id_column}")))
     judged = table.rows.withColumns({REASON: bad, _FILE_NAME: file_name}).withColumn(
         RAW, F.when(F.col(REASON).isNotNull(), F.col(RAW))
     )
