@@ -19,7 +19,7 @@ from core.columns import Array, Columns
 from core.config import PipelineConfig
 from core.ids import IdMap
 from core.schema import EVENTS, ITEMS, REASON, SECOND, USERS, Column, Table, TableContract
-from data_prep import currency, events, rejects, repeats, tables, tally, validate
+from data_prep import aside, currency, events, rejects, repeats, tables, tally, validate
 from data_prep.currency import Rates
 from data_prep.inputs import Group
 from data_prep.inventory import Night
