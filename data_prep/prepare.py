@@ -160,7 +160,7 @@ def _prepare(
         if night.read == night.inputs.events.keys():
             night = inventory.first(night.inputs)
         for entry in draft.iterdir():
-            shutil.rmtree(entry)
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
 def _attempt(
