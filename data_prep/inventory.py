@@ -55,12 +55,12 @@ class Carried:
 
     @classmethod
     def open(cls, artifact: Path) -> Carried | None:
-        """What the artifact carries, None if nothing."""
+        """What the artifact carries, None if nothing, or nothing that this version of Aisle understands."""
         try:
             state = json.loads((artifact / STATE).read_bytes())
-        except FileNotFoundError:
+            return cls(**state | {"files": {name: InputFile(**f) for name, f in state["files"].items()}})
+        except (FileNotFoundError, KeyError, TypeError):
             return None
-        return cls(**state | {"files": {name: InputFile(**f) for name, f in state["files"].items()}})
 
 
 @dataclass(frozen=True)

@@ -252,10 +252,8 @@ def _entities(job: Job, contract: TableContract, groups: list[Group], night: Nig
     name = contract.table.value
     if not groups:
         return tables.empty(contract)
-    if night.before is not None and night.same(name):
-        found = tables.Entities.open(night.before / TABLES / name)
-    else:
-        found = _read_entities(job, contract, groups)
+    known = night.before / TABLES / name if night.before is not None and night.same(name) else None
+    found = _read_entities(job, contract, groups) if known is None else tables.Entities.open(known)
     found.save(job.draft / TABLES / name)
     if found.rows_read == 0:
         job.say(f"warning: {name}: the files hold no rows")

@@ -227,7 +227,7 @@ def test_old_files_are_not_opened(
     assert prepared.manifest.about["counts"]["events"] == 4 * 120
 
 
-@pytest.mark.parametrize("what", ["settings", "clock"])
+@pytest.mark.parametrize("what", ["settings", "clock", "version"])
 def test_what_cannot_be_carried_over_is_read_again(
     spark: SparkSession, tmp_path: Path, loose: PipelineConfig, what: str
 ) -> None:
@@ -240,5 +240,8 @@ def test_what_cannot_be_carried_over_is_read_again(
     if what == "settings":
         pairs = loose.pairs.model_copy(update={"window": 2})
         shop.settings = loose.model_copy(update={"pairs": pairs})
+    if what == "version":
+        state = shop.work.latest("prepare") / inventory.STATE
+        state.write_text(state.read_text().replace('"natural"', '"natural_once"'))
     shop.night()
     assert any("reading every file" in s for s in shop.said)
