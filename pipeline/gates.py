@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from core.config import IndexConfig, PipelineConfig
+from data_prep.drift import Drift
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,13 @@ class Verdict:
 def judge(metrics: Mapping[str, Any], indexes: Mapping[str, Any], config: PipelineConfig) -> list[Verdict]:
     """Every gate's verdict on the twin's `metrics` (protocol `global`) and on the facts of each index that was built."""
     return [_index(indexes, config.index), _answers(metrics), _popularity(metrics)]
+
+
+def data(drifts: Sequence[Drift]) -> Verdict:
+    """Data that changed beyond a threshold of level stop are not learned from. Asked right after `prepare`."""
+    stops = [d.line for d in drifts if d.level == "stop"]
+    warned = f"{len(drifts)} warnings" if drifts else "like the night before"
+    return Verdict("data", not stops, "; ".join(stops) or warned)
 
 
 def _index(indexes: Mapping[str, Any], config: IndexConfig) -> Verdict:

@@ -1,6 +1,6 @@
 """The nightly run: a short list of stages, each of which leaves one immutable artifact and is skipped when that is already there.
 
-    prepare -> train-retrieval -> train-ranker -> twin -> evaluate -> gates -> publish
+    forget -> prepare -> data gate -> train-retrieval -> build-index -> train-ranker -> evaluate -> gates -> publish
 
 A stage's artifact is named by the fingerprint of its code, its configuration and its inputs, and appears in one rename; so a killed run leaves
 whole artifacts or none, and the next run continues after the last whole one.
@@ -11,19 +11,22 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from core import artifact, atomic
 from core.config import PipelineConfig
+from core.errors import ArtifactError, EnvironmentGapError
 from core.prepared import Prepared
 from core.work import Work
-from pipeline import gates
+from pipeline import drift, erase, gates
 from pipeline.evaluate import REPORT, evaluate_twin
+from pipeline.gates import Verdict
 from pipeline.publish import Parts, publish
 from pipeline.twin import release_settings
+from serving.config import load_serving
 
 Say = Callable[[str], None]
 STAGE: Final = "publish"
@@ -44,7 +47,7 @@ class Night:
 
     started: float = field(default_factory=time.perf_counter)
     stages: dict[str, StageRecord] = field(default_factory=dict)
-    gates: list[gates.Verdict] = field(default_factory=list)
+    gates: list[Verdict] = field(default_factory=list)
     release: Path | None = None
 
     @property
@@ -60,6 +63,12 @@ class Night:
         self.stages[name] = StageRecord(round(time.perf_counter() - start, 2), skipped, path.name)
         return path
 
+    def judged(self, verdicts: Iterable[Verdict], say: Say) -> None:
+        """Add what some gates saw, and say it."""
+        for verdict in verdicts:
+            self.gates.append(verdict)
+            say(f"gate {verdict.gate}: {'passed' if verdict.passed else 'REFUSED'}: {verdict.reason}")
+
     def result(self) -> dict[str, Any]:
         """The JSON of `nightly`."""
         return {
@@ -71,8 +80,19 @@ class Night:
         }
 
 
-def run(data: Path, work: Work, config: PipelineConfig, *, full: bool = False, say: Say) -> Night:
-    """Run what is not there yet, judge the twin, and publish the refitted release if every gate passes."""
+def run(
+    data: Path, work: Work, config: PipelineConfig, *, full: bool = False, redis_url: str | None = None, say: Say
+) -> Night:
+    """Run what is not there yet, judge the twin, and publish the refitted release if every gate passes.
+
+    Args:
+        data: The shop's tables.
+        work: The work directory.
+        config: The settings.
+        full: Run every stage again.
+        redis_url: Where wishes to be forgotten wait; None: in the server's own Redis under `work`, where there is one.
+        say: Prints a line of progress.
+    """
     from data_prep.prepare import run as prepare
     from pipeline.index import run as build_index
     from pipeline.ranker import run as train_ranker
@@ -81,12 +101,26 @@ def run(data: Path, work: Work, config: PipelineConfig, *, full: bool = False, s
     night = Night()
     with work.locked():
         _sweep(work, full, say)
-        night.stage("prepare", lambda: prepare(data, work, config, say))
+        _forget(data, work, redis_url, say)
+        before = drift.baseline(work)
+        prepared = night.stage("prepare", lambda: prepare(data, work, config, say, full=full))
+        night.judged([gates.data(drift.drifts(before, prepared, config.drift, say))], say)
+        if night.refused:
+            return night
         night.stage("train-retrieval", lambda: train_retrieval(work, config, say))
         night.stage("build-index", lambda: build_index(work, config, say))
         night.stage("train-ranker", lambda: train_ranker(work, config, say))
         judge_and_publish(night, work, config, say)
     return night
+
+
+def _forget(data: Path, work: Work, redis_url: str | None, say: Say) -> None:
+    """Fulfil the wishes to be forgotten, so that nothing is learned from who is gone. What cannot be done tonight waits, and is said."""
+    try:
+        with erase.reached(work, redis_url) as store:
+            erase.run(data, work, store, load_serving(), say).check()
+    except (EnvironmentGapError, ArtifactError) as e:
+        say(f"warning: wishes to be forgotten wait: {e}")
 
 
 def judge_and_publish(night: Night, work: Work, config: PipelineConfig, say: Say) -> None:
@@ -96,9 +130,7 @@ def judge_and_publish(night: Night, work: Work, config: PipelineConfig, say: Say
     settings = release_settings(parts.sources, config)
     report = night.stage("evaluate", lambda: evaluate_twin(work, prepared, parts, settings, config, say))
     metrics = json.loads((report / REPORT).read_bytes())["protocols"]["global"]
-    night.gates = gates.judge(metrics, parts.index_facts(), config)
-    for verdict in night.gates:
-        say(f"gate {verdict.gate}: {'passed' if verdict.passed else 'REFUSED'}: {verdict.reason}")
+    night.judged(gates.judge(metrics, parts.index_facts(), config), say)
     if not night.refused:
         night.release = night.stage(STAGE, lambda: publish(work, prepared, parts, settings, config, metrics))
         say(f"published {night.release.name}")

@@ -22,14 +22,17 @@ def nightly(
         Path | None, typer.Option(help="YAML with the keys that differ from configs/pipeline.yaml")
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="run every stage again, whatever is already there")] = False,
+    redis: Annotated[
+        str | None, typer.Option(help="URL of the Redis that the servers use; default: their own under WORK/redis")
+    ] = None,
 ) -> None:
-    """Prepare, train, evaluate, gate and publish. Resumes after a kill: stages whose inputs did not change are not run again."""
+    """Forget who asked for it, prepare, train, evaluate, gate and publish. Resumes after a kill: stages whose inputs did not change are not run again."""
     from core.config import load_pipeline
     from core.errors import GateRefused
     from core.work import Work
     from pipeline.nightly import run
 
-    night = run(data, Work(work), load_pipeline(config), full=full, say=step)
+    night = run(data, Work(work), load_pipeline(config), full=full, redis_url=redis, say=step)
     finish(night.result())
     if night.refused:
         raise GateRefused(night.refused)

@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from core.config import load_pipeline
-from pipeline.gates import judge
+from data_prep.drift import Drift
+from data_prep.drift_findings import Level
+from pipeline.gates import data, judge
 
 
 def metrics(**changes: Any) -> dict[str, Any]:
@@ -47,3 +49,16 @@ def test_an_index_below_its_recall_floor_is_refused() -> None:
 
 def test_nothing_to_judge_refuses_nothing() -> None:
     assert failed(metrics(queries=0, baselines={"popularity": {"ndcg@10_difference": None}})) == []
+
+
+def found(level: Level) -> Drift:
+    return Drift("items", "price", "ks", 0.9, 0.2, level, "items.price: 3.0x the median of last night")
+
+
+@pytest.mark.parametrize(("levels", "passed"), [((), True), (("warn", "warn"), True), (("warn", "stop"), False)])
+def test_only_data_that_changed_beyond_a_stop_are_refused(levels: tuple[Level, ...], passed: bool) -> None:
+    assert data([found(level) for level in levels]).passed is passed
+
+
+def test_a_refusal_of_the_data_says_what_changed() -> None:
+    assert data([found("stop")]).reason == "items.price: 3.0x the median of last night"

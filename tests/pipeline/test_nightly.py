@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -120,6 +122,30 @@ def test_two_nights_at_once_are_impossible(shop: Path, night: tuple[Path, dict[s
     with open(work / "lock", "a") as owner:
         fcntl.flock(owner, fcntl.LOCK_EX)
         assert "is writing here" in refusal(aisle(*nightly(shop, work)))
+
+
+def test_data_that_changed_beyond_a_stop_are_refused_however_often_and_the_champion_stays(
+    tmp_path: Path, shop: Path, night: tuple[Path, dict[str, Any]]
+) -> None:
+    """Prices triple overnight: the run ends with exit 3 before anything learns from them, a second one too; with the limit lifted it warns."""
+    work, first = night
+    dearer = tmp_path / "shop"
+    shutil.copytree(shop, dearer)
+    (file,) = (dearer / "items").glob("*.parquet")
+    items = pq.read_table(file)
+    tripled = pc.multiply(items.column("price"), 3)
+    pq.write_table(items.set_column(items.column_names.index("price"), "price", tripled), file)
+    (tmp_path / "strict.yaml").write_text(CONFIG + "drift: {ks: {stop: 0.3}}\n")
+    for _ in range(2):
+        refused = aisle("nightly", "--data", dearer, "--work", work, "--config", tmp_path / "strict.yaml")
+        assert refused.returncode == 3, refused.stderr
+        said = json.loads(refused.stdout.splitlines()[-1])
+        assert list(said["stages"]) == ["prepare"]
+        assert "items.price: 3" in refused.stderr.splitlines()[-1]
+        assert (work / "releases" / "current").resolve() == Path(first["release"]).resolve()
+    warned = aisle("prepare", "--data", dearer, "--work", work, "--config", shop.parent / "small.yaml")
+    assert any("items.price: 3" in line for line in result(warned)["drift"])
+    result(aisle("prepare", "--data", shop, "--work", work, "--config", shop.parent / "small.yaml"))
 
 
 def ask(tmp_path: Path, work: Path, queries: dict[str, list[Any]], *more: object) -> list[dict[str, Any]]:
