@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from data_prep.validate import NO_ITEM_SEARCH, UNKNOWN_TYPE
 
 FILE_NAME: Final = "file"
 _SHOWN_REASONS: Final = 3
-_UNESCAPED: Final = "/!$&'()*+,;=:@~"  # in a URI as Java writes it
+_UNESCAPED: Final = "/!$&'()*+,;=:@~"  # in a URI as Java writes it, beside letters of every alphabet
 _SHOWN_TEXT: Final = 60  # characters of a value at fault: it may be a page
 
 
@@ -41,7 +42,8 @@ def file_name(data: Path) -> Expr:
 
 def prefix(data: Path) -> str:
     """What the `_file` column has before the name relative to the data directory."""
-    return "file:" + quote(str(data.resolve()), safe=_UNESCAPED) + "/"
+    path = re.sub(r"[\x00-\x7f]+", lambda ascii_: quote(ascii_[0], safe=_UNESCAPED), str(data.resolve()))
+    return f"file:{path}/"
 
 
 def counted(rows: DataFrame, data: Path) -> list[Reject]:
