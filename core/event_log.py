@@ -3,6 +3,7 @@
 DATA/
   events/day=YYYY-MM-DD/part-<first>-<last>.parquet             the events table of the data contract, by the UTC day of the event
   recommendations/day=YYYY-MM-DD/part-<first>-<last>.parquet    pages served
+  trending/day=YYYY-MM-DD/part-<first>-<last>.parquet           what trended, once a minute
   _sink/                                                        what `events sink` has done so far
 
 `<first>` and `<last>` are the ids of the stream entries of one batch; names that begin with _ are no data to `prepare`.
@@ -20,9 +21,11 @@ from core.schema import EVENTS, SECOND
 
 SINK: Final = "_sink"
 RECOMMENDATIONS: Final = "recommendations"
+TRENDING: Final = "trending"
 
 # Fields of a stream entry.
 EVENT: Final = "event"  # of `aisle:T:events`: JSON of the event's columns
+TREND: Final = "trend"  # of `aisle:T:trending`: JSON of the snapshot's columns
 PAGE: Final = "page"  # of `aisle:T:shown`: JSON of the page's columns but these two, which are bytes:
 CANDIDATES: Final = "candidates"  # int32 little-endian [n]: item rows of the release
 FEATURES: Final = "features"  # float32 little-endian [n, n_features], row-major
@@ -93,6 +96,29 @@ PAGES: Final[dict[Page, str]] = {
     Page.FEATURES: "bytes",
     Page.FEATURE_SCHEMA: "text",
     Page.N_FEATURES: "integer",
+}
+
+
+class Snapshot(StrEnum):
+    """Columns of the log of what trended."""
+
+    TIME = "time"
+    TENANT = "tenant"
+    RELEASE = "release"
+    WINDOW_SECONDS = "window_seconds"
+    TRENDING = "trending"
+    ITEMS = "items"
+    VALUES = "values"
+
+
+SNAPSHOTS: Final[dict[Snapshot, str]] = {
+    Snapshot.TIME: "time",
+    Snapshot.TENANT: "text",
+    Snapshot.RELEASE: "text",
+    Snapshot.WINDOW_SECONDS: "integer",
+    Snapshot.TRENDING: "integer",
+    Snapshot.ITEMS: "texts",
+    Snapshot.VALUES: "numbers",
 }
 EVENT_KINDS: Final[dict[str, str]] = {str(c): kind for c, kind in EVENTS.kinds.items()}
 

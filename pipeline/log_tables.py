@@ -1,4 +1,4 @@
-"""The two tables of the event log: from stream entries to rows, from rows to Parquet."""
+"""The three tables of the event log: from stream entries to rows, from rows to Parquet."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from core.event_log import CANDIDATES, EVENT, EVENT_KINDS, FEATURES, PAGE, PAGES
+from core.event_log import CANDIDATES, EVENT, EVENT_KINDS, FEATURES, PAGE, PAGES, SNAPSHOTS, TREND
 
 _TYPES: Final[dict[str, pa.DataType]] = {
     "text": pa.string(),
@@ -58,6 +58,7 @@ class Rows:
 
 EVENT_ROWS: Final = Rows(EVENT, EVENT_KINDS)
 PAGE_ROWS: Final = Rows(PAGE, {str(c): kind for c, kind in PAGES.items()})
+TREND_ROWS: Final = Rows(TREND, {str(c): kind for c, kind in SNAPSHOTS.items()})
 
 
 def write_parquet(path: Path, rows: Sequence[Mapping[str, Any]], shape: Rows) -> None:

@@ -21,9 +21,9 @@ import redis
 
 from core import atomic
 from core.errors import BusyError, InputError
-from core.event_log import RECOMMENDATIONS, SINK, day, part
+from core.event_log import RECOMMENDATIONS, SINK, TRENDING, Page, Snapshot, day, part
 from core.schema import Column, Table
-from pipeline.log_tables import EVENT_ROWS, PAGE_ROWS, Rows, write_parquet
+from pipeline.log_tables import EVENT_ROWS, PAGE_ROWS, TREND_ROWS, Rows, write_parquet
 from serving.keys import Keys
 
 Say = Callable[[str], None]
@@ -84,12 +84,13 @@ def locked(data: Path) -> Iterator[None]:
 
 
 class Sink:
-    """Both streams of one tenant into one data directory. Make it inside `locked`."""
+    """All streams of one tenant into one data directory. Make it inside `locked`."""
 
     def __init__(self, store: redis.Redis, keys: Keys, data: Path, batch: int, say: Say) -> None:
         self._feeds = [
             Feed(store, keys.events, data, Table.EVENTS.value, Column.EVENT_TIME.value, EVENT_ROWS, batch, say),
-            Feed(store, keys.shown, data, RECOMMENDATIONS, "time", PAGE_ROWS, batch, say),
+            Feed(store, keys.shown, data, RECOMMENDATIONS, Page.TIME.value, PAGE_ROWS, batch, say),
+            Feed(store, keys.trending, data, TRENDING, Snapshot.TIME.value, TREND_ROWS, batch, say),
         ]
         for feed in self._feeds:
             feed.sweep()

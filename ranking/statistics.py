@@ -1,7 +1,8 @@
 """The declared statistics: every long-term fact of items, people, their tastes, item pairs and cohorts. One ordered list for each entity.
 
 A **snapshot as of day D** is everything before 00:00 UTC of day D. Windows are whole days: `7d` as of D is the days D-7 .. D-1. A decayed sum counts
-an event of day d with 2^(-(D - d) / half-life). All of them are `snapshot` facts: as of the last materialisation before the request, offline and online.
+an event of day d with 2^(-(D - d) / half-life). They are `snapshot` facts: as of the last materialisation before the request, offline and online;
+those that are `live` (LIVE_STATISTICS) are of the moment and in no table.
 
 Between two days on which something changes for an entity, a value **drifts** in a known way: it holds, it decays by its half-life, or it ages by one a
 day. So a table needs a row only for the days of change (pipeline/feature_tables.py), and who reads an older row brings it up to the day asked for.
@@ -70,6 +71,7 @@ class Statistic:
     meaning: str
     unit: str
     window_days: int | None = None  # None: everything before the day
+    window_minutes: int | None = None  # of a live fact: up to the moment
     half_life_days: float | None = None
     prior: str = ""
     default: float = 0.0
@@ -86,8 +88,8 @@ class Statistic:
 
     @property
     def ttl_days(self) -> int:
-        """For how many days a stored row says something."""
-        return ENTITIES[self.entity].ttl_days
+        """For how many days a stored row says something; 0 for a live fact, which no table has."""
+        return ENTITIES[self.entity].ttl_days if self.freshness == "snapshot" else 0
 
 
 def _activity(entity: EntityName, what: str, meaning: str, unit: str, half_life: float) -> tuple[Statistic, ...]:
@@ -202,6 +204,18 @@ COHORT_ITEM_STATISTICS: Final = (
     ),
 )
 
+LIVE_STATISTICS: Final = (
+    Statistic(
+        "item.trending_1h",
+        "item",
+        "gain of the events of the last 60 min, of the whole shop, at most some seconds old (serving/trending.py)",
+        "gain",
+        window_minutes=60,
+        freshness="live",
+    ),
+)
+"""Facts of this moment, which serving keeps in the process and logs (`DATA/trending`): no feature table has them."""
+
 STATISTICS: Final[tuple[Statistic, ...]] = (
     *ITEM_STATISTICS,
     *USER_STATISTICS,
@@ -210,6 +224,7 @@ STATISTICS: Final[tuple[Statistic, ...]] = (
     *PAIR_STATISTICS,
     *COHORT_STATISTICS,
     *COHORT_ITEM_STATISTICS,
+    *LIVE_STATISTICS,
 )
 USER_FACTS: Final = tuple(s.name for s in USER_STATISTICS)
 """Columns of `UserStatistics.as_of`, in order."""

@@ -19,6 +19,7 @@ from serving.redis_link import RedisLink
 from serving.refusals import guarded
 from serving.resident import Resident
 from serving.tally import Tally
+from serving.trending import Trending
 from serving.validation import Problems
 
 # None of these is in the dependencies of a serving host.
@@ -44,12 +45,14 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         link: RedisLink,
         store: EventStore,
         tally: Tally,
+        trending: Trending,
         load: Callable[[Path], Loaded],
         *,
         embedded: bool,
     ) -> None:
         self._resident, self._state, self._link, self._store, self._tally = resident, state, link, store, tally
         self._load, self._embedded, self._started = load, embedded, time.monotonic()
+        self._trending = trending
 
     @guarded
     def GetStatus(self, request: pb.GetStatusRequest, context: grpc.ServicerContext) -> pb.GetStatusResponse:  # noqa: N802
@@ -82,6 +85,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
             events_spooled=events.get("spooled", 0),
             spool_bytes=self._store.spool_bytes,
             pages=self._tally.of("pages"),
+            trending=pb.TrendingStatus(items=self._trending.items, age_seconds=self._trending.age_seconds),
         )
 
     @guarded

@@ -57,6 +57,18 @@ class LogConfig(Section):
     stream_pages: int = Field(ge=1)
 
 
+class TrendingConfig(Section):
+    """What trends within the hour, on pages and in the log."""
+
+    enabled: bool
+    refresh_seconds: float = Field(gt=0)
+    least_gain: float = Field(gt=0)
+    page_share: float = Field(ge=0, le=1)
+    snapshot_seconds: float = Field(gt=0)
+    snapshot_items: int = Field(ge=1)
+    stream_snapshots: int = Field(ge=1)
+
+
 class ServingConfig(Section):
     """The whole of `configs/serving.yaml`."""
 
@@ -65,6 +77,7 @@ class ServingConfig(Section):
     redis: RedisConfig
     events: EventsConfig
     log: LogConfig
+    trending: TrendingConfig
 
 
 DEFAULTS = Path(__file__).parent.parent / "configs" / "serving.yaml"

@@ -9,6 +9,8 @@
 | `aisle:T:event:<hash>`                                 | there while an event with this id is remembered as written                  |
 | `aisle:T:events`                                       | stream of every event written, as JSON, for the log that `prepare` reads    |
 | `aisle:T:shown`                                        | stream of pages served (serving.shown), for the log of recommendations      |
+| `aisle:T:trending`                                     | stream of what trended (serving.trending_log), for the log                  |
+| `aisle:T:trending:<period>`                            | there while a process has logged what trended in this period                |
 | `aisle:T:erasures`                                     | hash of people to be forgotten in the files (serving.forget.Wishes)         |
 
 T is the tenant; `<schema>` fingerprints the packed layout, so that another version of Aisle never misreads; `<state>` fingerprints the user
@@ -64,6 +66,15 @@ class Keys:
     def shown(self) -> str:
         """Stream of pages served."""
         return f"aisle:{self.tenant}:shown"
+
+    @property
+    def trending(self) -> str:
+        """Stream of what trended."""
+        return f"aisle:{self.tenant}:trending"
+
+    def trending_period(self, period: int) -> str:
+        """Mark of one period whose trend is logged."""
+        return f"{self.trending}:{period}"
 
     @property
     def erasures(self) -> str:

@@ -42,6 +42,7 @@ from serving.shown import ShownLog
 from serving.spool import Spool
 from serving.stopping import StopSignals
 from serving.tally import Tally
+from serving.trending import Trending
 from serving.users_service import UsersService
 
 _LOG = logging.getLogger(__name__)
@@ -86,13 +87,16 @@ class ServingProcess:
         )
         self._store = store = EventStore(EventWriter(link, keys, config.events), _spool(options))
         self._log = ShownLog(link, keys, config.log, tally)
+        self._trending = Trending(link, keys, config.trending, self.resident, clock)
         self._server, self.port = _bind(options)
         recommender_pb2_grpc.add_RecommenderServicer_to_server(
-            RecommenderService(self.resident, state, self._log, tally, clock), self._server
+            RecommenderService(self.resident, state, self._log, tally, self._trending, clock), self._server
         )
         events_pb2_grpc.add_EventsServicer_to_server(EventsService(store, config.events, tally, clock), self._server)
         users_pb2_grpc.add_UsersServicer_to_server(UsersService(link, keys), self._server)
-        admin = AdminService(self.resident, state, link, store, tally, self.load, embedded=options.embedded)
+        admin = AdminService(
+            self.resident, state, link, store, tally, self._trending, self.load, embedded=options.embedded
+        )
         admin_pb2_grpc.add_AdminServicer_to_server(admin, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
@@ -101,6 +105,7 @@ class ServingProcess:
         """Begin to answer."""
         self._store.start()
         self._log.start()
+        self._trending.start()
         self._server.start()
         self._say(health_pb2.HealthCheckResponse.SERVING)
         self._warn()
@@ -112,19 +117,25 @@ class ServingProcess:
         """Take no more requests; let the running ones end."""
         self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
         self._server.stop(self._options.config.server.drain_seconds).wait()
+        self._trending.stop()
         self._log.stop()
         self._store.stop()
 
     def load(self, path: Path) -> Loaded:
         """Swap to the release at `path`; with several workers, see that all do."""
-        release, before = self.resident.load(path, self._prepare)
+        release, before = self._swap(path)
         workers = 1 if self._options.board is None else self._options.board.announce(release.path)
         return Loaded(release.name, before.name, workers)
 
     def _follow(self, path: Path) -> None:
         """Another worker was told to load a release, and has done so."""
         if path != self.resident.release.path:
-            self.resident.load(path, self._prepare)
+            self._swap(path)
+
+    def _swap(self, path: Path) -> tuple[Release, Release]:
+        swapped = self.resident.load(path, self._prepare)
+        self._trending.publish()  # what trended before does so in the new one, at once
+        return swapped
 
     def _prepare(self, release: Release) -> None:
         if self._options.embedded:

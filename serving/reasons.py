@@ -11,6 +11,8 @@ from core.columns import Texts
 from core.history import Query
 from core.schema import Column, EventType
 from serving.release import Release
+from serving.request_path import TRENDING
+from serving.trend import NOTHING, Trend
 
 # What to say where a source names the item behind its proposal.
 _ANCHORED: Final[Mapping[str, str]] = {
@@ -30,9 +32,21 @@ _OWN: Final = (
 )
 
 
-def reasons(release: Release, query: Query, rows: Sequence[int], sources: Sequence[str]) -> list[list[str]]:
-    """For each item row of a page, with the source that put it there: at least one statement."""
-    return [_of_item(release, query, row, source) for row, source in zip(rows, sources, strict=True)]
+# What everybody's events of the last hour say.
+_HOURLY: Final = (
+    ((EventType.PURCHASE_COMPLETE,), "bought"),
+    ((EventType.RATING,), "rated"),
+    ((EventType.ADD_TO_CART,), "put in the cart"),
+    ((EventType.ADD_TO_WISHLIST,), "put on the wish list"),
+    ((EventType.DETAIL_PAGE_VIEW, EventType.CLICK), "looked at"),
+)
+
+
+def reasons(
+    release: Release, query: Query, rows: Sequence[int], sources: Sequence[str], trend: Trend = NOTHING
+) -> list[list[str]]:
+    """For each item row of a page, with the source that put it there, and what trended then: at least one statement."""
+    return [_of_item(release, query, row, source, trend) for row, source in zip(rows, sources, strict=True)]
 
 
 def title(release: Release, row: int) -> str:
@@ -41,8 +55,10 @@ def title(release: Release, row: int) -> str:
     return str(titles[row]) if isinstance(titles, Texts) else ""
 
 
-def _of_item(release: Release, query: Query, row: int, source: str) -> list[str]:
+def _of_item(release: Release, query: Query, row: int, source: str, trend: Trend) -> list[str]:
     own = _own(query, row)
+    if source == TRENDING:
+        return [_hourly(trend, row), *own]
     if source == "own_frequency" and own:
         return own
     explainer = release.explainers.get(source)
@@ -62,6 +78,15 @@ def _own(query: Query, row: int) -> list[str]:
         if times := int(np.count_nonzero(types == kind.code)):
             return [f"{did} {_times(times)}"]
     return [f"you looked at it {_times(len(types))}"]
+
+
+def _hourly(trend: Trend, row: int) -> str:
+    """What happened to an item that trends."""
+    events = trend.events(row)
+    for kinds, did in _HOURLY:
+        if times := sum(events.get(kind, 0) for kind in kinds):
+            return f"{did} {_times(times)} in the last hour"
+    return "popular in the last hour"  # by events that have no words here, in a shop whose gains count them
 
 
 def _times(n: int) -> str:

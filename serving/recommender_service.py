@@ -22,6 +22,8 @@ from serving.request_path import Answer, Request, answer
 from serving.resident import Resident, made_up_history
 from serving.shown import Shown, ShownLog
 from serving.tally import Tally
+from serving.trend import NOTHING, Trend
+from serving.trending import Trending
 from serving.validation import MAX_CONTEXT, MAX_EXCLUDED, Problems
 
 _SIMILAR_SOURCES = ("item_knn", "transitions", "covisitation", "content")
@@ -38,9 +40,16 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
     """Answers from the resident release and the online state."""
 
     def __init__(
-        self, resident: Resident, state: OnlineState, log: ShownLog, tally: Tally, clock: Clock = wall_clock
+        self,
+        resident: Resident,
+        state: OnlineState,
+        log: ShownLog,
+        tally: Tally,
+        trending: Trending,
+        clock: Clock = wall_clock,
     ) -> None:
-        self._resident, self._state, self._log, self._tally, self._clock = resident, state, log, tally, clock
+        self._resident, self._state, self._log, self._tally = resident, state, log, tally
+        self._trending, self._clock = trending, clock
 
     @guarded
     def Recommend(self, request: pb.RecommendRequest, context: grpc.ServicerContext) -> pb.RecommendResponse:  # noqa: N802
@@ -58,12 +67,14 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         on_page, missing = _rows(release, request.context_item_ids)
         excluded, unknown = _rows(release, request.exclude_item_ids)
         query = Query(now, state.user, state.history, on_page, request.placement, state.facts)
-        page = answer(release, Request(query, k, excluded, request.exclude_seen))
+        trend = self._trending.of(release)
+        asked = Request(query, k, excluded, request.exclude_seen, trending=trend.order, lead=self._trending.lead(k))
+        page = answer(release, asked)
         watch.lap("recommend")
 
         request_id = request.request_id or uuid.uuid4().hex
         response = pb.RecommendResponse(
-            results=_results(release, query, page),
+            results=_results(release, query, page, trend),
             attribution_token=f"{release.name}.{request_id}",
             level=page.level,
             degraded=state.failure is not None,
@@ -173,9 +184,9 @@ def _rows(release: Release, ids: Iterable[str]) -> tuple[Array, list[str]]:
     return rows[rows != NO_ROW], [i for i, row in zip(ids, rows.tolist(), strict=True) if row == NO_ROW]
 
 
-def _results(release: Release, query: Query, page: Answer) -> list[pb.Result]:
+def _results(release: Release, query: Query, page: Answer, trend: Trend = NOTHING) -> list[pb.Result]:
     rows = page.rows.tolist()
-    said = reasons(release, query, rows, page.sources)
+    said = reasons(release, query, rows, page.sources, trend)
     return [
         pb.Result(
             item_id=release.item_ids[row], score=score, rank=rank, source=source, reasons=why, title=title(release, row)

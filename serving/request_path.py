@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 import numpy as np
 
@@ -15,7 +16,8 @@ from ranking.blend import blend
 from ranking.features import matrix
 from serving.release import Release
 
-_NONE = np.empty(0, np.int32)
+TRENDING: Final = "trending"
+_NONE: Final = np.empty(0, np.int32)
 
 
 class Level(StrEnum):
@@ -43,6 +45,8 @@ class Request:
     excluded: Array = field(default_factory=lambda: _NONE)  # item rows never to return
     exclude_seen: bool = False  # nor anything of the person's history
     fill: bool = True  # complete the page with popular items that nothing speaks for
+    trending: Array = field(default_factory=lambda: _NONE)  # item rows, best first, preferred for that; offline none
+    lead: int = 0  # how many of them may begin the page of somebody of whom nothing is known
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Answer:
     scores: (
         Array  # float32 [m], descending; items that only fill the page carry -inf-free scores below every candidate's
     )
-    sources: tuple[str, ...]  # [m] the source that speaks most for each item; "fill" where none does
+    sources: tuple[str, ...]  # [m] the source that speaks most for each item; where none does "trending" or "fill"
     level: Level
     candidates: Candidates
     removed: dict[Removal, Array]
@@ -71,19 +75,28 @@ def answer(release: Release, request: Request, sources: tuple[Source, ...] | Non
     features = _features(release, query, candidates)
     scores = _scores(release, candidates, features)[kept]
     order = _best_first(candidates.rows[kept], scores)
-    page = kept[order[: request.k]]
-    removed[Removal.BELOW] = candidates.rows[kept[order[request.k :]]]
+    rung = level(release, query)
+    lead = _preferred(release, request.trending, excluded)[: request.lead if rung is Level.POPULAR else 0]
+    if len(lead):
+        order = order[~np.isin(candidates.rows[kept[order]], lead)]
+    places = request.k - len(lead)
+    page = kept[order[:places]]
+    removed[Removal.BELOW] = candidates.rows[kept[order[places:]]]
 
-    missing = request.k - len(page) if request.fill else 0
-    fill = _fill(release, missing, np.concatenate([candidates.rows, excluded]))
-    lowest = float(scores.min()) if len(scores) else 0.0
+    missing = places - len(page) if request.fill else 0
+    fill, trending = _fill(release, request.trending, missing, np.concatenate([candidates.rows, excluded, lead]))
+    highest, lowest = (float(scores.max()), float(scores.min())) if len(scores) else (0.0, 0.0)
+    above = highest + np.arange(len(lead), 0, -1, dtype=np.float32)
+    below = lowest - 1 - np.arange(len(fill), dtype=np.float32)
     return Answer(
-        rows=np.concatenate([candidates.rows[page], fill]),
-        scores=np.concatenate([scores[order[: request.k]], lowest - 1 - np.arange(len(fill), dtype=np.float32)]).astype(
-            np.float32
+        rows=np.concatenate([lead, candidates.rows[page], fill]),
+        scores=np.concatenate([above, scores[order[:places]], below]).astype(np.float32),
+        sources=(
+            *(TRENDING for _ in lead),
+            *_speakers(candidates, page, settings.weights),
+            *(TRENDING if at < trending else "fill" for at in range(len(fill))),
         ),
-        sources=(*_speakers(candidates, page, settings.weights), *("fill" for _ in fill)),
-        level=level(release, query),
+        level=rung,
         candidates=candidates,
         removed=removed,
         features=features,
@@ -140,10 +153,22 @@ def _best_first(rows: Array, scores: Array) -> Array:
     return np.lexsort((rows, -np.where(np.isnan(scores), -np.inf, scores)))
 
 
-def _fill(release: Release, missing: int, taken: Array) -> Array:
-    """The most popular available items that are not `taken`."""
-    if missing <= 0:
+def _preferred(release: Release, trending: Array, taken: Array) -> Array:
+    """Those of `trending` that are available and not `taken`."""
+    if not len(trending):
         return _NONE
+    return trending[release.available[trending] & ~np.isin(trending, taken)]
+
+
+def _fill(release: Release, trending: Array, missing: int, taken: Array) -> tuple[Array, int]:
+    """Available items that are not `taken`: those of `trending`, how many these are, then the most popular."""
+    if missing <= 0:
+        return _NONE, 0
+    first = _preferred(release, trending, taken)[:missing]
+    return np.concatenate([first, _popular(release, missing - len(first), np.concatenate([taken, first]))]), len(first)
+
+
+def _popular(release: Release, missing: int, taken: Array) -> Array:
     for reach in (missing + len(taken), len(release.fill)):
         rows = release.fill[:reach]
         rows = rows[release.available[rows] & ~np.isin(rows, taken)]

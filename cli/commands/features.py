@@ -91,7 +91,7 @@ def list_statistics() -> None:
     for column in ("statistic", "meaning", "unit", "default", "smoothed towards", "ttl"):
         table.add_column(column)
     for s in STATISTICS:
-        table.add_row(s.name, s.meaning, s.unit, f"{s.default:g}", s.prior, f"{s.ttl_days} d")
+        table.add_row(s.name, s.meaning, s.unit, f"{s.default:g}", s.prior, f"{s.ttl_days} d" if s.ttl_days else "live")
     console.print(table)
     finish({"statistics": [asdict(s) | {"ttl_days": s.ttl_days} for s in STATISTICS]})
 

@@ -52,8 +52,8 @@ def config() -> ServingConfig:
 
 
 def bare() -> ServingConfig:
-    """The defaults without what outlives or follows a call: no spool, no log of recommendations."""
-    return changed(changed(load_serving(), "events", spool="none"), "log", share=0)
+    """The defaults without what outlives or follows a call: no spool, no log of recommendations, no trends."""
+    return changed(changed(changed(load_serving(), "events", spool="none"), "log", share=0), "trending", enabled=False)
 
 
 def changed(config: ServingConfig, section: str, **values: object) -> ServingConfig:
