@@ -25,7 +25,7 @@ _COUNTS: Final = ("rows", "events", "with_ids", "off_minute")
 def by_file(judged: DataFrame, data: Path) -> dict[str, Facts]:
     """One look over judged rows, file by file (name relative to the data directory).
 
-    Each has `rows`, and of the usable ones `events`, `with_ids` and `off_minute` (times that are no whole minute); and for each column
+    Each has `rows`, and of the usable ones `events`, `with_ids` and `off_minute` (without an id, at a time that is no whole minute); and for each column
     that usable rows hold: how many, the range of numbers and times, a sketch of the distinct values of text.
     """
     usable = F.col(REASON).isNull()
@@ -33,7 +33,10 @@ def by_file(judged: DataFrame, data: Path) -> dict[str, Facts]:
         "rows": F.count(F.lit(1)),
         "events": F.count(F.when(usable, 1)),
         "with_ids": F.count(F.when(usable, F.col(Column.EVENT_ID))),
-        "off_minute": F.count(F.when(usable & (F.col(Column.EVENT_TIME) % MINUTE != 0), 1)),
+        # of those alone that it decides about: live events with ids join an old log of whole minutes every night
+        "off_minute": F.count(
+            F.when(usable & F.col(Column.EVENT_ID).isNull() & (F.col(Column.EVENT_TIME) % MINUTE != 0), 1)
+        ),
     }
     for c, kind in EVENTS.kinds.items():
         value = F.when(usable, F.col(c))

@@ -224,6 +224,16 @@ def test_whole_minutes_cannot_tell_a_resend(
     assert found.manifest.about["counts"]["events"] == 2 * len(SHOP)
 
 
+def test_live_events_with_ids_do_not_make_resends_of_an_old_log_of_whole_minutes(
+    spark: SparkSession, put: Callable[..., Path], tmp_path: Path, settings: PipelineConfig
+) -> None:
+    rows = table(SHOP)
+    old = rows.assign(event_time=rows.event_time.dt.floor("min"), event_id=None)
+    live = rows.assign(event_time=rows.event_time + pd.Timedelta("17ms"), event_id=[f"e-{n}" for n in range(len(rows))])
+    found = Prepared(run(put(events=pd.concat([old, old, live])), Work(tmp_path / "work"), settings, lambda _: None))
+    assert found.manifest.about["counts"]["events"] == 3 * len(SHOP)
+
+
 def test_a_synthetic_clock_is_noticed_or_said(
     spark: SparkSession, put: Callable[..., Path], tmp_path: Path, settings: PipelineConfig
 ) -> None:
