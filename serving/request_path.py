@@ -54,9 +54,7 @@ class Answer:
     """A page, and what became of every candidate."""
 
     rows: Array  # int32 [m], best first, m = k unless the catalogue is smaller
-    scores: (
-        Array  # float32 [m], descending; items that only fill the page carry -inf-free scores below every candidate's
-    )
+    scores: Array  # float32 [m], descending; what leads or fills the page carries finite scores above or below every candidate's
     sources: tuple[str, ...]  # [m] the source that speaks most for each item; where none does "trending" or "fill"
     level: Level
     candidates: Candidates
@@ -76,7 +74,7 @@ def answer(release: Release, request: Request, sources: tuple[Source, ...] | Non
     scores = _scores(release, candidates, features)[kept]
     order = _best_first(candidates.rows[kept], scores)
     rung = level(release, query)
-    lead = _preferred(release, request.trending, excluded)[: request.lead if rung is Level.POPULAR else 0]
+    lead = _first(release, request.trending, request.lead if rung is Level.POPULAR else 0, excluded)
     if len(lead):
         order = order[~np.isin(candidates.rows[kept[order]], lead)]
     places = request.k - len(lead)
@@ -153,28 +151,25 @@ def _best_first(rows: Array, scores: Array) -> Array:
     return np.lexsort((rows, -np.where(np.isnan(scores), -np.inf, scores)))
 
 
-def _preferred(release: Release, trending: Array, taken: Array) -> Array:
-    """Those of `trending` that are available and not `taken`."""
-    if not len(trending):
-        return _NONE
-    return trending[release.available[trending] & ~np.isin(trending, taken)]
-
-
 def _fill(release: Release, trending: Array, missing: int, taken: Array) -> tuple[Array, int]:
     """Available items that are not `taken`: those of `trending`, how many these are, then the most popular."""
     if missing <= 0:
         return _NONE, 0
-    first = _preferred(release, trending, taken)[:missing]
-    return np.concatenate([first, _popular(release, missing - len(first), np.concatenate([taken, first]))]), len(first)
+    first = _first(release, trending, missing, taken)
+    rest = _first(release, release.fill, missing - len(first), np.concatenate([taken, first]))
+    return np.concatenate([first, rest]), len(first)
 
 
-def _popular(release: Release, missing: int, taken: Array) -> Array:
-    for reach in (missing + len(taken), len(release.fill)):
-        rows = release.fill[:reach]
+def _first(release: Release, order: Array, n: int, taken: Array) -> Array:
+    """The first n rows of `order` that are available and not `taken`."""
+    if n <= 0 or not len(order):
+        return _NONE
+    for reach in (n + len(taken), len(order)):
+        rows = order[:reach]
         rows = rows[release.available[rows] & ~np.isin(rows, taken)]
-        if len(rows) >= missing:
+        if len(rows) >= n:
             break
-    return rows[:missing]
+    return rows[:n]
 
 
 def _speakers(candidates: Candidates, page: Array, weights: dict[str, float]) -> tuple[str, ...]:

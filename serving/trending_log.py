@@ -39,7 +39,7 @@ class TrendingLog:
         if trend.release is None or time.monotonic() < self._due:
             return False
         self._due = time.monotonic() + self._config.snapshot_seconds
-        period = int(now / SECOND // self._config.snapshot_seconds)
+        period = now // max(1, round(self._config.snapshot_seconds * SECOND))
         # remembered for longer than clocks of two machines may differ
         remembered = max(3_600, round(2 * self._config.snapshot_seconds))
         keys = [self._keys.trending, self._keys.trending_period(period)]

@@ -14,7 +14,7 @@ import pytest
 import redis as redis_py
 
 from core.errors import BusyError, InputError
-from core.event_log import EVENT_KINDS, PAGES
+from core.event_log import EVENT_KINDS, PAGES, SNAPSHOTS
 from core.schema import DAY, HOUR
 from pipeline.sink import Sink, locked
 from serving.config import load_serving
@@ -278,6 +278,27 @@ def test_pages_keep_their_columns_and_bytes(store: redis_py.Redis, tmp_path: Pat
     np.testing.assert_array_equal(np.frombuffer(first["features"], "<f4").reshape(-1, first["n_features"]), features)
     assert (second["request_id"], second["features"], second["user_id"], second["labels"]) == ("r-2", None, None, None)
     assert store.xlen(KEYS.shown) == 0
+
+
+def test_what_trended_is_written_once(store: redis_py.Redis, tmp_path: Path) -> None:
+    head = {"tenant": "default", "release": "r-1", "window_seconds": 3600}
+    snapshot = head | {"time": START, "trending": 3, "items": ["a", "b"], "values": [2.5, 1.0]}
+    store.xadd(KEYS.trending, {"trend": json.dumps(snapshot)}, id="7-0")
+    store.xadd(KEYS.trending, {"trend": json.dumps(head | {"time": START + DAY, "trending": 0, "items": []})})
+    assert drain(store, tmp_path).moved.rows == {"events": 0, "recommendations": 0, "trending": 2}
+    written = files(tmp_path, "trending")
+    assert [f.parent.name for f in written] == ["day=2023-11-14", "day=2023-11-15"]
+    rows = logged(tmp_path, "trending")
+    assert list(rows[0]) == [str(c) for c in SNAPSHOTS]
+    assert rows[0].pop("time").timestamp() * 1e6 == START
+    assert rows[0] == {k: v for k, v in snapshot.items() if k != "time"}
+    assert (rows[1]["items"], rows[1]["values"]) == ([], None)
+    # the sink died before Redis forgot them: an entry that is in the log does not come again
+    store.delete(KEYS.trending)
+    store.xadd(KEYS.trending, {"trend": json.dumps(snapshot)}, id="7-0")
+    store.xadd(KEYS.trending, {"trend": json.dumps(snapshot | {"time": START + 2 * DAY})})
+    assert drain(store, tmp_path).moved.rows["trending"] == 1
+    assert [r["time"].day for r in logged(tmp_path, "trending")] == [14, 15, 16]
 
 
 def test_following_moves_whole_batches_and_what_has_waited(store: redis_py.Redis, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from retrieval.sources.evidence import chosen, on_page, seeds
 from serving.reasons import reasons
 from serving.release import Release
 from serving.resident import made_up_history
+from serving.trend import Trend
 from tests.serving.shop import END
 
 BOUGHT, CART, VIEW = EventType.PURCHASE_COMPLETE, EventType.ADD_TO_CART, EventType.DETAIL_PAGE_VIEW
@@ -97,6 +98,28 @@ def test_statements(release: Release, source: str, item: str, expected: list[str
         ("tea-2", BOUGHT, 1),
     )
     assert reasons(release, Query(END, history=history), [row(release, item)], [source]) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ({BOUGHT: 1, VIEW: 90}, "bought once in the last hour"),
+        ({CART: 2, EventType.ADD_TO_WISHLIST: 5}, "put in the cart twice in the last hour"),
+        ({VIEW: 9, EventType.CLICK: 3}, "looked at 12 times in the last hour"),
+        ({EventType.RATING: 3}, "rated 3 times in the last hour"),
+        ({EventType.SEARCH: 3}, "popular in the last hour"),
+    ],
+)
+def test_what_everybody_did_within_the_hour(release: Release, events: dict[EventType, int], expected: str) -> None:
+    tea, counts = row(release, "tea-1"), np.zeros((1, len(EventType)), np.int32)
+    for kind, times in events.items():
+        counts[0, kind.code] = times
+    trend = Trend.of(release, np.array([tea], np.int32), counts, 0.0)
+    assert reasons(release, Query(END), [tea], ["trending"], trend) == [[expected]]
+    history = past(release, ("tea-1", BOUGHT, 1))
+    assert reasons(release, Query(END, history=history), [tea], ["trending"], trend) == [
+        [expected, "you bought it once"]
+    ]
 
 
 def test_a_stranger_is_told_nothing_about_a_past(release: Release) -> None:
