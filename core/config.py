@@ -129,10 +129,23 @@ class IndexConfig(Section):
     """The nearest-neighbour index over the item vectors."""
 
     exact_below: int = Field(ge=0)
+    kinds: dict[Literal["hnsw", "ivf-flat", "ivf-sq8", "ivf-pq"], tuple[int, int | None]]
+    device: Literal["auto", "cpu", "gpu"]
+    compact_share: float = Field(gt=0, le=1)
     k: int = Field(ge=1)
     queries: int = Field(ge=1)
     recall_target: float = Field(gt=0, le=1)
     recall_floor: float = Field(ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _some_kind_for_every_size(self) -> Self:
+        """Sizes at which another set of kinds is tried: at each of them there must be one."""
+        for items in {self.exact_below, *(most for _, most in self.kinds.values() if most is not None)}:
+            if items >= self.exact_below and not any(
+                least <= items and (most is None or items < most) for least, most in self.kinds.values()
+            ):
+                raise ValueError(f"no kind for {items} items: widen the range [from, below) of one")
+        return self
 
 
 class RankerConfig(Section):

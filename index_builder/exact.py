@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 
 from core.columns import Array
-from core.ids import NO_ROW
+from index_builder.protocol import check_queries, mask_of, nothing
+
+# Scores held at a time (256 MB of float32), whatever the number of queries.
+_BLOCK_SCORES: Final = 1 << 26
 
 
 class ExactIndex:
@@ -25,21 +30,28 @@ class ExactIndex:
         return int(self._vectors.shape[1])
 
     def search(self, queries: Array, k: int, allowed: Array | None = None) -> tuple[Array, Array]:
-        """The k items of highest inner product. See `index_builder.search.Index` for the contract."""
-        if queries.ndim != 2 or queries.shape[1] != self.dimensions:
-            raise ValueError(f"queries of shape {queries.shape}, expected [n, {self.dimensions}]")
-        scores = np.asarray(queries @ self._vectors.T, np.float32)
-        # NaN never takes a slot
-        scores[np.isnan(scores)] = -np.inf
-        if allowed is not None:
-            scores[:, ~allowed] = -np.inf
-        return best(scores, k)
+        """The k items of highest inner product. See `index_builder.protocol.Index` for the contract."""
+        check_queries(queries, self.dimensions)
+        mask = None if allowed is None else mask_of(allowed, len(self))
+        rows, values = nothing(len(queries), k)
+        block = max(_BLOCK_SCORES // max(len(self), 1), 1)
+        for at in range(0, len(queries), block):
+            part = slice(at, at + block)
+            # a NaN or an overflow is dealt with below
+            with np.errstate(invalid="ignore", over="ignore"):
+                scores = np.asarray(queries[part] @ self._vectors.T, np.float32)
+            scores[np.isnan(scores)] = -np.inf  # NaN never takes a slot
+            scores[~np.isfinite(queries[part]).all(axis=1)] = -np.inf
+            if mask is not None:
+                scores[:, ~mask] = -np.inf
+            rows[part], values[part] = best(scores, k)
+        return rows, values
 
 
 def best(scores: Array, k: int) -> tuple[Array, Array]:
     """The k best columns of each row of `scores` float32 `[n, items]`, ties by row number; -inf never takes a slot."""
     n, items = scores.shape
-    rows, values = np.full((n, k), NO_ROW, np.int32), np.full((n, k), -np.inf, np.float32)
+    rows, values = nothing(n, k)
     for q in range(n):
         found = _top(scores[q], min(k, items))
         rows[q, : len(found)] = found

@@ -1,127 +1,142 @@
-"""Online search: opens the index of a release and answers queries. One protocol for exact and approximate indexes.
-
-An index folder holds `index.json` (kind, search setting, embedding id, recall measured at build, canaries) and, unless the kind is "exact",
-`index.faiss`. The vectors themselves are the towers' `item_vectors.npy`.
-"""
+"""Opens the index of a release, whatever its format: the one module of the index that serving imports."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import os
+import threading
 from pathlib import Path
-from typing import Any, Final, Protocol
-
-import faiss
-import numpy as np
+from typing import Any, Final
 
 from core.artifact import same_parent
 from core.columns import Array
 from core.errors import ArtifactError
-from core.ids import NO_ROW
 from index_builder.exact import ExactIndex
+from index_builder.faiss_index import FaissIndex, Setting
+from index_builder.protocol import Index
+from index_builder.segmented import Segmented, check_embedding, open_snapshot, read_faiss
+from index_builder.segments import SEGMENTS, read_state
 
-FORMAT_VERSION: Final = 1
+# Format 1: `index.json` and, for an inverted file over uncompressed vectors, `index.faiss`. No longer written.
 FACTS: Final = "index.json"
 FAISS_FILE: Final = "index.faiss"
 
+_TRIES: Final = 10
 
-class Index(Protocol):
-    """Inner-product search over the rows of one catalogue."""
+
+def open_index(folder: Path, vectors: Array, embedding_id: str, *, verify: bool = False) -> Index:
+    """Open the index in `folder` as it is now.
+
+    Args:
+        folder: The index folder, of any format that Aisle ever wrote.
+        vectors: float32 `[n, d]`: the towers' item vectors, by row.
+        embedding_id: Of those towers.
+        verify: Hash every file; for folders that no artifact's manifest vouches for.
+
+    Raises:
+        ArtifactError: if the index was built for other vectors, is damaged or of another format, or its canaries do not find their neighbours.
+        NotFoundError: if there is no index.
+    """
+    if not (folder / SEGMENTS).exists() and (folder / FACTS).exists():
+        return _open_format_1(folder, vectors, embedding_id)
+    return _open_segments(folder, vectors, embedding_id, verify=verify)
+
+
+class LiveIndex:
+    """An index folder that a writer goes on changing. Each search looks at the newest snapshot: one `stat`, and new small files if there are any.
+
+    So a search that begins after a deletion returned never finds the item, in whatever process the two run.
+    """
+
+    def __init__(self, folder: Path, vectors: Array, embedding_id: str) -> None:
+        self._folder, self._vectors, self._embedding_id = folder, vectors, embedding_id
+        self._lock = threading.Lock()
+        # held open, so that no later file can have its inode number
+        self._seen = open(folder / SEGMENTS, "rb")  # noqa: SIM115
+        self._snapshot = _open_segments(folder, vectors, embedding_id)
+
+    @property
+    def snapshot(self) -> Segmented:
+        """The newest complete state."""
+        if self._changed():
+            with self._lock:
+                if self._changed():
+                    # opened before the state is read: a change in between is seen by the next search
+                    now = open(self._folder / SEGMENTS, "rb")  # noqa: SIM115
+                    self._snapshot = _open_segments(
+                        self._folder, self._vectors, self._embedding_id, earlier=self._snapshot
+                    )
+                    self._seen, before = now, self._seen
+                    before.close()
+        return self._snapshot
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        self._seen.close()
+
+    def __len__(self) -> int:
+        return len(self.snapshot)
 
     @property
     def is_exact(self) -> bool:
         """Whether the answer is the true one."""
-
-    def search(self, queries: Array, k: int, allowed: Array | None = None) -> tuple[Array, Array]:
-        """The k best items of each query.
-
-        Args:
-            queries: float32 `[n, d]`.
-            k: May exceed the number of items.
-            allowed: bool `[items]`; only these rows may be returned. None: all.
-
-        Returns:
-            rows int32 `[n, k]`, best first, ties by row where the index is exact, padded with NO_ROW; scores float32 `[n, k]`, -inf beside
-            NO_ROW.
-
-        Raises:
-            ValueError: if the dimension of the queries is not the index's.
-        """
-
-
-@dataclass(frozen=True)
-class FaissIndex:
-    """An inverted file with its search setting. Search takes its parameters per call, so that threads can share the index."""
-
-    index: Any  # faiss.IndexIVF
-    effort: int  # nprobe: lists visited
-    is_exact: bool = False
-
-    def __len__(self) -> int:
-        return int(self.index.ntotal)
+        return self.snapshot.is_exact
 
     @property
     def dimensions(self) -> int:
         """Length of a vector."""
-        return int(self.index.d)
+        return self._snapshot.dimensions
 
     def search(self, queries: Array, k: int, allowed: Array | None = None) -> tuple[Array, Array]:
-        """See `Index.search`. Where a filter or a short list leaves places empty, more lists are visited until none is or all were."""
-        if queries.ndim != 2 or queries.shape[1] != self.dimensions:
-            raise ValueError(f"queries of shape {queries.shape}, expected [n, {self.dimensions}]")
-        # FAISS leaves the result of a NaN query undefined
-        queries = np.nan_to_num(np.ascontiguousarray(queries, np.float32), copy=True, nan=0.0)
-        there = min(k, len(self) if allowed is None else int(np.count_nonzero(allowed)))
-        effort = self.effort
-        scores, rows = self._visit(queries, k, allowed, effort)
-        while effort < self.index.nlist and (short := np.flatnonzero((rows != NO_ROW).sum(1) < there)).size:
-            effort = min(4 * effort, self.index.nlist)
-            scores[short], rows[short] = self._visit(queries[short], k, allowed, effort)
-        return rows.astype(np.int32), np.where(rows == NO_ROW, -np.inf, scores).astype(np.float32)
+        """See `protocol.Index.search`."""
+        return self.snapshot.search(queries, k, allowed)
 
-    def _visit(self, queries: Array, k: int, allowed: Array | None, effort: int) -> tuple[Array, Array]:
-        selector = {} if allowed is None else {"sel": faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))}
-        found = self.index.search(queries, k, params=faiss.SearchParametersIVF(nprobe=effort, **selector))
-        return found  # type: ignore[no-any-return]
+    def _changed(self) -> bool:
+        return (self._folder / SEGMENTS).stat().st_ino != os.fstat(self._seen.fileno()).st_ino
 
 
-def open_index(folder: Path, vectors: Array, embedding_id: str) -> Index:
-    """Open the index in `folder` for the towers whose item vectors are `vectors` and whose embedding id is `embedding_id`.
+def _open_segments(
+    folder: Path, vectors: Array, embedding_id: str, *, verify: bool = False, earlier: Segmented | None = None
+) -> Segmented:
+    for _ in range(_TRIES):
+        state = read_state(folder)
+        check_embedding(folder, state, embedding_id)
+        try:
+            return open_snapshot(folder, state, vectors, verify=verify, earlier=earlier)
+        except FileNotFoundError as e:
+            # a compaction may have replaced the file since the state was read; if it did not, the file is missing
+            if read_state(folder).generation == state.generation:
+                raise ArtifactError(f"{e.filename}: missing, {SEGMENTS} names it; rebuild the index") from None
+    raise ArtifactError(
+        f"{folder}: replaced {_TRIES} times while it was being opened; is something rebuilding it in a loop?"
+    )
 
-    Raises:
-        ArtifactError: if the index was built for other vectors, is of another format, or its canaries do not find their neighbours.
-    """
+
+def _open_format_1(folder: Path, vectors: Array, embedding_id: str) -> Index:
     try:
         facts = json.loads((folder / FACTS).read_bytes())
-    except (FileNotFoundError, ValueError) as e:
-        raise ArtifactError(f"{folder / FACTS}: missing or not JSON ({e})") from None
-    if facts["format_version"] != FORMAT_VERSION:
-        raise ArtifactError(
-            f"{folder}: index format {facts['format_version']}, this Aisle reads {FORMAT_VERSION}; rebuild it"
-        )
+    except ValueError as e:
+        raise ArtifactError(f"{folder / FACTS}: not JSON ({e})") from None
+    if facts["format_version"] != 1:
+        raise ArtifactError(f"{folder}: index format {facts['format_version']}, {FACTS} is format 1; rebuild it")
     same_parent("embedding", embedding_id, facts["embedding_id"], folder)
     if facts["items"] != len(vectors) or facts["dimensions"] != vectors.shape[1]:
         raise ArtifactError(
             f"{folder}: an index of {facts['items']} vectors of {facts['dimensions']}, but the item vectors here are {list(vectors.shape)}"
         )
-    index: Index = ExactIndex(vectors) if facts["kind"] == "exact" else FaissIndex(_read(folder), facts["effort"])
-    _check_canaries(folder, index, vectors, facts["canaries"])
+    index: Index = ExactIndex(vectors)
+    if facts["kind"] != "exact":
+        try:
+            built = read_faiss(folder / FAISS_FILE)
+        except FileNotFoundError as e:
+            raise ArtifactError(f"{e.filename}: missing, the index is of kind {facts['kind']}") from None
+        # this format was tuned for one depth: no effort is known for deeper searches, empty places are filled
+        index = FaissIndex(built, Setting(((2**62, facts["effort"]),)), vectors)
+    _check_format_1_canaries(folder, index, vectors, facts["canaries"])
     return index
 
 
-def _read(folder: Path) -> Any:
-    path = folder / FAISS_FILE
-    try:
-        index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-    except RuntimeError as e:
-        raise ArtifactError(
-            f"{path}: missing, truncated or not a FAISS index ({str(e).splitlines()[-1].strip()})"
-        ) from None
-    return index
-
-
-def _check_canaries(folder: Path, index: Index, vectors: Array, canaries: list[dict[str, Any]]) -> None:
-    """A few items whose nearest neighbours were noted at build must still find them: towers, vectors and index are one family."""
+def _check_format_1_canaries(folder: Path, index: Index, vectors: Array, canaries: list[dict[str, Any]]) -> None:
     for canary in canaries:
         found = index.search(vectors[canary["item"]][None], len(canary["neighbours"]))[0][0].tolist()
         if found != canary["neighbours"]:

@@ -2,7 +2,7 @@
 
 stages/build-index/<id>/
   manifest.json         kind "index"; about: the facts of each index
-  twin/ full/           index.json, and index.faiss where the catalogue is too large for exact search (index_builder)
+  twin/ full/           an index folder (docs/index.md): segments.json, and files where the catalogue is too large for exact search
 """
 
 from __future__ import annotations
