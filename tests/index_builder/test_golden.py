@@ -1,6 +1,6 @@
 """Indexes that were written once, by the code of their day, and must load for ever. Never write them again."""
 
-# bazel: data=[//tests/index_builder:all_files]
+# bazel: data=[//tests/index_builder/golden:all_files]
 
 from __future__ import annotations
 
