@@ -100,7 +100,8 @@ def test_materialize(shop: Work, redis_url: str, store: redis_py.Redis) -> None:
     done = aisle("materialize", "--work", shop.root, "--redis", redis_url)
     assert done["users"] == len(PURCHASES)
     events = sum(map(len, PURCHASES.values()))
-    assert done["bytes"] == 8 * len(PURCHASES) + 17 * events
+    # 16 bytes of header and 7 facts of 4 bytes a person, 17 bytes an event
+    assert done["bytes"] == (16 + 4 * 7) * len(PURCHASES) + 17 * events
     assert done["seconds"] >= 0
     assert store.dbsize() == len(PURCHASES) + 2  # the marker, the index of windows
 
