@@ -137,7 +137,7 @@ def _built(folder: Path, vectors: Array, queries: Array, config: IndexConfig, sa
         "efforts": facts["efforts"],
         "widen": facts["widen"],
         "build_seconds": build,
-        "choice_seconds": round(seconds - build, 2),
+        "choice_seconds": round(max(seconds - build, 0.0), 2),
         "bytes_per_vector": facts["bytes_per_vector"],
         "list_imbalance": facts.get("list_imbalance"),
         "tried": facts.get("tried", {}),

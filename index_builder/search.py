@@ -6,7 +6,7 @@ import json
 import os
 import threading
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from core.artifact import same_parent
 from core.columns import Array
@@ -51,8 +51,7 @@ class LiveIndex:
     def __init__(self, folder: Path, vectors: Array, embedding_id: str) -> None:
         self._folder, self._vectors, self._embedding_id = folder, vectors, embedding_id
         self._lock = threading.Lock()
-        # held open, so that no later file can have its inode number
-        self._seen = open(folder / SEGMENTS, "rb")  # noqa: SIM115
+        self._held, self._inode = self._look()
         self._snapshot = _open_segments(folder, vectors, embedding_id)
 
     @property
@@ -61,18 +60,18 @@ class LiveIndex:
         if self._changed():
             with self._lock:
                 if self._changed():
-                    # opened before the state is read: a change in between is seen by the next search
-                    now = open(self._folder / SEGMENTS, "rb")  # noqa: SIM115
+                    # looked at before the state is read: a change in between is seen by the next search
+                    held, inode = self._look()
                     self._snapshot = _open_segments(
                         self._folder, self._vectors, self._embedding_id, earlier=self._snapshot
                     )
-                    self._seen, before = now, self._seen
-                    before.close()
+                    self._held.close()
+                    self._held, self._inode = held, inode
         return self._snapshot
 
     def close(self) -> None:
         """Let go of the folder."""
-        self._seen.close()
+        self._held.close()
 
     def __len__(self) -> int:
         return len(self.snapshot)
@@ -91,8 +90,13 @@ class LiveIndex:
         """See `protocol.Index.search`."""
         return self.snapshot.search(queries, k, allowed)
 
+    def _look(self) -> tuple[BinaryIO, int]:
+        """The list of segments and its inode number, which no later file can have as long as this one is held open."""
+        held = open(self._folder / SEGMENTS, "rb")  # noqa: SIM115
+        return held, os.fstat(held.fileno()).st_ino
+
     def _changed(self) -> bool:
-        return (self._folder / SEGMENTS).stat().st_ino != os.fstat(self._seen.fileno()).st_ino
+        return (self._folder / SEGMENTS).stat().st_ino != self._inode
 
 
 def _open_segments(

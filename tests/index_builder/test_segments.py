@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,7 +20,9 @@ from hypothesis import strategies as st
 from core.columns import Array
 from core.errors import BusyError, InputError, NotFoundError
 from index_builder.exact import ExactIndex
+from index_builder.faiss_index import FaissIndex
 from index_builder.search import LiveIndex, open_index
+from index_builder.segmented import Segmented
 from index_builder.segments import SEGMENTS, read_state
 from index_builder.writer import IndexWriter, index_writer
 from tests.index_builder.catalogues import (
@@ -123,6 +127,54 @@ def test_a_deleted_item_is_gone_in_another_process_when_the_call_returns(tmp_pat
             writer.delete(np.array(found[:2]))
             gone |= set(found[:2])
         process.stdin.close()
+
+
+@pytest.mark.parametrize("kind", ["ivf-flat", "ivf-sq8", "ivf-pq"])
+def test_a_large_delta_is_searched_through_the_lists_of_the_base(kind: str, tmp_path: Path) -> None:
+    # 2500 entries are more than are searched one by one; at the exact setting all lists are visited
+    vectors, more, queries = clustered(1000), clustered(2500, seed=5), clustered(10, seed=9)
+    folder = at_its_exact_setting(built(tmp_path, kind, vectors))
+    with index_writer(folder, vectors, "e") as writer:
+        writer.append(np.arange(500, 3000), more)
+        writer.delete(np.arange(2900, 3000))
+    now, alive = np.vstack([vectors[:500], more]), np.arange(3000) < 2900
+    index = open_index(folder, vectors, "e")
+    assert isinstance(index, Segmented)
+    assert isinstance(index.delta, FaissIndex)
+    for share in (1.0, 0.9, 0.3, 0.001):
+        allowed = np.random.default_rng(2).random(3000) < share
+        found = index.search(queries, 50, allowed)[0]
+        assert found.tolist() == ExactIndex(now).search(queries, 50, alive & allowed)[0].tolist()
+
+
+def test_searches_while_items_go_and_segments_are_merged(tmp_path: Path) -> None:
+    # what was gone when a search began is never in its answer, whatever the writer does meanwhile
+    vectors = clustered(N)
+    folder = built(tmp_path, "ivf-flat", vectors)
+    live, gone, wrong, done = LiveIndex(folder, vectors, "e"), set[int](), list[int](), threading.Event()
+
+    def search() -> None:
+        while not done.is_set():
+            before = set(gone)
+            found = live.search(vectors[:2], 100)[0]
+            wrong.extend(before & set(found.ravel().tolist()))
+
+    with ThreadPoolExecutor(3) as pool, index_writer(folder, vectors, "e") as writer:
+        readers = [pool.submit(search) for _ in range(3)]
+        try:
+            for at in range(30):
+                writer.delete(np.array([3 * at]))
+                gone.add(3 * at)
+                writer.append(np.array([N + at]), vectors[at : at + 1])
+                if at % 10 == 9:
+                    writer.compact()
+        finally:
+            done.set()
+        for reader in readers:
+            reader.result()
+    assert not wrong
+    assert live.snapshot.alive == N
+    live.close()
 
 
 def test_many_small_changes_stay_few_files(writer: IndexWriter) -> None:
