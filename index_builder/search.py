@@ -62,9 +62,13 @@ class LiveIndex:
                 if self._changed():
                     # looked at before the state is read: a change in between is seen by the next search
                     held, inode = self._look()
-                    self._snapshot = _open_segments(
-                        self._folder, self._vectors, self._embedding_id, earlier=self._snapshot
-                    )
+                    try:
+                        self._snapshot = _open_segments(
+                            self._folder, self._vectors, self._embedding_id, earlier=self._snapshot
+                        )
+                    except BaseException:
+                        held.close()
+                        raise
                     self._held.close()
                     self._held, self._inode = held, inode
         return self._snapshot
