@@ -4,14 +4,16 @@
 the filter is independent of the query). The tuned efforts are therefore kept by depth, and one rule serves every k and every filter.
 
 **Filters.** So few are allowed that scoring them all is cheapest: they are scored, exactly. Nearly all are: some more are fetched and the others
-dropped. In between the filter is pushed into FAISS as a bitmap (a graph searches badly through one: there more is fetched). What FAISS returns is
-held against the filter once more either way: FAISS has ignored selectors silently before.
+dropped. In between the filter is pushed into FAISS as a bitmap, and lists are visited until enough allowed items were met: a category may lie far from
+the query. (A graph searches badly through a bitmap: there the allowed are scored.) What FAISS returns is held against the filter once more either way:
+FAISS has ignored selectors silently before.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Final
 
 import faiss
@@ -24,6 +26,9 @@ from index_builder.protocol import check_queries, mask_of, merged, nothing
 
 _SCANNED: Final = 5000  # so many rows are scored one by one sooner than any index answers
 _NEARLY_ALL: Final = 0.8  # from this share on the disallowed are dropped afterwards
+_WORTH_A_SCAN: Final = 3  # up to so many times the rows that lists would be visited for
+_FARTHER: Final = 4  # so many times the tuned shortlist where a filter may keep away from the query
+_SAMPLE: Final = 1 << 16  # rows that stand for all when a filter's spread over the lists is looked at
 _DEVIATIONS: Final = 4  # so many more are fetched then that chance rarely leaves too few
 
 
@@ -102,16 +107,16 @@ class FaissIndex:
         """`k` at most `count`, the number of allowed rows."""
         depth = k * self.index.ntotal / count
         effort = self.setting.effort(depth)
-        if mask is not None and (count <= _SCANNED or (self.is_graph and depth > self.setting.efforts[-1][0])):
-            return self._scan(queries, k, mask)
         if mask is None:
             rows, scores = self._visit(queries, k, None, effort)
-        elif self.is_graph or count >= _NEARLY_ALL * self.index.ntotal:
+        elif count >= _NEARLY_ALL * self.index.ntotal:
             spare = _DEVIATIONS * math.sqrt(k * (1 - count / self.index.ntotal)) * depth / k
             fetched = min(math.ceil(depth + spare), int(self.index.ntotal))
-            rows, scores = _kept(*self._visit(queries, fetched, None, effort), mask, k)
+            rows, scores = _kept(*self._found(queries, fetched, None, effort), mask, k)
+        elif self.is_graph or count <= max(_SCANNED, _WORTH_A_SCAN * self._mass(k, depth)):
+            return self._scan(queries, k, mask)
         else:
-            rows, scores = self._visit(queries, k, mask, effort)
+            rows, scores = self._pushed(queries, k, mask, self._mass(k, depth))
         while self.fills and (short := np.flatnonzero((rows == NO_ROW).any(axis=1))).size:
             if effort >= self.most:
                 # a graph may not reach every node
@@ -121,13 +126,58 @@ class FaissIndex:
             rows[short], scores[short] = self._visit(queries[short], k, mask, effort)
         return rows, scores
 
+    def _mass(self, k: int, depth: float) -> float:
+        """How many allowed items to look at.
+
+        As many as the effort for `depth` would meet of a filter that is independent of the query, and as the effort for `k` would meet in a
+        catalogue of the allowed items alone.
+        """
+        lists = max(self.setting.effort(depth) * k / depth, self.setting.effort(k))
+        return float(lists * self.index.ntotal / self.most)
+
+    def _pushed(self, queries: Array, k: int, mask: Array, mass: float) -> tuple[Array, Array]:
+        """Visit the nearest lists until they hold `mass` allowed items: where the filter keeps away from the query, those are more lists."""
+        rows, lists = self._sample
+        there = np.bincount(lists[mask[rows]], minlength=self.most)
+        _, order = self.index.quantizer.search(queries, self.most)
+        met = np.cumsum(there[order], axis=1)
+        efforts = 1 + (met < mass * len(rows) / self.index.ntotal).sum(axis=1)
+        found, scores = nothing(len(queries), k)
+        # a few sizes of effort only, so that queries are searched together
+        efforts = np.minimum(2 ** np.ceil(np.log2(efforts)).astype(int) if len(queries) > 1 else efforts, self.most)
+        for effort in np.unique(efforts).tolist():
+            these = np.flatnonzero(efforts == effort)
+            # far from the query, codes tell items apart less well
+            shortlist = min(_FARTHER * k, int(self.index.ntotal)) if self.setting.widen else k
+            found[these], scores[these] = _kept(*self._found(queries[these], shortlist, mask, effort), mask, k)
+        return found, scores
+
+    @cached_property
+    def _sample(self) -> tuple[Array, Array]:
+        """Rows of every n-th vector, list by list, and the list of each: enough to tell how a filter is spread over the lists."""
+        step, passed, rows, numbers = -(-int(self.index.ntotal) // _SAMPLE), 0, [], []
+        for number in range(self.index.nlist):
+            size = int(self.index.get_list_size(number))
+            if size:
+                held = self.index.invlists.get_ids(number)
+                chosen = faiss.rev_swig_ptr(held, size)[-passed % step :: step].copy()
+                self.index.invlists.release_ids(number, held)
+                rows.append(chosen)
+                numbers.append(np.full(len(chosen), number))
+            passed += size
+        return np.concatenate(rows), np.concatenate(numbers)
+
     def _scan(self, queries: Array, k: int, mask: Array | None) -> tuple[Array, Array]:
         few = np.flatnonzero(np.ones(len(self), bool) if mask is None else mask).astype(np.int32)
         places, scores = ExactIndex(np.asarray(self.vectors[few], np.float32)).search(queries, k)
         return np.where(places == NO_ROW, NO_ROW, few[places]), scores
 
     def _visit(self, queries: Array, k: int, mask: Array | None, effort: int) -> tuple[Array, Array]:
-        """What FAISS finds, the compressed re-scored, everything held against the mask."""
+        """The k best of what FAISS finds, everything held against the mask."""
+        return _kept(*self._found(queries, k, mask, effort), mask, k)
+
+    def _found(self, queries: Array, k: int, mask: Array | None, effort: int) -> tuple[Array, Array]:
+        """What FAISS finds, k at least (where there are as many), in no order; the compressed re-scored."""
         shortlist = min(max(k * self.setting.widen, k), int(self.index.ntotal))
         effort = min(max(effort, shortlist if self.is_graph else 1), self.most)
         selector = {} if mask is None else {"sel": faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))}
@@ -139,7 +189,7 @@ class FaissIndex:
         scores, rows = self.index.search(queries, shortlist, params=parameters)
         if self.setting.widen:
             scores = self._rescored(queries, rows)
-        return _kept(rows, scores, mask, k)
+        return rows, scores
 
     def _rescored(self, queries: Array, rows: Array) -> Array:
         """Inner products float32 `[n, m]` of queries with the stored vectors of `rows` `[n, m]`; those of NO_ROW mean nothing."""

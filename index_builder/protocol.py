@@ -67,8 +67,11 @@ def merged(rows: Array, scores: Array, k: int) -> tuple[Array, Array]:
     """The k best of each line, best first, ties by row. `rows` int `[n, m]` with NO_ROW and `scores` float32 `[n, m]` with -inf beside it."""
     scores = np.where(rows == NO_ROW, -np.inf, scores)
     order = np.lexsort((rows, -scores), axis=-1)[:, :k]
-    top, values = nothing(len(rows), k)
-    top[:, : order.shape[1]] = np.take_along_axis(rows, order, 1)
-    values[:, : order.shape[1]] = np.take_along_axis(scores, order, 1)
+    line = np.arange(len(rows))[:, None]
+    top, values = rows[line, order].astype(np.int32), scores[line, order].astype(np.float32)
     top[values == -np.inf] = NO_ROW
-    return top, values
+    if order.shape[1] == k:
+        return top, values
+    padded = nothing(len(rows), k)
+    padded[0][:, : order.shape[1]], padded[1][:, : order.shape[1]] = top, values
+    return padded

@@ -64,7 +64,9 @@ class Segmented:
         rows, scores = self.base.search(queries, k, None if whole else in_base)
         if self.delta is None:
             return rows, scores
-        in_delta = self.delta_alive if mask is None else mask[self.delta_rows] & self.delta_alive
+        in_delta = None if mask is None else mask[self.delta_rows] & self.delta_alive
+        if in_delta is None and not self._delta_untouched:
+            in_delta = self.delta_alive
         answer = self._with(rows, scores, self.delta.search(queries, k, in_delta), k)
         # a delta is searched with the base's effort, which may leave places empty that it could fill
         real = np.isfinite(queries).all(axis=1)
@@ -79,6 +81,10 @@ class Segmented:
         base = self.state.base
         held = base.rows if base.index is None else base.items
         return int(np.count_nonzero(self.base_alive)) == held
+
+    @cached_property
+    def _delta_untouched(self) -> bool:
+        return bool(self.delta_alive.all())
 
     def _with(self, rows: Array, scores: Array, found: tuple[Array, Array], k: int) -> tuple[Array, Array]:
         """What the base found and what the deltas found (entries), as one answer."""

@@ -18,7 +18,7 @@ from index_builder.build import build_index, kinds_for
 from index_builder.exact import ExactIndex
 from index_builder.faiss_index import Setting
 from index_builder.search import open_index
-from index_builder.tune import recall_at
+from index_builder.tune import overlap, recall_at
 from tests.index_builder.catalogues import CONFIG, KINDS, clustered, config_of, like_towers, quiet
 
 
@@ -123,3 +123,19 @@ def test_trained_on_a_gpu_it_finds_the_same_as_trained_on_the_cpu(kind: str, tmp
         build_index(vectors, queries, "e", config.model_copy(update={"device": where}), tmp_path / where, quiet)
         index = open_index(tmp_path / where, vectors, "e")
         assert recall_at(index, vectors, queries, 100) >= CONFIG.recall_target
+
+
+@pytest.mark.parametrize("kind", ["ivf-flat", "ivf-sq8", "ivf-pq"])
+def test_a_filter_that_keeps_away_from_the_query_keeps_its_recall(kind: str, tmp_path: Path) -> None:
+    # 20 clusters; the queries are of the first 10, allowed are the other 10: their nearest lists hold nothing that is allowed
+    rng = np.random.default_rng(0)
+    centres, of = rng.normal(size=(20, 32)), rng.integers(20, size=24_000)
+    vectors = (centres[of] + 0.5 * rng.normal(size=(len(of), 32))).astype(np.float32)
+    queries = (centres[rng.integers(10, size=100)] + 0.7 * rng.normal(size=(100, 32))).astype(np.float32)
+    config = config_of(kind).model_copy(update={"k": 10})
+    build_index(vectors, queries, "e", config, tmp_path, quiet)
+    allowed = of >= 10
+    truth = ExactIndex(vectors).search(queries, 10, allowed)[0]
+    found = open_index(tmp_path, vectors, "e").search(queries, 10, allowed)[0]
+    assert allowed[found].all()
+    assert overlap(truth, found) >= CONFIG.recall_floor
