@@ -27,6 +27,7 @@ from index_builder.protocol import check_queries, mask_of, merged, nothing
 _SCANNED: Final = 5000  # so many rows are scored one by one sooner than any index answers
 _NEARLY_ALL: Final = 0.8  # from this share on the disallowed are dropped afterwards
 _WORTH_A_SCAN: Final = 3  # up to so many times the rows that lists would be visited for
+_AWAY: Final = 0.5  # a filter keeps away from a query whose own lists hold less than this of its share elsewhere
 _FARTHER: Final = 4  # so many times the tuned shortlist where a filter may keep away from the query
 _SAMPLE: Final = 1 << 16  # rows that stand for all when a filter's spread over the lists is looked at
 _DEVIATIONS: Final = 4  # so many more are fetched then that chance rarely leaves too few
@@ -36,11 +37,13 @@ _DEVIATIONS: Final = 4  # so many more are fetched then that chance rarely leave
 class Setting:
     """How much work a search does, as tuned. `efforts`: (depth, lists visited or graph candidates), depths rising; there is one at least.
 
-    `widen`: where vectors are compressed, the shortlist to score exactly is so many times k; 0: scores are exact as they are.
+    `widen`: where vectors are compressed, the shortlist to score exactly is so many times k; 0: scores are exact as they are. `far`: where a filter
+    keeps away from the query, so many times the allowed items are looked at.
     """
 
     efforts: tuple[tuple[int, int], ...]
     widen: int = 0
+    far: int = 1
 
     def effort(self, depth: float) -> int:
         """The effort for the best `depth` items: between two tuned depths by power law, beyond the last in proportion."""
@@ -138,10 +141,13 @@ class FaissIndex:
     def _pushed(self, queries: Array, k: int, mask: Array, mass: float) -> tuple[Array, Array]:
         """Visit the nearest lists until they hold `mass` allowed items: where the filter keeps away from the query, those are more lists."""
         rows, lists = self._sample
-        there = np.bincount(lists[mask[rows]], minlength=self.most)
+        there, held = np.bincount(lists[mask[rows]], minlength=self.most), np.bincount(lists, minlength=self.most)
         _, order = self.index.quantizer.search(queries, self.most)
-        met = np.cumsum(there[order], axis=1)
-        efforts = 1 + (met < mass * len(rows) / self.index.ntotal).sum(axis=1)
+        met, near = np.cumsum(there[order], axis=1), order[:, : self.setting.effort(k)]
+        share = there[near].sum(axis=1) / np.maximum(held[near].sum(axis=1), 1)
+        away = share < _AWAY * there.sum() / len(rows)
+        wanted = mass * len(rows) / self.index.ntotal * np.where(away, self.setting.far, 1)
+        efforts = 1 + (met < wanted[:, None]).sum(axis=1)
         found, scores = nothing(len(queries), k)
         # a few sizes of effort only, so that queries are searched together
         efforts = np.minimum(2 ** np.ceil(np.log2(efforts)).astype(int) if len(queries) > 1 else efforts, self.most)

@@ -133,7 +133,7 @@ def open_base(folder: Path, state: State, vectors: Array) -> ExactIndex | FaissI
     own = own[: state.base.rows]
     if state.base.index is None:
         return ExactIndex(own)
-    return FaissIndex(read_faiss(folder / state.base.index), Setting(state.efforts, state.widen), own)
+    return FaissIndex(read_faiss(folder / state.base.index), Setting(state.efforts, state.widen, state.far), own)
 
 
 def read_faiss(path: Path) -> Any:
@@ -172,7 +172,7 @@ def _delta(entries: Array, base: ExactIndex | FaissIndex) -> tuple[Index | None,
     ids, places = np.arange(len(rows), dtype=np.int64), entries["list"].astype(np.int64)
     lists.add_core(len(rows), faiss.swig_ptr(vectors), faiss.swig_ptr(ids), faiss.swig_ptr(places))
     lists.referenced_objects = [base.index]  # whose quantiser it is
-    return FaissIndex(lists, Setting(base.setting.efforts), vectors, fills=False), rows, vectors
+    return FaissIndex(lists, Setting(base.setting.efforts, far=base.setting.far), vectors, fills=False), rows, vectors
 
 
 def _check_canaries(folder: Path, state: State, base: ExactIndex | FaissIndex, vectors: Array) -> None:

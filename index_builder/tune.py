@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -27,6 +27,7 @@ _DEEP_QUERIES: Final = 100  # measured there
 _DEEPEST: Final = _DEEPER[-1]
 _WIDEN: Final = (8, 4, 2)  # shortlists tried, in k
 _SHORTER: Final = 4  # a shorter shortlist that needs more than so many times the effort is not worth it
+_FAR: Final = (1, 2, 4, 8, 16, 32)  # times the allowed items, where a filter keeps away from the query
 _NO_GAIN: Final = 0.002  # where the target is out of reach: the least effort within this of the best
 _TIMED: Final = 200  # queries
 
@@ -54,6 +55,14 @@ class Truth:
         if not len(asked) or not len(self._exact):
             return 1.0
         return overlap(self._nearest(min(k, len(self._exact)), asked), index.search(asked, k)[0])
+
+    def filtered(self, allowed: Array, k: int) -> Callable[[Index], float] | None:
+        """What measures recall under a filter bool `[items]`, on a few queries; None where there is nothing to measure."""
+        asked, k = self.queries[:_DEEP_QUERIES], min(k, int(np.count_nonzero(allowed)))
+        if not len(asked) or not k:
+            return None
+        rows = self._exact.search(asked, k, allowed)[0]
+        return lambda index: overlap(rows, index.search(asked, k, allowed)[0])
 
     def _nearest(self, k: int, asked: Array) -> Array:
         deepest = min(k if len(asked) == len(self.queries) else _DEEPEST * self._k, len(self._exact))
@@ -90,7 +99,22 @@ def tuned(index: FaissIndex, kind: str, truth: Truth, config: IndexConfig) -> Tu
             break  # nothing is gained over scoring what a filter allows
         bounds = (efforts[-1][1], index.most)
         efforts.append((depth, _effort(index, best.setting.widen, truth, depth, config.recall_target, bounds)[0]))
-    return replace(best, setting=Setting(tuple(efforts), best.setting.widen))
+    setting = Setting(tuple(efforts), best.setting.widen)
+    return replace(best, setting=setting if index.is_graph else _with_far(index, setting, truth, config))
+
+
+def _with_far(index: FaissIndex, setting: Setting, truth: Truth, config: IndexConfig) -> Setting:
+    """`far` doubled until the target is reached where a filter allows only the items of every second list, so often none near the query."""
+    allowed = np.zeros(len(index), bool)
+    for number in range(0, index.most, 2):
+        if size := int(index.index.get_list_size(number)):
+            allowed[faiss.rev_swig_ptr(index.index.invlists.get_ids(number), size)] = True
+    wanted = truth.filtered(allowed, config.k)
+    for far in _FAR:
+        setting = replace(setting, far=far)
+        if wanted is None or wanted(replace(index, setting=setting)) >= config.recall_target:
+            break
+    return setting
 
 
 def _effort(

@@ -135,7 +135,7 @@ class IndexWriter:
             )
             faiss.write_index(index, str(self._folder / names["index"]))
             files[names["index"]] = entry_of(self._folder / names["index"])
-            base = FaissIndex(index, Setting(state.efforts, state.widen), by_row)
+            base = FaissIndex(index, Setting(state.efforts, state.widen, state.far), by_row)
         alive = ~gone
         alive[fresh["row"]] = True
         items = int(np.count_nonzero(alive))
