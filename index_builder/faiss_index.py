@@ -27,7 +27,9 @@ from index_builder.protocol import check_queries, mask_of, merged, nothing
 _SCANNED: Final = 5000  # so many rows are scored one by one sooner than any index answers
 _NEARLY_ALL: Final = 0.8  # from this share on the disallowed are dropped afterwards
 _WORTH_A_SCAN: Final = 3  # up to so many times the rows that lists would be visited for
-_AWAY: Final = 0.5  # a filter keeps away from a query whose own lists hold less than this of its share elsewhere
+_AWAY: Final = (
+    0.75  # a filter keeps away from a query whose own lists hold less than this of its share of the catalogue
+)
 _FARTHER: Final = 4  # so many times the tuned shortlist where a filter may keep away from the query
 _SAMPLE: Final = 1 << 16  # rows that stand for all when a filter's spread over the lists is looked at
 _DEVIATIONS: Final = 4  # so many more are fetched then that chance rarely leaves too few
