@@ -53,6 +53,7 @@ from serving.redis_link import client
 from serving.release import Release
 from serving.spool import Spool
 from tests.serving.shop import START, TITLES, write_sources
+from tests.waiting import until
 
 USER, VISITOR = "erika-0099", "browser-0099"
 NEEDLES = (USER.encode(), VISITOR.encode())
@@ -312,6 +313,8 @@ def test_the_release_goes_on_with_its_user_state_and_others_get_what_they_got(
     server = serving(life.work, config, redis.url)
     server.start()
     again = pages(server.port)
+    with Client(f"127.0.0.1:{server.port}", timeout=20) as ask:
+        until(lambda: ask.status().spool_bytes == 0)  # the spooled click of keeper 5 is in the stream
     server.stop()
     store = client(redis.url, 20, retries=0)
     left = [json.loads(fields[b"event"]) for _, fields in store.xrange(Keys("default").events)]

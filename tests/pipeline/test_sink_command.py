@@ -9,9 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ import pytest
 from pipeline.sink import locked
 from serving.embedded_redis import EmbeddedRedis
 from serving.redis_link import client
+from tests.waiting import until
 
 EVENT = {"event_type": "click", "event_time": 1_700_000_000_000_000, "item_id": "a", "user_id": "u"}
 
@@ -57,13 +56,6 @@ def add(server: EmbeddedRedis, n: int) -> None:
 def logged(data: Path) -> list[str]:
     files = sorted((data / "events").rglob("part-*.parquet"))
     return [i for f in files for i in pq.ParquetFile(f).read()["event_id"].to_pylist()]
-
-
-def until(what: Callable[[], bool], seconds: float = 30) -> None:
-    deadline, pause = time.monotonic() + seconds, threading.Event()
-    while not what():
-        assert time.monotonic() < deadline, "waited in vain"
-        pause.wait(0.02)
 
 
 def test_once(redis: EmbeddedRedis, tmp_path: Path) -> None:

@@ -4,9 +4,7 @@ import json
 import os
 import signal
 import subprocess
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -31,6 +29,7 @@ from serving.process import ServingProcess
 from serving.redis_link import RedisLink, client
 from serving.spool import Spool
 from tests.serving.conftest import changed, options_for
+from tests.waiting import until
 
 STREAM = "aisle:default:events"
 
@@ -75,13 +74,6 @@ def own_redis(tmp_path: Path) -> Iterator[EmbeddedRedis]:
     server.wait()
     yield server
     server.stop()
-
-
-def until(what: Callable[[], bool], seconds: float = 20) -> None:
-    deadline, pause = time.monotonic() + seconds, threading.Event()
-    while not what():
-        assert time.monotonic() < deadline, "waited in vain"
-        pause.wait(0.01)
 
 
 def click(number: int) -> WrittenEvent:

@@ -9,8 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from core.work import Work
 from serving.admin_service import HEAVY_MODULES
 from serving.client import Client, ServerError
 from tests.serving.shop import make_shop
+from tests.waiting import until
 
 # Files that those modules map into a process.
 HEAVY_FILES = ("tensorflow", "pyspark", "pandas", "feast", "pyarrow", "libarrow", "duckdb", "keras")
@@ -81,13 +80,6 @@ def alive(pid: int) -> bool:
         return False
 
 
-def wait_for(what: Callable[[], bool], seconds: float = 20) -> None:
-    deadline, pause = time.monotonic() + seconds, threading.Event()
-    while not what():
-        assert time.monotonic() < deadline, "waited in vain"
-        pause.wait(0.01)
-
-
 def test_says_where_it_listens_and_loads_nothing_heavy(shop: Work, serve: Callable[..., Served]) -> None:
     server = serve("--release", str(shop.current))
     assert server.ready["release"] == shop.current.resolve().name
@@ -124,7 +116,7 @@ def test_a_killed_server_leaves_no_redis(shop: Work, serve: Callable[..., Served
     (redis,) = children(server.process.pid)
     server.process.kill()
     server.process.wait()
-    wait_for(lambda: not alive(redis))
+    until(lambda: not alive(redis))
 
 
 def test_two_servers_share_the_redis_and_the_second_inherits_it(shop: Work, serve: Callable[..., Served]) -> None:
@@ -132,9 +124,9 @@ def test_two_servers_share_the_redis_and_the_second_inherits_it(shop: Work, serv
     assert len(children(first.process.pid)) == 1
     assert children(second.process.pid) == []
     first.stop()
-    wait_for(lambda: len(children(second.process.pid)) == 1)
+    until(lambda: len(children(second.process.pid)) == 1)
     with Client(second.address, timeout=20) as ask:
-        wait_for(lambda: not ask.recommend(RecommendRequest(user_id="ann")).degraded)
+        until(lambda: not ask.recommend(RecommendRequest(user_id="ann")).degraded)
 
 
 def test_workers_share_a_port_and_follow_a_swap(shop: Work, tmp_path: Path, serve: Callable[..., Served]) -> None:
@@ -145,7 +137,7 @@ def test_workers_share_a_port_and_follow_a_swap(shop: Work, tmp_path: Path, serv
             return call(ask)
 
     pids: set[object] = set()
-    wait_for(lambda: pids.add(ask_once(lambda a: a.status().pid)) or len(pids) == 2)  # type: ignore[func-returns-value]
+    until(lambda: pids.add(ask_once(lambda a: a.status().pid)) or len(pids) == 2)  # type: ignore[func-returns-value]
     answers = {str(ask_once(lambda a: a.recommend(RecommendRequest(user_id="ann")).results)) for _ in range(6)}
     assert len(answers) == 1
 
@@ -162,7 +154,7 @@ def test_workers_share_a_port_and_follow_a_swap(shop: Work, tmp_path: Path, serv
         except ServerError:  # this connection was given to the one that died
             return False
 
-    wait_for(replaced)
+    until(replaced)
     assert {ask_once(lambda a: a.status().release) for _ in range(8)} == {"another-name"}  # the new one too
 
 

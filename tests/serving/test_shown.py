@@ -2,9 +2,8 @@
 
 import dataclasses
 import json
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -32,6 +31,7 @@ from serving.shown import Shown, ShownLog
 from serving.tally import Tally
 from tests.serving.conftest import changed, options_for
 from tests.serving.shop import END
+from tests.waiting import until
 
 STREAM = "aisle:default:shown"
 ALL = LogConfig(share=1, features_share=1, queue_pages=100, stream_pages=100)
@@ -62,13 +62,6 @@ def ask(shop: Work, redis_url: str, config: ServingConfig) -> Iterator[Client]:
 @pytest.fixture(scope="module")
 def release(shop: Work) -> Release:
     return Release.open(shop.current)
-
-
-def until(what: Callable[[], bool], seconds: float = 20) -> None:
-    deadline, pause = time.monotonic() + seconds, threading.Event()
-    while not what():
-        assert time.monotonic() < deadline, "waited in vain"
-        pause.wait(0.01)
 
 
 def pages(store: redis_py.Redis) -> list[dict[str, Any]]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +34,7 @@ from serving.trending import Trending
 from serving.trending_log import TrendingLog
 from tests.serving.conftest import changed, options_for
 from tests.serving.shop import END, SOLD_OUT, make_shop
+from tests.waiting import until
 
 KEYS = Keys("default")
 PATIENT = changed(load_serving(), "redis", write_deadline_ms=5_000.0)
@@ -76,13 +75,6 @@ def write(url: str, *events: tuple[str, str, int]) -> None:
         for n, (kind, item, when) in enumerate(events)
     ]
     EventWriter(RedisLink(url, PATIENT.redis), KEYS, PATIENT.events).write([WrittenEvent.of(c) for c in columns])
-
-
-def until(what: Callable[[], bool], seconds: float = 20) -> None:
-    deadline, pause = time.monotonic() + seconds, threading.Event()
-    while not what():
-        assert time.monotonic() < deadline, "waited in vain"
-        pause.wait(0.01)
 
 
 def best(one: Trending, release: Release) -> list[str]:
