@@ -170,7 +170,12 @@ def _hold_the_sink(stack: ExitStack, data: Path, say: Say) -> None:
         except BusyError:
             say("events are being moved to the log: what comes meanwhile is looked for at the end")
             return
-    for folder in {f.parent for f in data.rglob(".tmp-*")}:
+    _sweep(data)
+
+
+def _sweep(root: Path) -> None:
+    """Remove what a killed run left half-written, wherever it is below `root`."""
+    for folder in {f.parent for f in root.rglob(".tmp-*")}:
         atomic.sweep(folder)
 
 
@@ -185,6 +190,7 @@ def _erase_data(data: Path, gone: Forgotten, tally: Tally, say: Say) -> None:
 
 
 def _erase_features(folder: Path, gone: Forgotten, tally: Tally, say: Say) -> None:
+    _sweep(folder)
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.stat().st_size):
         if is_table(path) and path.suffix != ".json":
             changed = erase_table(path, gone, tally, strict=True)
