@@ -276,6 +276,11 @@ def test_a_release_is_judged_only_on_what_came_after_it(night: tuple[Path, dict[
     assert "no event of a known user after its window" in said
 
 
-def test_unknown_names_are_refused_with_the_nearest(night: tuple[Path, dict[str, Any]]) -> None:
+def test_unknown_names_are_refused_with_the_nearest(
+    shop: Path, night: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    (tmp_path / "servers.yaml").write_text("tennant: shop\n")
+    said = refusal(aisle(*nightly(shop, night[0]), "--serving", tmp_path / "servers.yaml"))
+    assert "unknown key 'tennant'; did you mean 'tenant'" in said
     assert "did you mean 'global'" in refusal(aisle("evaluate", "--work", night[0], "--protocol", "globl"))
     assert "no prepare yet" in refusal(aisle("evaluate", "--work", night[0] / "nothing"))
