@@ -99,6 +99,11 @@ def check_window(folder: Path, fold: Fold, until: int) -> None:
         )
 
 
+def embedding_id(folder: Path) -> str:
+    """The id of the vectors of the towers in `folder`."""
+    return str(json.loads((folder / "towers.json").read_bytes())["embedding_id"])
+
+
 def load_weights(towers: Towers, tokens: Array, folder: Path) -> None:
     """Begin where the towers in `folder` ended: items by row, tokens by hash; what they did not know stays as it is.
 
