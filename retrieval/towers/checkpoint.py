@@ -68,7 +68,7 @@ class Checkpoint:
                     if name != _ABOUT:
                         groups.setdefault(name.partition("/")[0], []).append(saved[name])
             return Progress(**about["progress"]), groups
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
             return None
 
     def remove(self) -> None:

@@ -77,7 +77,7 @@ class Fit:
         checkpoint: Path | None = None,
     ) -> None:
         self._began = time.monotonic()
-        self._prepared, self._fold, self.config, self._say = prepared, fold, pipeline.towers, say
+        self.prepared, self.fold, self.config, self._say = prepared, fold, pipeline.towers, say
         self._events, self.clock = prepared.interactions(fold), not prepared.synthetic_time
         # what pages leave out, because the person has it, is no target either
         self.fresh = prepared.seen(pipeline.evaluation.seen) == "remove"
@@ -103,10 +103,10 @@ class Fit:
         progress = self.learn()
         known = self.towers.items.id_row.numpy() < self._events.n_items
         facts = Facts(
-            fold=self._fold.name,
-            protocol=self._fold.protocol,
-            below=self._fold.below,
-            prepared=self._prepared.manifest.id,
+            fold=self.fold.name,
+            protocol=self.fold.protocol,
+            below=self.fold.below,
+            prepared=self.prepared.manifest.id,
             until=self._events.until,
             clock=self.clock,
             epochs=progress.best_at,
@@ -121,7 +121,7 @@ class Fit:
             else f"{facts.epochs} epochs, recall@100 {facts.validation_recall or 0:.3f} on the newest part"
         )
         self._say(
-            f"{self._fold.name}: towers of {known.sum():,} items learned from {len(self._events.item):,} events ({how}; {progress.spent:.0f} s)"
+            f"{self.fold.name}: towers of {known.sum():,} items learned from {len(self._events.item):,} events ({how}; {progress.spent:.0f} s)"
         )
 
     def learn(self) -> Progress:
@@ -132,7 +132,7 @@ class Fit:
         progress, groups = saved or (Progress(FINAL if self._warm else SEARCH), {})
         self._began -= progress.spent
         if saved:
-            self._say(f"{self._fold.name}: going on after pass {progress.epoch} of a fit that was stopped")
+            self._say(f"{self.fold.name}: going on after pass {progress.epoch} of a fit that was stopped")
         if progress.phase == SEARCH:
             self.search(progress, groups)
             progress.phase, progress.epoch, groups = FINAL, 0, {}
@@ -142,7 +142,7 @@ class Fit:
     def search(self, progress: Progress, groups: dict[str, list[Array]]) -> None:
         """Epochs over the older part while recall of the newer part grows; leaves the best weights. `groups`: of the checkpoint, if there was one."""
         c = self.config
-        older, newer = validate.hold_back(self._events, self._fold.protocol)
+        older, newer = self.parts()
         asked = self.questions(older, newer)
         self.learner.take(older, SEARCH)
         kept = groups.get("best") or groups.get("towers", [])[: len(self._variables)] or self._weights()
@@ -159,7 +159,7 @@ class Fit:
                 kept = self._weights()
             self._passed(progress, began, kept)
             self._say(
-                f"{self._fold.name}: epoch {progress.epoch}, loss {loss:.4f}, recall@100 {max(found, 0):.4f}, {progress.last:.1f} s"
+                f"{self.fold.name}: epoch {progress.epoch}, loss {loss:.4f}, recall@100 {max(found, 0):.4f}, {progress.last:.1f} s"
             )
         for variable, value in zip(self._variables, kept, strict=True):
             variable.assign(value)
@@ -174,6 +174,7 @@ class Fit:
             self.learner.epoch(progress.epoch + 1, *rates[progress.epoch])
             progress.epoch += 1
             self._passed(progress, began, [])
+            self._say(f"{self.fold.name}: final pass {progress.epoch} of {len(rates)}, {progress.last:.1f} s")
 
     def _weights(self) -> list[Array]:
         return [v.numpy() for v in self._variables]
@@ -200,19 +201,27 @@ class Fit:
     def _id(self, warm_from: Path | None) -> str:
         """Names everything that this fit's weights follow from."""
         warm = embedding_id(warm_from) if warm_from is not None else None
-        fold = [self._fold.protocol, self._fold.below, self._events.until]
-        facts = [self._prepared.manifest.id, *fold, self.config.fingerprint(), self.fresh, warm]
+        fold = [self.fold.protocol, self.fold.below, self._events.until]
+        facts = [self.prepared.manifest.id, *fold, self.config.fingerprint(), self.fresh, warm]
         return hash_json([*facts, type(self).__name__, tf.__version__, code_version("core", "retrieval")])
+
+    def parts(self) -> tuple[Interactions, Interactions]:
+        """What the search learns from, and what it is judged by."""
+        return validate.hold_back(self._events, self.fold.protocol)
 
     def questions(self, older: Interactions, newer: Interactions) -> validate.Requests:
         """What the towers are asked after each epoch of the search."""
         return validation_requests(older, newer, self.config, fresh=self.fresh, clock=self.clock)
 
     def recall(self, asked: validate.Requests) -> float:
-        """Recall@100 by exact search among the items learned so far."""
+        """Recall@100 of `ranked`."""
+        return validate.recall(self.ranked(asked), asked.relevant)
+
+    def ranked(self, asked: validate.Requests) -> Array:
+        """The 100 best of the items learned so far for each person, by exact search: int32 `[q, 100]`."""
         vectors = self.vectors()
         allowed = self.towers.items.id_row.numpy() < len(vectors)
-        return validate.recall(validate.ranked(asked, vectors, allowed, self._encoder(vectors), 100), asked.relevant)
+        return validate.ranked(asked, vectors, allowed, self._encoder(vectors), 100)
 
     def vectors(self) -> Array:
         """Every item's vector float32 `[n, d]`."""
