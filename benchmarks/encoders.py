@@ -39,7 +39,7 @@ _K = 10
 Tensor = Any
 
 
-class Recurrent(tf.keras.layers.Layer):  # type: ignore[misc]
+class Recurrent(tf.keras.layers.Layer):
     """In place of QueryTower: the same inputs, the same feed-forward step after it, a gated recurrent unit between."""
 
     def __init__(self, shape: Shape, noise: Noise) -> None:

@@ -76,8 +76,7 @@ def compared(mine: Looks, tutorials: dict[str, Looks]) -> dict[str, Any]:
             "epoch": look.epoch,
             "seconds": look.seconds,
             "cpu_seconds": look.cpu_seconds,
-            "speedup": _ratio(look.seconds, (own := first_at(mine, look.recall)) and own.seconds),
-            "cpu_speedup": _ratio(look.cpu_seconds, own and own.cpu_seconds),
+            **_speedups(look, first_at(mine, look.recall)),
         }
         for name, look in best.items()
     }
@@ -137,5 +136,10 @@ def _prepared(work: Path | None, seed: int, say: Say) -> Iterator[Path]:
         yield made
 
 
-def _ratio(baseline: float, mine: float | None) -> float:
-    return round(baseline / mine, 2) if mine else 0.0
+def _speedups(tutorial: Look, mine: Look | None) -> dict[str, float]:
+    if mine is None:
+        return {"speedup": 0.0, "cpu_speedup": 0.0}
+    return {
+        "speedup": round(tutorial.seconds / mine.seconds, 2),
+        "cpu_speedup": round(tutorial.cpu_seconds / mine.cpu_seconds, 2),
+    }

@@ -104,8 +104,9 @@ class _WatchedLearner(Learner):
 
 
 def ours(prepared: Prepared, watch: Watch) -> None:
-    """The search for the number of epochs, as a night makes it."""
+    """The search for the number of epochs, as a night makes it; patience alone ends it, because the looks would use up its time."""
     config = load_pipeline(None)
+    config = config.model_copy(update={"towers": config.towers.model_copy(update={"seconds": 1e9})})
     fit = _WatchedFit(prepared, FOLD, config, lambda _: None)
     fit.watch = watch
     fit.learner = learner = _WatchedLearner(fit.towers, fit.config, fresh=fit.fresh, clock=fit.clock)
@@ -124,7 +125,7 @@ def tutorial(prepared: Prepared, watch: Watch, batch: int, rate: float) -> None:
     items = np.array([prepared.item_ids[row] for row in older.item.tolist()])
     towers = [_tutorial_tower(np.unique(ids), config.towers.dimensions) for ids in (users, items)]
 
-    class Model(tfrs.Model):  # type: ignore[misc]
+    class Model(tfrs.Model):
         """As in the tutorial."""
 
         def __init__(self) -> None:
@@ -145,11 +146,9 @@ def tutorial(prepared: Prepared, watch: Watch, batch: int, rate: float) -> None:
         lambda: validation_requests(older, newer, config.towers, fresh=fresh, clock=not prepared.synthetic_time)
     )
     known = np.unique(older.item)
-    names = [
-        tf.constant([ids[row] for row in rows.tolist()])
-        for ids, rows in ((prepared.user_ids, asked.people), (prepared.item_ids, known))
-    ]
-    looks = _TutorialLooks(watch, -(-len(users) // batch), lambda: _tutorial_recall(*towers, *names, known, asked))
+    people = tf.constant([prepared.user_ids[row] for row in asked.people.tolist()])
+    names = tf.constant([prepared.item_ids[row] for row in known.tolist()])
+    looks = _TutorialLooks(watch, -(-len(users) // batch), lambda: _tutorial_recall(model, people, names, known, asked))
     model.fit(cached, epochs=1000, verbose=0, callbacks=[looks])
 
 
@@ -162,7 +161,7 @@ def _tutorial_tower(ids: Array, dimensions: int) -> Any:
     )
 
 
-class _TutorialLooks(tf.keras.callbacks.Callback):  # type: ignore[misc]
+class _TutorialLooks(tf.keras.callbacks.Callback):
     """Looks as often as ours, and stops when nothing better comes."""
 
     def __init__(self, watch: Watch, steps: int, recall: Callable[[], float]) -> None:
@@ -185,10 +184,11 @@ class _TutorialLooks(tf.keras.callbacks.Callback):  # type: ignore[misc]
         self.model.stop_training = self._epoch - self._best_at >= _PATIENCE or self._watch.seconds > _MOST_SECONDS
 
 
-def _tutorial_recall(users: Any, items: Any, people: Any, names: Any, known: Array, asked: validate.Requests) -> float:
+def _tutorial_recall(model: Any, people: Any, names: Any, known: Array, asked: validate.Requests) -> float:
     """Exact search among the `known` item rows, as validate.ranked does it."""
-    queries, vectors = users(people).numpy(), np.zeros((int(known.max()) + 1, items.output_shape[-1]), np.float32)
-    vectors[known] = items(names).numpy()
+    queries, learned = model.user_model(people).numpy(), model.item_model(names).numpy()
+    vectors = np.zeros((int(known.max()) + 1, learned.shape[1]), np.float32)
+    vectors[known] = learned
     allowed = np.zeros(len(vectors), bool)
     allowed[known] = True
     at = iter(range(0, len(queries), 512))  # ranked() asks for the people in order, so many at a time

@@ -52,7 +52,7 @@ class Checkpoint:
         about = np.array(json.dumps({"id": self.id, "progress": asdict(progress)}))
         arrays = {f"{name}/{i}": array for name, group in groups.items() for i, array in enumerate(group)}
         with atomic.new_file(self.folder / _FILE) as beside, open(beside, "wb") as f:
-            np.savez(f, **{_ABOUT: about}, **arrays)
+            np.savez(f, allow_pickle=False, **{_ABOUT: about, **arrays})
 
     def load(self) -> tuple[Progress, dict[str, list[Array]]] | None:
         """What this fit left; None if it left nothing, or nothing that can be read."""
