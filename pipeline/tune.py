@@ -83,9 +83,9 @@ class Judged(Fit):
 
 
 def tune_retrieval(
-    prepared: Prepared, config: Path | None, seconds: float, out: Path, seed: int, say: Say
+    prepared: Prepared, config: Path | None, seconds: float, trials: int | None, out: Path, seed: int, say: Say
 ) -> dict[str, Any]:
-    """Search for `seconds`; write the keys that beat the present settings to `out`, beside those that `config` states.
+    """Search for `seconds`, or `trials` if that is sooner; write the keys that beat the present settings to `out`, beside those that `config` states.
 
     Returns:
         `trials`; `seconds` taken; `default` and `best`, mean recall@100 of the present and the best settings over two seeds; `changed`, the keys of
@@ -104,8 +104,10 @@ def tune_retrieval(
         )
     study = _study(seed)
     study.enqueue_trial({name: getattr(present.towers, name) for name in (*CHOICES, *RANGES)})
-    while time.monotonic() < began + _CONFIRMING * seconds or not study.trials:
+    while not study.trials or time.monotonic() < began + _CONFIRMING * seconds:
         study.optimize(search.trial, n_trials=1)
+        if len(study.trials) == trials:
+            break
     best, default = search.confirmed(study)
     values = study.best_params if best > default else {}
     changed = {k: v for k, v in values.items() if v != getattr(present.towers, k)}

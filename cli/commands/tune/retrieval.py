@@ -24,6 +24,7 @@ def retrieval(
     seconds: Annotated[
         float, typer.Option(min=1, help="that the search may take; a fit under way is ended with its epoch")
     ] = 1800,
+    trials: Annotated[int | None, typer.Option(min=1, help="to stop after, if the time allows as many")] = None,
     out: Annotated[
         Path | None, typer.Option(help="where the settings found go; default: WORK/tuned-retrieval.yaml")
     ] = None,
@@ -35,4 +36,4 @@ def retrieval(
     from pipeline.tune import tune_retrieval
 
     prepared = Prepared(Work(work).latest("prepare"))
-    finish(tune_retrieval(prepared, config, seconds, out or work / "tuned-retrieval.yaml", seed, step))
+    finish(tune_retrieval(prepared, config, seconds, trials, out or work / "tuned-retrieval.yaml", seed, step))
