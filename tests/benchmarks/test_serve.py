@@ -34,6 +34,9 @@ class Held(RecommenderServicer):
             await self._enough.wait()
         return self._answer
 
+    async def SimilarItems(self, request: Any, context: Any) -> Any:  # noqa: N802
+        raise NotImplementedError("the load asks for pages only")
+
 
 @asynccontextmanager
 async def asking(servicer: Held, users: list[str]) -> AsyncIterator[Asking]:
