@@ -159,7 +159,6 @@ class RankerConfig(Section):
     requests: int = Field(ge=1)
     moments: int = Field(ge=0)
     fading: float = Field(gt=0, le=1)
-    newest: bool
     negatives: int = Field(ge=10)
     trees: int = Field(ge=1)
     patience: int = Field(ge=1)

@@ -66,21 +66,28 @@ def test_the_budget_is_kept_and_the_recall_is_that_of_the_request_path() -> None
     rng = np.random.default_rng(5)
     sources = [Listing(f"s{i}", rng.permutation(3000)[:800]) for i in range(4)]
     requests = [
-        PastRequest(Query(time=t), np.sort(rng.choice(3000, 5, False)).astype(np.int32), np.sort(rng.choice(3000, 9, False)).astype(np.int32))
+        PastRequest(
+            Query(time=t),
+            np.sort(rng.choice(3000, 5, False)).astype(np.int32),
+            np.sort(rng.choice(3000, 9, False)).astype(np.int32),
+        )
         for t in range(150)
     ]
     chosen = choose_quotas(sources, requests, 3000, configured(300))
     found = [gather(tuple(sources), chosen.quotas, r.query, r.excluded).rows for r in requests]
     assert np.mean([len(rows) for rows in found]) == pytest.approx(chosen.size)
     assert chosen.size <= 300
-    assert np.mean([np.isin(r.relevant, rows).mean() for r, rows in zip(requests, found, strict=True)]) == pytest.approx(
-        chosen.recall
-    )
+    assert np.mean(
+        [np.isin(r.relevant, rows).mean() for r, rows in zip(requests, found, strict=True)]
+    ) == pytest.approx(chosen.recall)
 
 
 def test_popular_items_stay_for_strangers() -> None:
     sources = [Listing("good", np.arange(200)), Listing("popularity", np.arange(1000, 1200))]
-    assert choose_quotas(sources, asking([30, 80]), 5000, configured(100)).quotas == {"good": 2 * STEP, "popularity": 50}
+    assert choose_quotas(sources, asking([30, 80]), 5000, configured(100)).quotas == {
+        "good": 2 * STEP,
+        "popularity": 50,
+    }
 
 
 def test_a_catalogue_that_fits_is_taken_whole() -> None:
