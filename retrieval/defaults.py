@@ -16,6 +16,7 @@ from core.errors import ConfigError, nearest
 from core.prepared import Prepared
 from core.schema import Column
 from retrieval.sources import SOURCES
+from retrieval.sources.popularity import Popularity
 
 _SMALL: Final = 500  # items: vectors of so few need no 64 numbers
 _LONG: Final = 0.99  # of the people have no more successes than the towers read
@@ -36,7 +37,7 @@ class Decision:
 
 
 def fitted_sources(config: SourcesConfig) -> list[str]:
-    """Names of the sources to fit, in the order of SOURCES.
+    """Names of the sources to fit, in the order of SOURCES; popularity always, since pages are filled up with it.
 
     Raises:
         ConfigError: if the configuration names one that there is not.
@@ -45,7 +46,7 @@ def fitted_sources(config: SourcesConfig) -> list[str]:
         return list(SOURCES)
     if unknown := [n for n in config.use if n not in SOURCES]:
         raise ConfigError(f"sources.use: unknown source {unknown[0]!r}; {nearest(unknown[0], SOURCES)}")
-    return [n for n in SOURCES if n in config.use]
+    return [n for n in SOURCES if n in config.use or n == Popularity.name]
 
 
 def decide(prepared: Prepared, config: PipelineConfig) -> list[Decision]:
