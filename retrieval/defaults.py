@@ -96,9 +96,11 @@ def _towers(prepared: Prepared, config: PipelineConfig) -> list[Decision]:
         made.append(Decision("towers.dimensions", 32, f"{n_items:,} items"))
     if read < towers.events:
         made.append(Decision("towers.events", read, f"{_LONG:.0%} of the people have at most {usual} successes"))
-    seconds = _SECONDS_PER_MILLION * n_events / 1e6
+    seconds = towers.seconds
+    while seconds < _SECONDS_PER_MILLION * n_events / 1e6:
+        seconds *= 2  # in steps: towers learn anew when a setting of theirs changes, and some events come every night
     if seconds > towers.seconds:
-        made.append(Decision("towers.seconds", round(seconds), f"{n_events:,} successes to learn from"))
+        made.append(Decision("towers.seconds", seconds, f"{n_events:,} successes to learn from"))
     return made
 
 

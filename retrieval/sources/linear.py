@@ -88,6 +88,6 @@ def item_weights(together: Array, penalty: float) -> Array:
     # X'X + penalty I is positive definite: Cholesky takes a quarter of the time of a general inverse, and fills the upper triangle alone
     inverse = lapack.dpotri(lapack.dpotrf(gram, overwrite_a=True)[0], overwrite_c=True)[0]
     inverse += np.triu(inverse, 1).T - np.tril(inverse, -1)
-    weights = -inverse / np.diag(inverse)
-    weights[np.diag_indices(n)] = 0.0
-    return weights.astype(np.float32)
+    inverse /= -np.diag(inverse)
+    inverse[np.diag_indices(n)] = 0.0
+    return np.asarray(inverse, np.float32)

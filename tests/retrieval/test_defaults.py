@@ -66,6 +66,13 @@ def test_towers_read_no_more_than_people_have(tmp_path: Path) -> None:
     assert adapted(CONFIG, decide(shop(tmp_path / "b"), CONFIG)).towers.events == 50
 
 
+def test_more_events_earn_towers_more_time_in_steps(tmp_path: Path) -> None:
+    # 36 successes: a limit of 0.0005 s is doubled until it holds 60 s a million, 0.00216 s: 0.001, 0.002, 0.004
+    config = CONFIG.model_copy(update={"towers": CONFIG.towers.model_copy(update={"seconds": 0.0005})})
+    prepared = shop(tmp_path, people=2)
+    assert adapted(config, decide(prepared, config)).towers.seconds == 0.004
+
+
 def test_what_the_shop_states_is_left_alone(tmp_path: Path) -> None:
     own = tmp_path / "own.yaml"
     own.write_text("towers: {dimensions: 64, events: 100}\nsources: {use: [item_knn]}\n")
