@@ -3,8 +3,8 @@
     python -m benchmarks.baselines --work WORK [--protocol global|last] [--seen keep|remove] [--window test|validation] [--most N]
 
 Three blocks: every source as a ranking of the whole catalogue (filled up with popularity, which is what "ties by popularity" means); every
-source at its quota, as a part of the union; the union in the order of the blend, whose weights were chosen on the window before. The last line
-is JSON. Speed stands beside the recall of the same run.
+source at its quota, as a part of the union; the union in the order of the blend, whose weights, like the quotas, are chosen on the window before. The last
+line is JSON. Speed stands beside the recall of the same run.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def main() -> None:
     seen = prepared.seen(config.evaluation.seen)
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as earlier:
         fit_sources(prepared, before, config, Path(earlier), say)
-        weights, _ = fit_weights(prepared, before, config, Path(earlier), say)
+        quotas, weights, _ = fit_weights(prepared, before, config, Path(earlier), say)
         start = time.perf_counter()
         fit_sources(prepared, fold, config, Path(folder), say)
         fit_seconds = time.perf_counter() - start
@@ -68,7 +68,7 @@ def main() -> None:
             open_sources(Path(folder)),
             PlainTransitions.fit(Known(prepared, fold, config.sources)),
             queries,
-            config,
+            quotas.quotas,
             weights,
         )
     print(
@@ -115,10 +115,9 @@ class Queries:
 
 
 def measure(
-    sources: tuple[Source, ...], plain: Source, queries: Queries, config: PipelineConfig, weights: dict[str, float]
+    sources: tuple[Source, ...], plain: Source, queries: Queries, quotas: dict[str, int], weights: dict[str, float]
 ) -> dict[str, Any]:
     """All three blocks."""
-    quotas = config.sources.quotas
     baselines = {s.name: alone(s, sources, queries) for s in (*sources, plain)}
     for name, figures in baselines.items():
         say(f"{name:22} {figures}")
