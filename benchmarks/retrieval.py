@@ -5,7 +5,7 @@
     python -m benchmarks.retrieval --work WORK --protocol P --new-users
 
 WORK is prepared over a whole data set (benchmarks.public_sets, then `./aisle prepare`). Sources, towers and blend weights are those that the
-night makes of it (retrieval.fit), one artifact a seed, kept in WORK. The union is asked for a page of 500; the towers alone by exact search. Settings of
+night makes of it, one fit a seed, kept in WORK (benchmarks.fits). The union is asked for a page of 500; the towers alone by exact search. Settings of
 ALS and EASE are chosen in this run on the window before the one that is judged, for each of two metrics (`chosen_for`). Under protocol `last` the
 validation window has none before it: there, settings and weights are chosen on the very window. Intervals are of 1,000 bootstrap samples of the
 queries; a tower's figures are means over the seeds, query by query, before they are taken. The last line is JSON.
@@ -25,19 +25,17 @@ import numpy as np
 from benchmarks import newcomers
 from benchmarks.baselines import FOLDS, Queries, alone, say
 from benchmarks.collaborative import ALS_GRID, EASE_GRID, als, ease, ease_weights, gram, ranked
-from benchmarks.union import DEPTH, METRICS, Asked, Union, measured, page_quotas, unite
-from core.candidates import Source
+from benchmarks.fits import Fit
+from benchmarks.union import DEPTH, METRICS, Union, measured, page_quotas
 from core.columns import Array
 from core.config import PipelineConfig, load_pipeline
-from core.prepared import CHOOSE, Fold, Prepared
+from core.prepared import Fold, Prepared
 from core.work import Work
 from evaluation.intervals import difference, intervals
 from evaluation.judgements import judge
-from evaluation.relevance import Relevance
-from retrieval import fit
 from retrieval.cosine import person_item_matrix
 from retrieval.query import ItemTower, QueryTower
-from retrieval.sources import TOWERS, open_sources
+from retrieval.sources import TOWERS
 
 CHOSEN_FOR: Final = ("recall@500", "ndcg@10")
 KNOWN_EVENTS: Final = (0, 1, 2, 5, None)  # None: all of at least 10
@@ -57,7 +55,7 @@ def main() -> None:
         result = new_items(prepared, fold, [seeded(config, s, args.seconds) for s in seeds], args.k, args.most)
     else:
         queries = Queries(prepared, fold, about["seen"], config, args.most)
-        fits = [Fit(args.work, prepared, fold, seeded(config, s, args.seconds)) for s in seeds]
+        fits = [Fit(args.work, prepared, fold, seeded(config, s, args.seconds), say) for s in seeds]
         measure = new_users if args.new_users else everything
         result = measure(prepared, queries, fits, before)
     print(json.dumps(about | result))
@@ -66,28 +64,6 @@ def main() -> None:
 def seeded(config: PipelineConfig, seed: int, seconds: float) -> PipelineConfig:
     """The configuration with another seed for the towers, and so much time that on a busy machine the clock ends none of them."""
     return config.model_copy(update={"towers": config.towers.model_copy(update={"seed": seed, "seconds": seconds})})
-
-
-class Fit:
-    """What a night knows at a fold, with the blend weights chosen on the window before."""
-
-    def __init__(self, work: Path, prepared: Prepared, fold: Fold, config: PipelineConfig) -> None:
-        self.config, self.seed = config, config.towers.seed
-        run = fit.run if fold.protocol == "global" else fit.run_last
-        path = run(Work(work), config, say)
-        self.sources: tuple[Source, ...] = open_sources(path / fold.name)
-        self.weights = {k: float(v) for k, v in json.loads((path / fit.WEIGHTS).read_bytes()).items()}
-        if fold == CHOOSE:  # the night's weights are chosen on the window that is judged now
-            before = FOLDS["global", "validation"][1]
-            self.weights, _ = fit.fit_weights(prepared, before, config, path / before.name, say)
-
-    def source(self, name: str) -> Source:
-        """One of the sources."""
-        return next(s for s in self.sources if s.name == name)
-
-    def unite(self, asked: Asked, relevance: Relevance) -> Union:
-        """The union for a page of DEPTH."""
-        return unite(self.sources, page_quotas(self.config.sources, DEPTH), self.weights, asked, relevance)
 
 
 def everything(prepared: Prepared, queries: Queries, fits: list[Fit], before: Fold) -> dict[str, Any]:

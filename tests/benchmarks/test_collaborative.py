@@ -73,5 +73,7 @@ def test_ranking_leaves_out_what_is_excluded_and_breaks_ties_by_row() -> None:
 
 
 def test_ranking_is_short_where_nothing_is_left() -> None:
-    answers = ranked(lambda people: np.ones((len(people), 2), np.float32), np.array([0]), np.array([3, 4]), [np.array([3])], 5)
+    answers = ranked(
+        lambda people: np.ones((len(people), 2), np.float32), np.array([0]), np.array([3, 4]), [np.array([3])], 5
+    )
     assert [a.tolist() for a in answers] == [[4]]
