@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Final
@@ -65,7 +66,7 @@ def write(name: str, folder: Path, out: Path) -> int:
             part.write_table(kept)
         for rest in sorted(whole.iterdir()):
             if rest.name != Table.EVENTS:
-                rest.rename(root / rest.name)
+                shutil.move(rest, root / rest.name)
     return int(kept.num_rows)
 
 
