@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.union import DEPTH, METRICS, measured, unite
+from benchmarks.union import DEPTH, METRICS, POPULARITY, filled, measured, unite
 from core.candidates import Source
 from core.columns import Array
 from core.config import PipelineConfig, load_pipeline
@@ -130,15 +130,11 @@ class PlainTransitions(Transitions):
 
 def alone(source: Source, sources: tuple[Source, ...], queries: Queries) -> list[Array]:
     """One source as a ranking of the whole catalogue, int32 `[DEPTH]` a query: where it has no evidence, by popularity."""
-    popular = next(s for s in sources if s.name == "popularity")
-    answers = []
-    for query, excluded in queries.asked:
-        rows = source.scoring(query).top(DEPTH, excluded)[0]
-        if len(rows) < DEPTH:
-            taken = np.union1d(excluded, rows)
-            rows = np.concatenate([rows, popular.scoring(query).top(DEPTH - len(rows), taken)[0]])
-        answers.append(rows)
-    return answers
+    popular = next(s for s in sources if s.name == POPULARITY)
+    return [
+        filled(source.scoring(query).top(DEPTH, excluded)[0], popular, query, excluded)
+        for query, excluded in queries.asked
+    ]
 
 
 if __name__ == "__main__":

@@ -15,8 +15,10 @@ from core.history import Query
 from evaluation.metrics import find, hit, ndcg, padded, recall
 from evaluation.relevance import Relevance
 from ranking.blend import blend
+from retrieval.sources.popularity import Popularity
 
 DEPTH = 500
+POPULARITY = Popularity.name
 METRICS = ("ndcg@10", "hit@10", "recall@100", "recall@500")
 
 Asked = Sequence[tuple[Query, Array]]  # a query, and the rows that must not be returned (int32 ascending)
@@ -26,7 +28,7 @@ Asked = Sequence[tuple[Query, Array]]  # a query, and the rows that must not be 
 class Union:
     """Of q queries; all arrays float64 `[q]` unless stated."""
 
-    measured: Array  # [q, 4]: METRICS in the order of the blend
+    measured: Array  # [q, 4]: METRICS of the page, in the order of the blend and filled up with popular items
     recall: Array  # of the whole union, whatever the order
     sizes: Array
     seconds: Array
@@ -53,7 +55,8 @@ def unite(
 ) -> Union:
     """Ask as the request path does, and order by the blend with `weights`."""
     q = len(asked)
-    ordered: list[Array] = []
+    pages: list[Array] = []
+    popular = next((s for s in sources if s.name == POPULARITY), None)
     sizes, seconds, whole = np.zeros(q), np.zeros(q), np.zeros(q)
     own, lost = np.zeros((q, len(sources))), np.zeros((q, len(sources)))
     for i, (query, excluded) in enumerate(asked):
@@ -61,19 +64,28 @@ def unite(
         candidates = gather(sources, dict(quotas), query, excluded)
         scores = blend(candidates, weights)
         seconds[i] = time.perf_counter() - start
-        ordered.append(candidates.rows[np.argsort(-scores, kind="stable")][:DEPTH])
+        ordered = candidates.rows[np.argsort(-scores, kind="stable")][:DEPTH]
+        pages.append(ordered if popular is None else filled(ordered, popular, query, excluded))
         sizes[i] = len(candidates)
         wanted = relevance.items[relevance.starts[i] : relevance.starts[i + 1]]
         whole[i], own[i], lost[i] = shares(candidates, wanted)
     names = [s.name for s in sources]
     return Union(
-        measured=measured(ordered, relevance),
+        measured=measured(pages, relevance),
         recall=whole,
         sizes=sizes,
         seconds=seconds,
         alone=dict(zip(names, own.T, strict=True)),
         lost=dict(zip(names, lost.T, strict=True)),
     )
+
+
+def filled(rows: Array, popular: Source, query: Query, excluded: Array) -> Array:
+    """An answer completed to DEPTH by what is `popular`, as every page is."""
+    missing = DEPTH - len(rows)
+    if missing <= 0:
+        return rows
+    return np.concatenate([rows, popular.scoring(query).top(missing, np.union1d(excluded, rows))[0]])
 
 
 def shares(candidates: Candidates, wanted: Array) -> tuple[float, Array, Array]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.union import measured, page_quotas, shares, unite
+from benchmarks.union import filled, measured, page_quotas, shares, unite
 from core.candidates import Candidates
 from core.config import load_pipeline
 from core.history import Query
@@ -53,6 +53,19 @@ def test_a_union_of_two_sources_by_hand() -> None:
     assert found.measured[0] == pytest.approx([1 / np.log2(3) / ideal, 1, 0.5, 0.5])
     means = found.means()
     assert (means["recall"], means["size_p50"], means["recall@500"]) == (0.75, 3, 0.75)
+
+
+def test_a_page_is_filled_up_with_what_is_popular() -> None:
+    popular = source("popularity", [5, 4, 3, 2])
+    rows = filled(np.array([2], np.int32), popular, Query(0), np.array([1], np.int32))
+    assert rows.tolist() == [2, 0, 3]  # row 1 is excluded, row 2 is there
+    full = np.arange(500, dtype=np.int32)
+    assert filled(full, popular, Query(0), NONE) is full
+    # asked for one item each, the union lacks row 3; its page does not
+    sources = (source("one", [0, 3, 0, 0]), popular)
+    relevance = Relevance.of(np.array([0]), np.array([3]), np.ones(1), 1)
+    found = unite(sources, {"one": 1, "popularity": 1}, {"one": 1.0, "popularity": 1.0}, [(Query(0), NONE)], relevance)
+    assert (found.recall.tolist(), found.measured[0, 3]) == ([0.0], 1.0)
 
 
 def test_metrics_of_answers() -> None:
