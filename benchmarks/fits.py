@@ -37,8 +37,7 @@ class Fit:
         for before, now in zip((None, *chain), chain, strict=False):
             fit_fold(root, prepared, before, now, config, say)
         self.sources: tuple[Source, ...] = open_sources(root / fold.name)
-        chosen_at = root / chain[-2 if len(chain) > 1 else -1].name / WEIGHTS
-        self.weights: dict[str, float] = json.loads(chosen_at.read_bytes())
+        self.weights = weights_at(root, prepared, chain[-2 if len(chain) > 1 else -1], config, say)
 
     def source(self, name: str) -> Source:
         """One of the sources."""
@@ -56,7 +55,7 @@ def identity(prepared: Prepared, config: PipelineConfig) -> str:
 
 
 def fit_fold(root: Path, prepared: Prepared, before: Fold | None, now: Fold, config: PipelineConfig, say: Say) -> None:
-    """Fit one fold into `root`, unless it is there: sources, towers that go on from those of `before`, and weights where a window follows."""
+    """Fit one fold into `root`, unless it is there: sources, and towers that go on from those of `before`."""
     if (root / now.name).exists():
         return
     # TensorFlow takes seconds to import: only a run that trains needs it
@@ -66,6 +65,12 @@ def fit_fold(root: Path, prepared: Prepared, before: Fold | None, now: Fold, con
         fit_sources(prepared, now, config, folder, say)
         warm = root / before.name / TOWERS if before else None
         fit_towers(prepared, now, config, folder / TOWERS, say, warm_from=warm)
-        if now != CHAINS[now.protocol][-1]:  # what follows the last fold is the test
-            weights, _ = fit_weights(prepared, now, config, folder, say)
-            (folder / WEIGHTS).write_text(json.dumps(weights, indent=1, sort_keys=True) + "\n")
+
+
+def weights_at(root: Path, prepared: Prepared, fold: Fold, config: PipelineConfig, say: Say) -> dict[str, float]:
+    """The blend weights chosen on the window after `fold`, which is fitted in `root`; kept there."""
+    path = root / fold.name / WEIGHTS
+    if not path.exists():
+        weights, _ = fit_weights(prepared, fold, config, root / fold.name, say)
+        atomic.write_bytes(path, json.dumps(weights, indent=1, sort_keys=True).encode())
+    return dict(json.loads(path.read_bytes()))
