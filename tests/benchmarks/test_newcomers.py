@@ -173,13 +173,21 @@ def test_attributes_of_an_item_are_those_that_a_shop_would_send() -> None:
     assert attributes_of(items(), 1) == {"title": "blue lamp", "category": "Home > Light"}
 
 
-def test_content_vectors_read_the_same_tokens_as_the_catalogue() -> None:
+def test_content_vectors_read_the_same_tokens_as_the_catalogue(tmp_path: Path) -> None:
     table = items()
     bags = item_bags(table)
     tokens = np.unique(bags.tokens)
-    vectors = np.eye(len(tokens), dtype=np.float32)
-    tower = ItemTower(np.zeros((1, len(tokens)), np.float32), tokens, vectors)
-    for at, vector in enumerate(content_vectors(tower, table, np.arange(3))):
+    # each token has a direction of its own, and no item an id
+    files = {
+        "ids": np.zeros((1, len(tokens)), np.float32),
+        "has_id": np.zeros(0, bool),
+        "tokens": tokens,
+        "token_vectors": np.eye(len(tokens), dtype=np.float32),
+    }
+    (tmp_path / "item_tower").mkdir()
+    for name, array in files.items():
+        np.save(tmp_path / "item_tower" / f"{name}.npy", array)
+    for at, vector in enumerate(content_vectors(ItemTower.open(tmp_path), table, np.arange(3))):
         own = np.unique(bags.tokens[bags.starts[at] : bags.starts[at + 1]])
         assert tokens[vector > 0].tolist() == own.tolist()
 
