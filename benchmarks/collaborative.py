@@ -19,7 +19,6 @@ from core.errors import InputError
 Scores = Callable[[Array], Array]  # person rows int [q] -> scores float32 [q, n] of the fitted items
 
 MOST_ITEMS: Final = 20_000  # EASE inverts a dense matrix of this size: 1.6 GB
-EASE_GRID: Final = (100.0, 300.0, 1000.0)
 _ITERATIONS: Final = 15
 _BLOCK: Final = 512  # people scored at a time
 
@@ -32,7 +31,16 @@ class Als(NamedTuple):
     alpha: float
 
 
-ALS_GRID: Final = tuple(Als(f, r, a) for f in (64, 256) for r, a in ((0.01, 1.0), (10.0, 10.0)))
+class Grid(NamedTuple):
+    """The settings that are tried."""
+
+    als: tuple[Als, ...]
+    ease: tuple[float, ...]
+
+    @classmethod
+    def of(cls, factors: Sequence[int] = (64, 256), penalties: Sequence[float] = (100.0, 300.0, 1000.0)) -> Grid:
+        """Each number of `factors` with weak and with strong regularization and confidence, and each of EASE's `penalties`."""
+        return cls(tuple(Als(f, r, a) for f in factors for r, a in ((0.01, 1.0), (10.0, 10.0))), tuple(penalties))
 
 
 def ease(chosen: Any, weights: Array) -> Scores:

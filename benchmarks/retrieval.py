@@ -24,7 +24,7 @@ import numpy as np
 
 from benchmarks import newcomers
 from benchmarks.baselines import FOLDS, Queries, alone, say
-from benchmarks.collaborative import ALS_GRID, EASE_GRID, als, ease, ease_weights, gram, ranked
+from benchmarks.collaborative import Als, Grid, Scores, als, ease, ease_weights, gram, ranked
 from benchmarks.fits import Fit
 from benchmarks.union import DEPTH, METRICS, Union, measured, page_quotas
 from core.columns import Array
@@ -56,8 +56,8 @@ def main() -> None:
     else:
         queries = Queries(prepared, fold, about["seen"], config, args.most)
         fits = [Fit(args.work, prepared, fold, seeded(config, s, args.seconds), say) for s in seeds]
-        measure = new_users if args.new_users else everything
-        result = measure(prepared, queries, fits, before)
+        grid = Grid.of(args.als_factors, args.ease_penalties)
+        result = new_users(queries, fits) if args.new_users else everything(prepared, queries, fits, before, grid)
     print(json.dumps(about | result))
 
 
@@ -66,9 +66,9 @@ def seeded(config: PipelineConfig, seed: int, seconds: float) -> PipelineConfig:
     return config.model_copy(update={"towers": config.towers.model_copy(update={"seed": seed, "seconds": seconds})})
 
 
-def everything(prepared: Prepared, queries: Queries, fits: list[Fit], before: Fold) -> dict[str, Any]:
+def everything(prepared: Prepared, queries: Queries, fits: list[Fit], before: Fold, grid: Grid) -> dict[str, Any]:
     """Union, towers, baselines, and the differences between them."""
-    fold, config = queries.judgements.fold, fits[0].config
+    config = fits[0].config
     unions = [f.unite(queries.asked, queries.relevance) for f in fits]
     towers = [measured(alone(f.source(TOWERS), f.sources, queries), queries.relevance) for f in fits]
     for f, union, tower in zip(fits, unions, towers, strict=True):
@@ -79,7 +79,7 @@ def everything(prepared: Prepared, queries: Queries, fits: list[Fit], before: Fo
         for n in ("item_knn", "popularity")
     }
     choosing = Queries(prepared, before, queries.judgements.seen, config, _CHOOSING)
-    theirs |= dict(learned(prepared, fold, queries, before, choosing, config.towers.seed))
+    theirs |= dict(learned(prepared, queries, before, choosing, grid, config.towers.seed))
     whole = np.mean([u.recall for u in unions], axis=0)
     result: dict[str, Any] = {
         "queries": len(queries),
@@ -123,47 +123,49 @@ def added(fitted: Fit, union: Union) -> dict[str, dict[str, float]]:
 
 
 def learned(
-    prepared: Prepared, fold: Fold, queries: Queries, before: Fold, choosing: Queries, seed: int
+    prepared: Prepared, queries: Queries, before: Fold, choosing: Queries, grid: Grid, seed: int
 ) -> Iterator[tuple[str, Array]]:
     """ALS and EASE with the settings that were best on `choosing`, for each metric of CHOSEN_FOR: name, METRICS `[q, 4]`."""
-    tried = {name: (setting, values.mean(0)) for name, setting, values in grids(prepared, before, choosing, seed, None)}
-    for name, (_, means) in tried.items():
-        say(f"{before.name}: {name} {dict(zip(METRICS, means.round(4).tolist(), strict=True))}")
+    tried: dict[str, tuple[Als | float, Array]] = {}
+    for name, setting, values in answered(prepared, before, choosing, grid, seed):
+        tried[name] = setting, values.mean(0)
+        say(f"{before.name}: {name} {dict(zip(METRICS, values.mean(0).round(4).tolist(), strict=True))}")
     best: dict[str, list[str]] = {}
     for kind in ("als", "ease"):
         for metric in CHOSEN_FOR:
             of_kind = [name for name in tried if name.startswith(kind)]
             name = max(of_kind, key=lambda n: float(tried[n][1][METRICS.index(metric)]))
             best.setdefault(name, []).append(metric)
-    for name, _, values in grids(prepared, fold, queries, seed, set(best)):
+    settings = [tried[name][0] for name in best]
+    chosen = Grid(
+        tuple(s for s in settings if isinstance(s, Als)), tuple(s for s in settings if not isinstance(s, Als))
+    )
+    for name, _, values in answered(prepared, queries.judgements.fold, queries, chosen, seed):
         yield f"{name}, chosen_for {' and '.join(best[name])}", values
 
 
-def grids(
-    prepared: Prepared, fold: Fold, queries: Queries, seed: int, only: set[str] | None
-) -> Iterator[tuple[str, Any, Array]]:
-    """Fit each setting (or those named in `only`) as of `fold`: its name, the setting, METRICS `[q, 4]` of its answers."""
+def answered(
+    prepared: Prepared, fold: Fold, queries: Queries, grid: Grid, seed: int
+) -> Iterator[tuple[str, Als | float, Array]]:
+    """Fit each setting as of `fold`: its name, the setting, METRICS `[q, 4]` of its answers."""
     matrix = person_item_matrix(prepared.interactions(fold)).tocsc()
     fitted = np.flatnonzero(np.diff(matrix.indptr) > 0)
     chosen, people = matrix[:, fitted].tocsr(), queries.judgements.users
     excluded = [without for _, without in queries.asked]
-    for setting in ALS_GRID:
+
+    def judged(scores: Scores) -> Array:
+        return measured(ranked(scores, people, fitted, excluded, DEPTH), queries.relevance)
+
+    for setting in grid.als:
         name = "als " + " ".join(f"{k} {v:g}" for k, v in setting._asdict().items())
-        if only is None or name in only:
-            scores = als(chosen, setting, seed)
-            yield name, setting, measured(ranked(scores, people, fitted, excluded, DEPTH), queries.relevance)
+        yield name, setting, judged(als(chosen, setting, seed))
     together = gram(chosen)
-    for penalty in EASE_GRID:
-        name = f"ease lambda {penalty:g}"
-        if only is None or name in only:
-            scores = ease(chosen, ease_weights(together, penalty))
-            answers = ranked(scores, people, fitted, excluded, DEPTH)
-            yield name, penalty, measured(answers, queries.relevance)
+    for penalty in grid.ease:
+        yield f"ease lambda {penalty:g}", penalty, judged(ease(chosen, ease_weights(together, penalty)))
 
 
-def new_users(prepared: Prepared, queries: Queries, fits: list[Fit], before: Fold) -> dict[str, Any]:
+def new_users(queries: Queries, fits: list[Fit]) -> dict[str, Any]:
     """Union and towers for people with at least 10 choices, of whom only the newest n are known."""
-    del before
     enough = np.flatnonzero(queries.judgements.choices >= _ENOUGH)
     relevance = queries.relevance.only(np.isin(queries.relevance.queries, enough))[0]
     remove, rows = queries.judgements.seen == "remove", {}
@@ -270,6 +272,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--most", type=int, default=25_000, help="queries at most (a seeded sample)")
     parser.add_argument("--seconds", type=float, default=600.0, help="towers.seconds: no fit should end by the clock")
     parser.add_argument("--config", type=Path)
+    parser.add_argument("--als-factors", type=int, nargs="+", default=[64, 256], help="tried on the window before")
+    parser.add_argument("--ease-penalties", type=float, nargs="+", default=[100, 300, 1000], help="likewise")
     parser.add_argument("--new-items", action="store_true", help="a tenth of the items added back by attributes only")
     parser.add_argument("--new-users", action="store_true", help="by the number of events seen")
     parser.add_argument("--k", type=int, default=100, help="depth for new items")

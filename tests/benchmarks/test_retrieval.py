@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from benchmarks.baselines import FOLDS, Queries, say
+from benchmarks.collaborative import Grid
 from benchmarks.fits import CHAINS, Fit
 from benchmarks.retrieval import everything, new_items, new_users
 from core.artifact import open_artifact
 from core.config import PipelineConfig, load_pipeline
-from core.prepared import CHOOSE, TRAIN, TWIN, Prepared
+from core.prepared import TRAIN, TWIN, Prepared
 from core.schema import DAY, EventType
 from core.work import Work
 from tests.prepared_fixture import make_prepared
@@ -77,7 +78,7 @@ def test_the_fits_follow_the_chain_and_are_kept(prepared: Prepared, work: Path, 
 
 def test_every_system_answers_the_same_queries(prepared: Prepared, fits: list[Fit]) -> None:
     queries = Queries(prepared, TWIN, "keep", fits[0].config, 100)
-    result = everything(prepared, queries, fits, FOLDS["global", "test"][1])
+    result = everything(prepared, queries, fits, FOLDS["global", "test"][1], Grid.of([4], [1.0, 10.0]))
     assert result["queries"] == PEOPLE
     # each source asks for more than the 24 items there are, so that the union holds every item of the window
     assert result["union"]["recall"] == [1.0, 1.0, 1.0]
@@ -94,7 +95,7 @@ def test_every_system_answers_the_same_queries(prepared: Prepared, fits: list[Fi
 
 
 def test_more_events_known_find_more(prepared: Prepared, fits: list[Fit]) -> None:
-    rows = new_users(prepared, Queries(prepared, TWIN, "keep", fits[0].config, 100), fits, CHOOSE)
+    rows = new_users(Queries(prepared, TWIN, "keep", fits[0].config, 100), fits)
     assert rows["people"] == PEOPLE  # everybody has eleven choices before T2
     known = rows["events_known"]
     assert list(known) == ["0", "1", "2", "5", "10+"]
