@@ -88,10 +88,10 @@ def _run(
     work: Work, config: PipelineConfig, say: Say, stage: str, kind: str, folds: tuple[Fold, ...], choose: Fold
 ) -> Path:
     prepared = Prepared(work.latest("prepare"))
+    learned_by = renewal.settings_of(prepared, config)  # not what the data decide: that may change a little every night
     decisions = decide(prepared, config)
     config = adapted(config, decisions)
     last = work.latest(stage) if work.has(stage) else None
-    learned_by = renewal.settings_of(prepared, config)
     settings = [config.sources.fingerprint(), config.retraining.fingerprint(), config.evaluation.seed]
     recipe = artifact.hash_json([prepared.manifest.id, learned_by, *settings])
     if last is not None and artifact.read_manifest(last).about.get("recipe") == recipe:
