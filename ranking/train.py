@@ -35,6 +35,7 @@ class TrainingSet:
     sizes: Array  # int32 [q], rows of each request
     ideals: Array  # float64 [q], the best DCG@10 there could be, items that retrieval missed included
     dropped: int  # requests without any relevant item among the candidates
+    names: tuple[str, ...] = NAMES  # of the matrix's columns
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -51,6 +52,7 @@ class TrainingSet:
             sizes=np.concatenate([s.sizes for s in sets]),
             ideals=np.concatenate([s.ideals for s in sets]),
             dropped=sum(s.dropped for s in sets),
+            names=sets[0].names,
         )
 
     def thinned(self, negatives: int, seed: int) -> TrainingSet:
@@ -62,7 +64,7 @@ class TrainingSet:
         place = np.arange(len(order)) - np.repeat(np.cumsum(self.sizes) - self.sizes, self.sizes)
         kept = np.sort(order[(place < negatives) | (place >= nothing[queries])])
         sizes = np.bincount(queries[kept], minlength=len(self)).astype(np.int32)
-        return TrainingSet(self.matrix[kept], self.grades[kept], sizes, self.ideals, self.dropped)
+        return TrainingSet(self.matrix[kept], self.grades[kept], sizes, self.ideals, self.dropped, self.names)
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,12 @@ def probe(learn: TrainingSet, validate: TrainingSet, config: RankerConfig) -> tu
 
     Requests that were dropped for want of a relevant candidate count as 0.
     """
+    booster, rounds = grow_until(learn, validate, config)
+    return rounds, ndcg(validate, booster.predict(validate.matrix, num_iteration=rounds))
+
+
+def grow_until(learn: TrainingSet, validate: TrainingSet, config: RankerConfig) -> tuple[lightgbm.Booster, int]:
+    """What `probe` grew, and how many of its trees are best."""
     data = _dataset(learn)
     curve: dict[str, dict[str, list[float]]] = {}
     stop = lightgbm.early_stopping(config.patience, verbose=False)
@@ -105,8 +113,7 @@ def probe(learn: TrainingSet, validate: TrainingSet, config: RankerConfig) -> tu
         valid_sets=[_dataset(validate, data)],
         callbacks=[stop, lightgbm.record_evaluation(curve)],
     )
-    rounds = best_round(np.array(curve["valid_0"][f"ndcg@{_AT}"]))
-    return rounds, ndcg(validate, booster.predict(validate.matrix, num_iteration=rounds))
+    return booster, best_round(np.array(curve["valid_0"][f"ndcg@{_AT}"]))
 
 
 def best_round(curve: Array) -> int:
@@ -152,19 +159,24 @@ def _parameters(config: RankerConfig) -> dict[str, Any]:
 
 def _dataset(rows: TrainingSet, reference: lightgbm.Dataset | None = None) -> lightgbm.Dataset:
     return lightgbm.Dataset(
-        rows.matrix, rows.grades, group=rows.sizes, reference=reference, feature_name=list(NAMES), free_raw_data=False
+        rows.matrix, rows.grades, group=rows.sizes, reference=reference, feature_name=list(rows.names), free_raw_data=False
     )
 
 
 def ndcg(rows: TrainingSet, scores: Array) -> float:
     """Mean NDCG@10 of `scores` float64 `[r]` over all requests, those that were dropped for want of a relevant candidate as 0."""
+    return float(request_ndcg(rows, scores).sum() / max(len(rows) + rows.dropped, 1))
+
+
+def request_ndcg(rows: TrainingSet, scores: Array) -> Array:
+    """NDCG@10 of `scores` float64 `[r]` for each request that was not dropped, float64 `[q]`."""
     queries = np.repeat(np.arange(len(rows)), rows.sizes)
     order = np.lexsort((-scores, queries))
     place = np.arange(len(order)) - np.repeat(np.cumsum(rows.sizes) - rows.sizes, rows.sizes)
     dcg = np.bincount(
         queries, np.where(place < _AT, rows.grades[order] / np.log2(place + 2.0), 0.0), minlength=len(rows)
     )
-    return float((dcg / rows.ideals).sum() / max(len(rows) + rows.dropped, 1))
+    return np.asarray(dcg / rows.ideals)
 
 
 def blend_ndcg(rows: TrainingSet, weights: Mapping[str, float]) -> float:
