@@ -3,9 +3,9 @@
     python -m benchmarks.ablation --work WORK [--config F] [--seeds 1,2] [--requests 2000] [--groups own,price]
 
 The training set `[T1, Tv)` and the validation set `[Tv, T2)` are those of `train-ranker` at a smaller size, made once; nothing after T2 is read. A group
-is the features of one prefix. Every ranker is grown from scratch without the group's columns, once a seed, with its own number of trees. `loss` is what
-leaving the group out costs, mean over the seeds, with the paired bootstrap interval over the validation requests; `noise` is how far the NDCG@10 of the
-whole ranker differs between seeds (standard deviation). The last line is JSON.
+is the features of one prefix. Every ranker is grown from scratch without the group's columns, once a seed, to the number of trees that is best for the
+whole one. `loss` is what leaving the group out costs, mean over the seeds, with the paired bootstrap interval over the validation requests; `noise` is how
+far the NDCG@10 of the whole ranker differs between seeds (standard deviation). The last line is JSON.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from evaluation.intervals import difference
 from pipeline.ranker import Cutting
 from pipeline.requests import requests_after
 from ranking.feature_list import NAMES
-from ranking.train import TrainingSet, grow_until, request_ndcg
+from ranking.train import TrainingSet, grow, probe, request_ndcg
 
 GROUPS: Final = tuple(dict.fromkeys(name.partition(".")[0] for name in NAMES))
 
@@ -68,16 +68,17 @@ def ablation(
     learn: TrainingSet, validate: TrainingSet, config: PipelineConfig, groups: Sequence[str], seeds: Sequence[int]
 ) -> dict[str, Any]:
     """The figures, given the sets."""
-    whole = [_judged(learn, validate, config.ranker, seed) for seed in seeds]
+    rounds, _ = probe(learn, validate, config.ranker)
+    whole = [_judged(learn, validate, config.ranker, rounds, seed) for seed in seeds]
     means = [float(w.mean()) for w in whole]
     found = len(validate) / (len(validate) + validate.dropped)  # a dropped request counts as 0 in either
     result: dict[str, Any] = {"seeds": list(seeds), "learn": len(learn), "validate": len(validate)}
-    result |= {"features": learn.matrix.shape[1], "ndcg@10": round(found * float(np.mean(means)), 4)}
+    result |= {"trees": rounds, "features": learn.matrix.shape[1], "ndcg@10": round(found * float(np.mean(means)), 4)}
     result |= {"noise": round(found * float(np.std(means)), 4), "groups": {}}
     e = config.evaluation
     for group in groups:
         start, kept = time.perf_counter(), [i for i, n in enumerate(learn.names) if n.partition(".")[0] != group]
-        without = [_judged(_of(learn, kept), _of(validate, kept), config.ranker, seed) for seed in seeds]
+        without = [_judged(_of(learn, kept), _of(validate, kept), config.ranker, rounds, seed) for seed in seeds]
         loss = difference(
             np.mean(whole, axis=0),
             np.mean(without, axis=0),
@@ -94,10 +95,10 @@ def ablation(
     return result
 
 
-def _judged(learn: TrainingSet, validate: TrainingSet, config: RankerConfig, seed: int) -> Array:
+def _judged(learn: TrainingSet, validate: TrainingSet, config: RankerConfig, rounds: int, seed: int) -> Array:
     """NDCG@10 of each validation request, float64 `[q]`."""
-    booster, rounds = grow_until(learn, validate, config.model_copy(update={"seed": seed}))
-    return request_ndcg(validate, booster.predict(validate.matrix, num_iteration=rounds))
+    booster = grow([learn], rounds, config.model_copy(update={"seed": seed})).booster
+    return request_ndcg(validate, booster.predict(validate.matrix))
 
 
 def _of(rows: TrainingSet, columns: Sequence[int]) -> TrainingSet:

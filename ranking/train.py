@@ -97,12 +97,6 @@ def probe(learn: TrainingSet, validate: TrainingSet, config: RankerConfig) -> tu
 
     Requests that were dropped for want of a relevant candidate count as 0.
     """
-    booster, rounds = grow_until(learn, validate, config)
-    return rounds, ndcg(validate, booster.predict(validate.matrix, num_iteration=rounds))
-
-
-def grow_until(learn: TrainingSet, validate: TrainingSet, config: RankerConfig) -> tuple[lightgbm.Booster, int]:
-    """What `probe` grew, and how many of its trees are best."""
     data = _dataset(learn)
     curve: dict[str, dict[str, list[float]]] = {}
     stop = lightgbm.early_stopping(config.patience, verbose=False)
@@ -113,7 +107,8 @@ def grow_until(learn: TrainingSet, validate: TrainingSet, config: RankerConfig) 
         valid_sets=[_dataset(validate, data)],
         callbacks=[stop, lightgbm.record_evaluation(curve)],
     )
-    return booster, best_round(np.array(curve["valid_0"][f"ndcg@{_AT}"]))
+    rounds = best_round(np.array(curve["valid_0"][f"ndcg@{_AT}"]))
+    return rounds, ndcg(validate, booster.predict(validate.matrix, num_iteration=rounds))
 
 
 def best_round(curve: Array) -> int:
