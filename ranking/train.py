@@ -36,6 +36,7 @@ class TrainingSet:
     ideals: Array  # float64 [q], the best DCG@10 there could be, items that retrieval missed included
     dropped: int  # requests without any relevant item among the candidates
     names: tuple[str, ...] = NAMES  # of the matrix's columns
+    positions: Array | None = None  # int32 [r]: where on a page each row was shown, from 0; None: rows of candidates that nobody was shown
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -53,6 +54,7 @@ class TrainingSet:
             ideals=np.concatenate([s.ideals for s in sets]),
             dropped=sum(s.dropped for s in sets),
             names=sets[0].names,
+            positions=_positions(sets),
         )
 
     def thinned(self, negatives: int, seed: int) -> TrainingSet:
@@ -64,7 +66,24 @@ class TrainingSet:
         place = np.arange(len(order)) - np.repeat(np.cumsum(self.sizes) - self.sizes, self.sizes)
         kept = np.sort(order[(place < negatives) | (place >= nothing[queries])])
         sizes = np.bincount(queries[kept], minlength=len(self)).astype(np.int32)
-        return TrainingSet(self.matrix[kept], self.grades[kept], sizes, self.ideals, self.dropped, self.names)
+        return TrainingSet(self.matrix[kept], self.grades[kept], sizes, self.ideals, self.dropped, self.names, _at(self.positions, kept))
+
+
+_NOT_SHOWN: Final = -1
+"""The one position of all rows that were constructed: what is the same for all rows of a request moves no pair of them."""
+
+
+def _positions(sets: list[TrainingSet]) -> Array | None:
+    """Those of logged pages beside rows that were never shown; None where there are no pages."""
+    if all(s.positions is None for s in sets):
+        return None
+    return np.concatenate(
+        [np.full(len(s.grades), _NOT_SHOWN, np.int32) if s.positions is None else s.positions for s in sets]
+    )
+
+
+def _at(positions: Array | None, kept: Array) -> Array | None:
+    return None if positions is None else positions[kept]
 
 
 @dataclass(frozen=True)
@@ -153,8 +172,16 @@ def _parameters(config: RankerConfig) -> dict[str, Any]:
 
 
 def _dataset(rows: TrainingSet, reference: lightgbm.Dataset | None = None) -> lightgbm.Dataset:
+    """Where pages were logged, what a position does to an item's chance is learned beside the trees, as a sum (unbiased LambdaMART, Hu et al., WWW 2019, in
+    LightGBM's additive form), and is no part of the score."""
     return lightgbm.Dataset(
-        rows.matrix, rows.grades, group=rows.sizes, reference=reference, feature_name=list(rows.names), free_raw_data=False
+        rows.matrix,
+        rows.grades,
+        group=rows.sizes,
+        position=rows.positions,
+        reference=reference,
+        feature_name=list(rows.names),
+        free_raw_data=False,
     )
 
 

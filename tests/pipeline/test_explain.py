@@ -154,7 +154,7 @@ def checked(shop: Shop, user: str, item: str, reason: str) -> str:
     """Which kind of reason it is; fails unless it is true."""
     past, about = shop.past(user), shop.items.loc[item]
     mine = past[past.item_id == item]
-    if found := re.fullmatch(r"(you .* it) (once|twice|(\d+) times)", reason):
+    if found := re.fullmatch(r"(you (?:bought|rated|put|looked) .*?) (once|twice|(\d+) times)", reason):
         times = TIMES.get(found[2]) or int(found[3])
         kind = COUNTED.get(found[1])
         assert times == (len(mine) if kind is None else (mine.event_type == kind).sum()), reason
