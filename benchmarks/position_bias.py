@@ -1,6 +1,6 @@
 """Position bias: a ranker that learns from logged pages and is told the positions, beside one that is not, judged by what people truly want.
 
-    python -m benchmarks.position_bias [--seeds 1,2,3] [--users 500] [--items 1200] [--events 60000] [--pages 4000] [--tests 1500] [--policy popularity]
+    python -m benchmarks.position_bias [--seeds 1,2,3] [--users 500] [--items 1200] [--events 60000] [--pages 3000] [--tests 1000] [--policy popularity]
 
 For each seed a shop is simulated (`./aisle simulate`'s own code) and prepared, and sources are fitted as of T1. After T1 pages of 8 items of one category are
 shown to known people by a `policy` that has its own taste: items that many had stand higher (popularity), or those that the person wants (taste, as the
@@ -75,8 +75,8 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=500)
     parser.add_argument("--items", type=int, default=1200)
     parser.add_argument("--events", type=int, default=60_000)
-    parser.add_argument("--pages", type=int, default=4000)
-    parser.add_argument("--tests", type=int, default=1500, help="lists that are judged, for each seed")
+    parser.add_argument("--pages", type=int, default=3000)
+    parser.add_argument("--tests", type=int, default=1000, help="lists that are judged, for each seed")
     parser.add_argument("--policy", choices=POLICIES, default="popularity", help="what orders the logged pages")
     a = parser.parse_args()
     config, seeds = load_pipeline(), [int(s) for s in a.seeds.split(",")]
