@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,11 +24,9 @@ import numpy as np
 from core.columns import Array
 from core.config import PipelineConfig, RankerConfig, load_pipeline
 from core.errors import InputError, nearest
-from core.prepared import CHOOSE, TRAIN, Prepared
 from core.work import Work
 from evaluation.intervals import difference
-from pipeline.ranker import Cutting
-from pipeline.requests import requests_after
+from pipeline.tune_ranker import training_sets
 from ranking.feature_list import NAMES
 from ranking.train import TrainingSet, grow, probe, request_ndcg
 
@@ -50,18 +47,8 @@ def main() -> None:
         if group not in GROUPS:
             raise InputError(f"--groups {group}: no feature begins so; {nearest(group, GROUPS)}")
     config = load_pipeline(arguments.config)
-    learn, validate = sets(Work(arguments.work), config, arguments.requests)
+    learn, validate = training_sets(Work(arguments.work), config, arguments.requests, say)
     print(json.dumps(ablation(learn, validate, config, groups, seeds)))
-
-
-def sets(work: Work, config: PipelineConfig, requests: int) -> tuple[TrainingSet, TrainingSet]:
-    """What `train-ranker` learns from and validates on, with at most so many requests."""
-    prepared, ranker = Prepared(work.latest("prepare")), config.ranker
-    with tempfile.TemporaryDirectory() as statistics:
-        cuts = Cutting(prepared, work.latest("train-retrieval"), Path(statistics), config, say)
-        learn = cuts.training_set(TRAIN, requests_after(prepared, TRAIN, ranker), ranker.negatives, requests)
-        validate = cuts.training_set(CHOOSE, requests_after(prepared, CHOOSE, ranker), None, requests // 4)
-    return learn, validate
 
 
 def ablation(

@@ -81,8 +81,12 @@ def read(path: Path) -> TrainingSet:
             rows.append(row)
     sizes = np.loadtxt(path.with_suffix(".query"), np.int32, ndmin=1)
     if sizes.sum() != len(rows):
-        raise InputError(f"{path.with_suffix('.query')}: queries of {sizes.sum()} rows in all, but there are {len(rows)}")
-    gains = (2 ** np.array(labels) - 1).astype(np.int8)  # our gains are linear in the grade, LightGBM's exponential in the label
+        raise InputError(
+            f"{path.with_suffix('.query')}: queries of {sizes.sum()} rows in all, but there are {len(rows)}"
+        )
+    gains = (2 ** np.array(labels) - 1).astype(
+        np.int8
+    )  # our gains are linear in the grade, LightGBM's exponential in the label
     names = tuple(f"column_{n + 1}" for n in range(FEATURES))
     return TrainingSet(np.stack(rows), gains, sizes, np.ones(len(sizes)), 0, names)
 
@@ -104,7 +108,9 @@ def choose(rows: TrainingSet, folds: int, tried: int) -> tuple[RankerConfig, int
         at = int(smooth.argmax())
         if best is None or smooth[at] > best[2]:
             best = config, _ROUNDS[at], float(smooth[at])
-        print(f"{number:3d} {smooth[at]:.4f} after {_ROUNDS[at]} trees, best {best[2]:.4f}", file=sys.stderr, flush=True)
+        print(
+            f"{number:3d} {smooth[at]:.4f} after {_ROUNDS[at]} trees, best {best[2]:.4f}", file=sys.stderr, flush=True
+        )
     assert best is not None
     return best
 
@@ -113,7 +119,9 @@ def _drawn(base: RankerConfig, tried: int, rng: np.random.Generator) -> Iterator
     """The defaults, then settings drawn at random."""
     yield base
     for _ in range(tried - 1):
-        yield base.model_copy(update={name: values[rng.integers(len(values))] for name, values in _CHOICES.items()})
+        yield base.model_copy(
+            update={name: values[int(rng.integers(len(values)))] for name, values in _CHOICES.items()}
+        )
 
 
 def only(rows: TrainingSet, queries: Array) -> TrainingSet:

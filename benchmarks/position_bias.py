@@ -86,7 +86,7 @@ def main() -> None:
             options = ShopOptions(users=a.users, items=a.items, events=a.events, days=60, seed=seed)
             shop = made(options, Path(folder), config)
             found.append(compared(shop, config, a.pages, a.tests, a.policy, seed))
-        say(f"seed {seed}: {({n: round(float(v.mean()), 4) for n, v in found[-1].items()})}")
+        say(f"seed {seed}: { ({n: round(float(v.mean()), 4) for n, v in found[-1].items()}) }")
     values = {name: np.concatenate([f[name] for f in found]) for name in found[0]}
     e = config.evaluation
     sure = {"samples": e.bootstrap_samples, "confidence": e.confidence, "seed": e.seed}

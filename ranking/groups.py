@@ -22,7 +22,9 @@ class Group(StrEnum):
     TASTE = "taste"  # the person's brands, categories and attributes
     PRICE = "price"
     ITEM = "item"  # the item alone: age, loyalty, value
-    PERSON = "person"  # the person and the request alone: the same for every candidate, but for what it goes together with
+    PERSON = (
+        "person"  # the person and the request alone: the same for every candidate, but for what it goes together with
+    )
     BASE = "base"  # the mean score, which no feature explains
 
 

@@ -36,7 +36,9 @@ class TrainingSet:
     ideals: Array  # float64 [q], the best DCG@10 there could be, items that retrieval missed included
     dropped: int  # requests without any relevant item among the candidates
     names: tuple[str, ...] = NAMES  # of the matrix's columns
-    positions: Array | None = None  # int32 [r]: where on a page each row was shown, from 0; None: rows of candidates that nobody was shown
+    positions: Array | None = (
+        None  # int32 [r]: where on a page each row was shown, from 0; None: rows of candidates that nobody was shown
+    )
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -66,7 +68,15 @@ class TrainingSet:
         place = np.arange(len(order)) - np.repeat(np.cumsum(self.sizes) - self.sizes, self.sizes)
         kept = np.sort(order[(place < negatives) | (place >= nothing[queries])])
         sizes = np.bincount(queries[kept], minlength=len(self)).astype(np.int32)
-        return TrainingSet(self.matrix[kept], self.grades[kept], sizes, self.ideals, self.dropped, self.names, _at(self.positions, kept))
+        return TrainingSet(
+            self.matrix[kept],
+            self.grades[kept],
+            sizes,
+            self.ideals,
+            self.dropped,
+            self.names,
+            _at(self.positions, kept),
+        )
 
 
 _NOT_SHOWN: Final = -1
@@ -172,8 +182,11 @@ def _parameters(config: RankerConfig) -> dict[str, Any]:
 
 
 def _dataset(rows: TrainingSet, reference: lightgbm.Dataset | None = None) -> lightgbm.Dataset:
-    """Where pages were logged, what a position does to an item's chance is learned beside the trees, as a sum (unbiased LambdaMART, Hu et al., WWW 2019, in
-    LightGBM's additive form), and is no part of the score."""
+    """For LightGBM. What a position of a logged page does to an item's chance is learned beside the trees and is no part of the score.
+
+    LightGBM adds a term for each position to the scores that it compares while it learns (after Yan et al., "Revisiting Two-tower Models for Unbiased
+    Learning to Rank", SIGIR 2022, section 3).
+    """
     return lightgbm.Dataset(
         rows.matrix,
         rows.grades,

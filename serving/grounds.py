@@ -107,7 +107,10 @@ def leaf(category: str) -> str:
 def _taste(release: Release, query: Query, row: int) -> Iterator[str]:
     """How often the person chose the item's brand and its category."""
     chosen = query.history.items[query.history.gains > 0]
-    for name, text in ((Column.BRAND, "you chose the brand {} {} times"), (Column.CATEGORY, "you chose from {} {} times")):
+    for name, text in (
+        (Column.BRAND, "you chose the brand {} {} times"),
+        (Column.CATEGORY, "you chose from {} {} times"),
+    ):
         column = release.items.get(name)
         if not isinstance(column, Coded) or column.codes[row] < 0:
             continue

@@ -166,9 +166,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             response.reasons.extend(_reasons_for(release, asked.query, page, found, trend))
         return response
 
-    def _hydrated(
-        self, release: Release, request: pb.RecommendRequest | pb.RankRequest
-    ) -> tuple[int, PersonState]:
+    def _hydrated(self, release: Release, request: pb.RecommendRequest | pb.RankRequest) -> tuple[int, PersonState]:
         """The clock of a request, microseconds, and what is known of who asks."""
         # an invented clock may end after today: then now is the end of the window
         now = max(self._clock(), release.window_end)

@@ -50,9 +50,7 @@ def explain(
     with Client(server) as client:
         response = client.explain(ExplainRequest(request=request, item_id=item))
     _print(response, user or visitor or session or "a stranger")
-    finish(
-        MessageToDict(response, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-    )
+    finish(MessageToDict(response, preserving_proto_field_name=True, always_print_fields_with_no_presence=True))
 
 
 def _print(response: ExplainResponse, who: str) -> None:

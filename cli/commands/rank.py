@@ -42,7 +42,9 @@ def rank(
         response = client.rank(request)
     by = f"{response.level}, degraded: {response.fallback_reason}" if response.degraded else response.level
     results = show(
-        response.results, f"{len(item)} items for {user or visitor or session or 'a stranger'} ({by})", response.missing_ids
+        response.results,
+        f"{len(item)} items for {user or visitor or session or 'a stranger'} ({by})",
+        response.missing_ids,
     )
     finish(
         {

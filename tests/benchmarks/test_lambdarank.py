@@ -50,7 +50,11 @@ def test_read_by_hand(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("rows", "sizes", "problem"),
-    [("1 1:x\n", "1\n", "rows.gz:1"), ("1 301:1\n", "1\n", "rows.gz:1"), ("1 1:1\n", "2\n", "queries of 2 rows in all, but there are 1")],
+    [
+        ("1 1:x\n", "1\n", "rows.gz:1"),
+        ("1 301:1\n", "1\n", "rows.gz:1"),
+        ("1 1:1\n", "2\n", "queries of 2 rows in all, but there are 1"),
+    ],
 )
 def test_files_that_do_not_fit_are_named(tmp_path: Path, rows: str, sizes: str, problem: str) -> None:
     with pytest.raises(InputError, match=problem):

@@ -11,7 +11,6 @@ import datetime as dt
 import re
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -35,7 +34,12 @@ COUNTED = {"you bought it": "purchase-complete", "you rated it": "rating", "you 
 COUNTED |= {"you put it on the wish list": "add-to-wishlist"}
 DID = {"bought": "purchase-complete", "rated": "rating", "put in the cart": "add-to-cart"}
 DID |= {"put on the wish list": "add-to-wishlist"}
-CONNECTED = ("people who chose (.*?) also chose it", "often follows (.*?)", "often together with (.*?)", "similar to (.*?)")
+CONNECTED = (
+    "people who chose (.*?) also chose it",
+    "often follows (.*?)",
+    "often together with (.*?)",
+    "similar to (.*?)",
+)
 TIMES = {"once": 1, "twice": 2}
 
 

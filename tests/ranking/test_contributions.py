@@ -110,7 +110,7 @@ def value(forest: Forest, node_rows: Array, leaf_rows: Array, left: Array, known
         if forest.feature[node] in known:
             return below(t, sides[0] if left[node] else sides[1])
         weights = [node_rows[first + s] if s >= 0 else leaf_rows[first + t + ~s] for s in sides]
-        return sum(w * below(t, s) for w, s in zip(weights, sides, strict=True)) / sum(weights)
+        return float(sum(w * below(t, s) for w, s in zip(weights, sides, strict=True)) / sum(weights))
 
     return sum(below(t, 0 if forest.nodes[t + 1] > forest.nodes[t] else ~0) for t in range(forest.trees))
 

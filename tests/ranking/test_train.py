@@ -83,8 +83,10 @@ def test_thinning_keeps_what_is_relevant_and_leaves_the_rest_to_chance() -> None
 
 
 def shown(pages: int, seed: int, size: int = 8) -> tuple[TrainingSet, TrainingSet]:
-    """Pages that an old ranking ordered by `popularity.score`, clicked where people look, which falls with the position; and pages in an order of chance, clicked
-    wherever people like what they see, which grows with `item_knn.score` alone."""
+    """Pages of an old ranking that goes by `popularity.score`; the same as everybody would click who looks at everything.
+
+    People like what has a great `item_knn.score`, and look at position p with probability 1 / (1 + p).
+    """
     rng, bias = np.random.default_rng(seed), NAMES.index("popularity.score")
     rows = np.zeros((pages, size, len(NAMES)), np.float32)
     rows[:, :, [SIGNAL, bias]] = rng.random((pages, size, 2))

@@ -75,7 +75,13 @@ def test_every_item_ends_in_one_place(ask: Client) -> None:
         assert all(bool(f.score_parts) == (f.outcome in ("on-page", "below-page")) for f in found.values())
         below = [f for f in found.values() if f.outcome == "below-page"]
         assert all(f.score <= f.page_score for f in below)
-        assert all("bought" not in r for i, f in found.items() if i not in PURCHASES.get(f"u:{person}", []) for r in f.reasons if r.startswith("you bought it"))
+        assert all(
+            "bought" not in r
+            for i, f in found.items()
+            if i not in PURCHASES.get(f"u:{person}", [])
+            for r in f.reasons
+            if r.startswith("you bought it")
+        )
 
 
 def test_an_item_that_no_source_proposed(ask: Client) -> None:

@@ -191,7 +191,11 @@ def dressed(release: Release) -> Release:
         (Group.RELATED, "pot-3", ["people who chose Pot number 1 also chose it, which you viewed"]),
         (Group.TASTE, "tea-4", ["you chose the brand Leaf 3 times", "you chose from Teas 3 times"]),
         (Group.TASTE, "cup-4", ["you chose the brand Clay 4 times"]),  # one cup, and a pot looked at three times
-        (Group.PRICE, "tea-4", ["priced like what you usually choose"]),  # 3, 3, 3, 5, 50, 50, 50: the quartiles are 3 and 50
+        (
+            Group.PRICE,
+            "tea-4",
+            ["priced like what you usually choose"],
+        ),  # 3, 3, 3, 5, 50, 50, 50: the quartiles are 3 and 50
         (Group.PERSON, "tea-4", []),
         (Group.POPULAR, "tea-6", []),  # six teas have no best tenth
     ],
@@ -215,9 +219,7 @@ def test_popular_in_a_category(release: Release) -> None:
     n = release.items.rows
     columns = {**dict(release.items.items()), Column.CATEGORY: Coded.of(["Kitchen > Tea things"] * n)}
     one = replace(release, items=Columns(columns))
-    said = {
-        release.item_ids[r]: statements(one, Query(END), r, {Group.POPULAR: 0.5}) for r in range(n)
-    }
+    said = {release.item_ids[r]: statements(one, Query(END), r, {Group.POPULAR: 0.5}) for r in range(n)}
     # recent popularity knows pots alone
     assert said["pot-6"] == said["pot-5"] == ["popular now in Tea things"]
     assert said["tea-6"] == said["cup-6"] == ["popular in Tea things"]
