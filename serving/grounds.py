@@ -92,7 +92,7 @@ def _popular(release: Release, query: Query, row: int) -> Iterator[str]:
 def _in_best_tenth(scores: Array, mine: Array) -> bool:
     """Whether fewer than a tenth of the scores are greater than a positive one."""
     own = float(scores[mine][0])
-    return own > 0 and np.count_nonzero(scores > own) < len(scores) / 10
+    return own > 0 and int(np.count_nonzero(scores > own)) < len(scores) / 10
 
 
 def leaf(category: str) -> str:

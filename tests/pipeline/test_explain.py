@@ -11,6 +11,7 @@ import datetime as dt
 import re
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -57,6 +58,12 @@ class Shop:
         """The newest successes that an answer reads: of the newest `history_events` events of any kind."""
         mine = self.events[self.events.user_id == user]
         return mine.tail(self.batch.release.settings.history_events)
+
+    def about(self, item: str) -> pd.Series[Any]:
+        """Its row of the items table."""
+        row = self.items.loc[item]
+        assert isinstance(row, pd.Series)
+        return row
 
     def id(self, row: int) -> str:
         return str(self.batch.release.item_ids[row])
@@ -155,7 +162,7 @@ def test_every_reason_is_true(shop: Shop) -> None:
 
 def checked(shop: Shop, user: str, item: str, reason: str) -> str:
     """Which kind of reason it is; fails unless it is true."""
-    past, about = shop.past(user), shop.items.loc[item]
+    past, about = shop.past(user), shop.about(item)
     mine = past[past.item_id == item]
     if found := re.fullmatch(r"(you (?:bought|rated|put|looked) .*?) (once|twice|(\d+) times)", reason):
         times = TIMES.get(found[2]) or int(found[3])
@@ -164,7 +171,7 @@ def checked(shop: Shop, user: str, item: str, reason: str) -> str:
         return "count"
     if found := re.fullmatch(r"you buy it about every (\d+) days", reason):
         moments = mine[mine.event_type == "purchase-complete"].event_time.drop_duplicates()
-        gaps = moments.diff().dropna() / pd.Timedelta(days=1)
+        gaps = moments.diff().dropna().dt.total_seconds() / 86_400
         assert len(gaps) >= 2
         assert int(found[1]) == round(gaps.mean())
         assert gaps.between(0.5 * gaps.mean() - 1e-6, 1.5 * gaps.mean() + 1e-6).all()
@@ -192,7 +199,7 @@ def checked(shop: Shop, user: str, item: str, reason: str) -> str:
     return "plain"
 
 
-def popular(shop: Shop, about: pd.Series, *, now: bool, category: str | None) -> str:
+def popular(shop: Shop, about: pd.Series[Any], *, now: bool, category: str | None) -> str:
     """People's strongest gains add up to something, and in the category to more than nine tenths of its items have."""
     events = shop.events
     if now:

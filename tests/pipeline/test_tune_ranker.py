@@ -37,7 +37,8 @@ def crippled() -> RankerConfig:
 
 
 def test_better_settings_are_found_in_time() -> None:
-    learn, validate, said = learnable(150, 1), learnable(60, 2), []
+    said: list[str] = []
+    learn, validate = learnable(150, 1), learnable(60, 2)
     start = time.monotonic()
     found = search(learn, validate, crippled(), start + 6, 7, said.append)
     assert found.trials >= 2
