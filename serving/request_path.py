@@ -205,7 +205,7 @@ def _speakers(candidates: Candidates, page: Array, weights: dict[str, float]) ->
     weight = np.array([weights.get(s, 0.0) for s in candidates.sources], np.float32)
     part = candidates.scores[page] / np.where(top > 0, top, 1) * weight
     part = np.where(candidates.ranks[page] >= 0, part, -1)
-    spoken: Array = (candidates.ranks[page] >= 0).any(axis=1)
+    spoken = np.asarray((candidates.ranks[page] >= 0).any(axis=1))
     return tuple(
         candidates.sources[s] if ok else LISTED for s, ok in zip(part.argmax(axis=1).tolist(), spoken, strict=True)
     )

@@ -50,7 +50,7 @@ class Shop:
 
     batch: Batch
     config: PipelineConfig
-    events: pd.DataFrame  # with a gain, in the order of time
+    events: pd.DataFrame  # with a gain, in the order of time, of everybody; `person` is the user, else the visitor
     items: pd.DataFrame  # by item_id
     pages: dict[str, tuple[Request, Answer]]
 
@@ -80,7 +80,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     batch = Batch(work.current, state)
     events = pd.read_parquet(folder / "data" / "events")
     events["gain"] = events.event_type.map(lambda t: config.data.gains.get(t, 0.0))
-    events = events[events.user_id.notna()].sort_values("event_time", kind="stable")
+    events["person"] = events.user_id.fillna(events.visitor_id)
+    events = events.sort_values("event_time", kind="stable")
     few = events.groupby("user_id").size()
     people = few[few <= batch.release.settings.history_events].nlargest(PEOPLE).index
     assert len(people) == PEOPLE
@@ -206,7 +207,7 @@ def popular(shop: Shop, about: pd.Series[Any], *, now: bool, category: str | Non
         until = pd.to_datetime(shop.batch.release.window_end, unit="us", utc=True)
         times = pd.to_datetime(events.event_time, utc=True)
         events = events[times >= until - pd.Timedelta(days=shop.config.sources.recent_days)]
-    gains = events.groupby(["item_id", "user_id"]).gain.max().groupby("item_id").sum()
+    gains = events.groupby(["item_id", "person"]).gain.max().groupby("item_id").sum()
     assert gains.get(about.item_id, 0) > 0
     if category is None:
         return "plain"
@@ -229,6 +230,6 @@ def connected(shop: Shop, past: pd.DataFrame, item: str, title: str, did: str | 
         here = {c: shop.items.loc[item].get(c) for c in shared}
         assert any(shop.items.loc[o].get(c) == v for o in others for c, v in here.items() if v is not None)
     else:
-        had = shop.events[shop.events.item_id.isin(others)].user_id
-        assert shop.events[(shop.events.item_id == item) & shop.events.user_id.isin(had)].shape[0] > 0
+        had = shop.events[shop.events.item_id.isin(others)].person
+        assert shop.events[(shop.events.item_id == item) & shop.events.person.isin(had)].shape[0] > 0
     return "connected"
