@@ -226,10 +226,21 @@ def connected(shop: Shop, past: pd.DataFrame, item: str, title: str, did: str | 
     assert len(theirs), (title, did)
     others = set(theirs.item_id)
     if alike:
-        shared = ("brand", "category", "colour", "material")
-        here = {c: shop.items.loc[item].get(c) for c in shared}
-        assert any(shop.items.loc[o].get(c) == v for o in others for c, v in here.items() if v is not None)
+        assert any(bag(shop.about(item)) & bag(shop.about(o)) for o in others)
     else:
         had = shop.events[shop.events.item_id.isin(others)].person
         assert shop.events[(shop.events.item_id == item) & shop.events.person.isin(had)].shape[0] > 0
     return "connected"
+
+
+def bag(about: pd.Series[Any]) -> set[str]:
+    """What an item is like: words of its title, levels of its category, and the values of its attributes."""
+    levels = about.category.split(" > ")
+    words = {f"title {w}" for w in re.findall(r"\w\w+", about.title.lower())}
+    words |= {f"category {' > '.join(levels[: n + 1])}" for n in range(len(levels))}
+    plain = {"item_id", "title", "category", "item_group_id", "price", "currency", "created_at", "available_from"}
+    for name in set(about.index) - plain:
+        value = about[name]
+        values = value if isinstance(value, list | np.ndarray) else [value]
+        words |= {f"{name} {v}" for v in values if v is not None and v == v}
+    return words
