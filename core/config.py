@@ -125,6 +125,13 @@ class TowersConfig(Section):
         return self
 
 
+class RetrainingConfig(Section):
+    """When the towers learn anew."""
+
+    days: float = Field(ge=0)
+    fall: float = Field(gt=0, le=1)
+
+
 class IndexConfig(Section):
     """The nearest-neighbour index over the item vectors."""
 
@@ -208,6 +215,7 @@ class PipelineConfig(Section):
     pairs: PairConfig
     sources: SourcesConfig
     towers: TowersConfig
+    retraining: RetrainingConfig
     index: IndexConfig
     ranker: RankerConfig
     evaluation: EvaluationConfig

@@ -5,7 +5,8 @@ stages/train-retrieval/<id>/
   weights.json                    source -> weight of the unlearned blend
   train/ choose/ twin/ full/      open_sources() each: before T1, before Tv, before T2, everything; `towers/` in them
 
-The towers of the first cut learn from nothing; those of each later cut go on from the ones before, whose window ends earlier (design 5).
+Where the towers learn, those of the first cut begin from nothing and those of each later cut go on from the ones before, whose window ends earlier
+(design 5). On most nights they stay as they are and only embed what is new (`retrieval.renewal`).
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from core.candidates import Source
 from core.config import PipelineConfig
 from core.prepared import CHOOSE, FULL, LAST_TRAIN, LAST_TWIN, TRAIN, TWIN, Fold, Prepared
 from core.work import Work
+from retrieval import renewal
 from retrieval.known import Known
 from retrieval.requests import past_requests
 from retrieval.sources import HEADER, SOURCES, TOWERS, open_sources
+from retrieval.towers.files import carry
 from retrieval.weights import Cases, choose_weights
 
 KIND: Final = "retrieval"
@@ -81,27 +84,48 @@ def _run(
     work: Work, config: PipelineConfig, say: Say, stage: str, kind: str, folds: tuple[Fold, ...], choose: Fold
 ) -> Path:
     prepared = Prepared(work.latest("prepare"))
-    settings = [config.towers.fingerprint(), config.sources.fingerprint(), config.evaluation.seen]
-    inputs = [prepared.manifest.id, *settings, config.evaluation.seed]
-    id = artifact.hash_json([*inputs, artifact.code_version("core", "retrieval")])[:32]
+    last = work.latest(stage) if work.has(stage) else None
+    learned_by = renewal.settings_of(prepared, config)
+    settings = [config.sources.fingerprint(), config.retraining.fingerprint(), config.evaluation.seed]
+    recipe = artifact.hash_json([prepared.manifest.id, learned_by, *settings])
+    if last is not None and artifact.read_manifest(last).about.get("recipe") == recipe:
+        return last
+    tonight = renewal.plan(prepared, folds, config, last)
+    say(f"towers {'stay' if tonight.keep else 'learn'}: {tonight.reason}")
+    id = artifact.hash_json([recipe, tonight.keep and tonight.keep.name])[:32]
     path = work.stage(stage, id)
     if not path.exists():
-        # TensorFlow takes seconds to import: only a run that trains needs it
-        from retrieval.towers.train import fit_towers
-
         with artifact.publish(path, kind=kind, format_version=FORMAT_VERSION, id=id) as draft:
             draft.parents["prepared"] = prepared.manifest.id
-            earlier: Path | None = None
             for fold in folds:
-                folder = draft.path / fold.name
-                fit_sources(prepared, fold, config, folder, say)
-                fit_towers(prepared, fold, config, folder / TOWERS, say, warm_from=earlier)
-                earlier = folder / TOWERS
+                fit_sources(prepared, fold, config, draft.path / fold.name, say)
+            if tonight.keep:
+                for fold in folds:
+                    carry(tonight.keep / fold.name / TOWERS, prepared, fold, draft.path / fold.name / TOWERS)
+            else:
+                _learn(prepared, folds, config, draft.path, say)
+                tonight = renewal.learned(tonight, prepared, folds, config, draft.path)
             weights, ndcg = fit_weights(prepared, choose, config, draft.path / choose.name, say)
-            draft.about.update({"weights": weights, "validation_ndcg@10": None if ndcg != ndcg else round(ndcg, 4)})
+            draft.about.update(
+                recipe=recipe,
+                settings=learned_by,
+                towers=tonight.about,
+                weights=weights,
+                **{"validation_ndcg@10": None if ndcg != ndcg else round(ndcg, 4)},
+            )
             (draft.path / WEIGHTS).write_text(json.dumps(weights, indent=1, sort_keys=True) + "\n")
     work.set_latest(stage, id)
     return path
+
+
+def _learn(prepared: Prepared, folds: tuple[Fold, ...], config: PipelineConfig, out: Path, say: Say) -> None:
+    # TensorFlow takes seconds to import: only a run that trains needs it
+    from retrieval.towers.train import fit_towers
+
+    earlier: Path | None = None
+    for fold in folds:
+        fit_towers(prepared, fold, config, out / fold.name / TOWERS, say, warm_from=earlier)
+        earlier = out / fold.name / TOWERS
 
 
 def fit_weights(

@@ -14,7 +14,7 @@ from ranking import blend
 from ranking.feature_list import NAMES
 from ranking.groups import GROUP_OF, Group, grouped
 from serving.release import Release
-from serving.request_path import FILL, TRENDING, Answer, Removal, Request, quotas
+from serving.request_path import FILL, TRENDING, Answer, Removal, Request, quotas_of
 
 
 class Outcome(StrEnum):
@@ -134,7 +134,7 @@ def parts_of(release: Release, page: Answer, at: int) -> tuple[dict[str, float],
 
 def _opinions(release: Release, request: Request, page: Answer, row: int) -> tuple[Opinion, ...]:
     """Each source is asked again: what it says of a single item is no part of an answer."""
-    asked, excluded = quotas(release.settings, release.sources, request.k), request.never
+    asked, excluded = quotas_of(release.settings, release.sources, request.k), request.never
     found = []
     for source in release.sources:
         scoring = source.scoring(request.query)

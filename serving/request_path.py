@@ -79,7 +79,7 @@ def answer(release: Release, request: Request, sources: tuple[Source, ...] | Non
     settings, query = release.settings, request.query
     excluded = request.never
 
-    candidates = gather(sources, quotas(settings, sources, request.k), query, excluded)
+    candidates = gather(sources, quotas_of(settings, sources, request.k), query, excluded)
     kept, removed = _available(release, candidates)
     features = _features(release, query, candidates)
     every = _scores(release, candidates, features)
@@ -133,7 +133,7 @@ def rank(release: Release, query: Query, rows: Array) -> Answer:
     )
 
 
-def quotas(settings: ReleaseSettings, sources: tuple[Source, ...], k: int) -> dict[str, int]:
+def quotas_of(settings: ReleaseSettings, sources: tuple[Source, ...], k: int) -> dict[str, int]:
     """How many candidates each source is asked for: ranking wants several for each of the k places, also of a very long page."""
     if len(sources) == 1:
         return {sources[0].name: max(settings.candidates, k)}

@@ -11,6 +11,7 @@ STAGES = ("data_prep", "feature_repo", "retrieval", "index_builder", "ranking", 
 ONLINE = (
     "index_builder.search",
     "index_builder.exact",
+    "retrieval.item_tower",
     "retrieval.query",
     "retrieval.sources.*",
     "ranking.features",

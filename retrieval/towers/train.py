@@ -20,7 +20,8 @@ from core.config import PipelineConfig
 from core.prepared import Fold, Interactions, Prepared
 from retrieval.towers import validate
 from retrieval.towers.content import item_bags, look_up, vocabulary
-from retrieval.towers.export import Facts, check_window, export, load_weights
+from retrieval.towers.export import Facts, export, load_weights
+from retrieval.towers.files import check_window
 from retrieval.towers.inputs import Window
 from retrieval.towers.loss import log_expected
 from retrieval.towers.model import Shape, Towers
@@ -65,10 +66,9 @@ class Fit:
         self._rng = np.random.default_rng(self._config.seed)
         tf.keras.utils.set_random_seed(self._config.seed)
         tf.config.experimental.enable_op_determinism()
-        bags, n, c = item_bags(prepared.items), self._events.n_items, self._config
-        self._tokens = vocabulary(bags, np.unique(self._events.item), _TOKEN_ITEMS, _MOST_TOKENS)
-        content = look_up(bags, self._tokens)
-        self._described = np.bincount(content[0], minlength=n) > 0  # items with content that was learned
+        self._bags, n, c = item_bags(prepared.items), self._events.n_items, self._config
+        self._tokens = vocabulary(self._bags, np.unique(self._events.item), _TOKEN_ITEMS, _MOST_TOKENS)
+        content = look_up(self._bags, self._tokens)
         shape = Shape(n, len(self._tokens), c.dimensions, c.events, c.blocks, c.heads, c.dropout, c.id_dropout)
         unknown, rare = np.zeros(n, bool), np.zeros(n, np.float32)  # until the learner tells
         self.towers = Towers(shape, content, unknown, rare, c.uniform_negatives, self._rng)
@@ -101,7 +101,7 @@ class Fit:
             validation_recall=found,
             config=c.fingerprint(),
         )
-        export(self.towers, self._tokens, known | self._described, facts, out)
+        export(self.towers, self._tokens, self._bags, facts, out)
         how = "warm" if self._warm else f"{epochs} epochs, recall@100 {found or 0:.3f} on the newest part"
         self._say(
             f"{self._fold.name}: towers of {known.sum():,} items learned from {len(self._events.item):,} events ({how}; {seconds:.0f} s)"
