@@ -11,6 +11,7 @@ import datetime as dt
 import re
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from core.schema import DAY
 from core.work import Work
 from data_prep.simulate.options import ShopOptions
 from data_prep.simulate.run import simulate
+from ranking.groups import Group
 from serving.batch import Batch
 from serving.explain import Explanation, Outcome, explain, parts_of, position
 from serving.grounds import statements
@@ -31,6 +33,7 @@ from serving.request_path import Answer, Request, answer, rank
 from tests.pipeline.small_shop import small_release
 
 PEOPLE, PAGE = 100, 10
+Explained = tuple[str, Request, Answer, Explanation]
 COUNTED = {"you bought it": "purchase-complete", "you rated it": "rating", "you put it in the cart": "add-to-cart"}
 COUNTED |= {"you put it on the wish list": "add-to-wishlist"}
 DID = {"bought": "purchase-complete", "rated": "rating", "put in the cart": "add-to-cart"}
@@ -54,10 +57,21 @@ class Shop:
     items: pd.DataFrame  # by item_id
     pages: dict[str, tuple[Request, Answer]]
 
-    def past(self, user: str) -> pd.DataFrame:
-        """The newest successes that an answer reads: of the newest `history_events` events of any kind."""
-        mine = self.events[self.events.user_id == user]
-        return mine.tail(self.batch.release.settings.history_events)
+    @cached_property
+    def pasts(self) -> dict[Any, pd.DataFrame]:
+        """The successes of each user; the newest `history_events` events are all of them."""
+        return dict(list(self.events.groupby("user_id")))
+
+    @cached_property
+    def gains(self) -> dict[bool, pd.Series[Any]]:
+        """Sums over people of each one's strongest gain for each item, of all time and lately (True)."""
+        times = pd.to_datetime(self.events.event_time, utc=True)
+        until = pd.to_datetime(self.batch.release.window_end, unit="us", utc=True)
+        lately = self.events[times >= until - pd.Timedelta(days=self.config.sources.recent_days)]
+        return {
+            now: events.groupby(["item_id", "person"]).gain.max().groupby("item_id").sum()
+            for now, events in ((False, self.events), (True, lately))
+        }
 
     def about(self, item: str) -> pd.Series[Any]:
         """Its row of the items table."""
@@ -72,7 +86,7 @@ class Shop:
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     folder = tmp_path_factory.mktemp("explained")
-    options = ShopOptions(users=250, items=150, events=20_000, days=120, seed=9, start=dt.date(2024, 1, 1))
+    options = ShopOptions(users=250, items=400, events=20_000, days=120, seed=9, start=dt.date(2024, 1, 1))
     simulate(options, folder / "data")
     config, work = load_pipeline(), Work(folder / "work")
     small_release(folder / "data", work, config)
@@ -99,7 +113,8 @@ def page_of(batch: Batch, user: str) -> tuple[Request, Answer]:
     return request, answer(batch.release, request)
 
 
-def explained(shop: Shop) -> list[tuple[str, Request, Answer, Explanation]]:
+@pytest.fixture(scope="module")
+def explained(shop: Shop) -> list[Explained]:
     release = shop.batch.release
     return [
         (user, request, page, explain(release, request, page, row))
@@ -108,11 +123,10 @@ def explained(shop: Shop) -> list[tuple[str, Request, Answer, Explanation]]:
     ]
 
 
-def test_contributions_add_up_to_the_score(shop: Shop) -> None:
-    found = explained(shop)
-    assert len(found) == PEOPLE * PAGE
-    ranked = [e for _, _, _, e in found if e.ranked_by]
-    assert len(ranked) > 0.9 * len(found)
+def test_contributions_add_up_to_the_score(explained: list[Explained]) -> None:
+    assert len(explained) == PEOPLE * PAGE
+    ranked = [e for _, _, _, e in explained if e.ranked_by]
+    assert len(ranked) > 0.9 * len(explained)
     assert {e.ranked_by for e in ranked} == {"ranker"}
     for e in ranked:
         assert sum(e.parts.values()) == pytest.approx(e.score, abs=1e-4)
@@ -148,22 +162,25 @@ def test_what_is_not_on_the_page_has_one_reason_each(shop: Shop) -> None:
                 assert not any(o.rank for o in e.opinions)
 
 
-def test_every_reason_is_true(shop: Shop) -> None:
+def test_every_reason_is_true(shop: Shop, explained: list[Explained]) -> None:
     kinds: Counter[str] = Counter()
-    for user, request, page, e in explained(shop):
+    for user, request, page, e in explained:
         release, item = shop.batch.release, shop.id(e.row)
         said = statements(release, request.query, e.row, e.parts)
+        assert e.ranked_by or not said
         said += reasons(release, request.query, [e.row], [page.sources[e.rank - 1]])[0]
         assert said
+        # the ranker of this test was grown on noise: what would be said if every group spoke for the item
+        said += [s for s in statements(release, request.query, e.row, dict.fromkeys(Group, 1.0)) if s not in said]
         for reason in said:
             kinds[checked(shop, user, item, reason)] += 1
     # and all kinds of reasons are given
-    assert min(kinds[k] for k in ("count", "connected", "popular", "brand", "category", "price")) > 5, kinds
+    assert min(kinds[k] for k in ("count", "rhythm", "connected", "popular", "brand", "category", "price")) > 3, kinds
 
 
 def checked(shop: Shop, user: str, item: str, reason: str) -> str:
     """Which kind of reason it is; fails unless it is true."""
-    past, about = shop.past(user), shop.about(item)
+    past, about = shop.pasts[user], shop.about(item)
     mine = past[past.item_id == item]
     if found := re.fullmatch(r"(you (?:bought|rated|put|looked) .*?) (once|twice|(\d+) times)", reason):
         times = TIMES.get(found[2]) or int(found[3])
@@ -202,12 +219,7 @@ def checked(shop: Shop, user: str, item: str, reason: str) -> str:
 
 def popular(shop: Shop, about: pd.Series[Any], *, now: bool, category: str | None) -> str:
     """People's strongest gains add up to something, and in the category to more than nine tenths of its items have."""
-    events = shop.events
-    if now:
-        until = pd.to_datetime(shop.batch.release.window_end, unit="us", utc=True)
-        times = pd.to_datetime(events.event_time, utc=True)
-        events = events[times >= until - pd.Timedelta(days=shop.config.sources.recent_days)]
-    gains = events.groupby(["item_id", "person"]).gain.max().groupby("item_id").sum()
+    gains = shop.gains[now]
     assert gains.get(about.item_id, 0) > 0
     if category is None:
         return "plain"
