@@ -20,7 +20,9 @@ FULL = RecommendResponse(results=[Result(item_id=str(n)) for n in range(20)])
 
 
 class Held(RecommenderServicer):
-    """Holds the first answer back until so many calls have come."""
+    """Holds the first answer back until so many calls have come; of the other calls none comes."""
+
+    SimilarItems = Rank = Explain = None  # type: ignore[assignment]
 
     def __init__(self, until: int, answer: RecommendResponse = FULL) -> None:
         self._until, self._answer, self.users = until, answer, list[str]()
@@ -33,9 +35,6 @@ class Held(RecommenderServicer):
         if len(self.users) == 1:
             await self._enough.wait()
         return self._answer
-
-    async def SimilarItems(self, request: Any, context: Any) -> Any:  # noqa: N802
-        raise NotImplementedError("the load asks for pages only")
 
 
 @asynccontextmanager
