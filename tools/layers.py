@@ -14,6 +14,7 @@ ONLINE = (
     "retrieval.query",
     "retrieval.sources.*",
     "ranking.features",
+    "ranking.live_items",
     "ranking.user_facts",
     "ranking.user_statistics",
     "ranking.day_statistics",
