@@ -34,7 +34,8 @@ class Client:
 
     def __init__(self, address: str, timeout: float = 5.0) -> None:
         self._address, self._timeout = address, timeout
-        self._channel = grpc.insecure_channel(address)
+        # a connection of its own: otherwise every client of a process shares one, and with it one worker
+        self._channel = grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)])
         self._recommender = recommender_pb2_grpc.RecommenderStub(self._channel)
         self._events = events_pb2_grpc.EventsStub(self._channel)
         self._users = users_pb2_grpc.UsersStub(self._channel)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from core.columns import Coded, Tags, Texts
+from core.columns import AnyColumn, Coded, Tags, Texts
 from core.config import PipelineConfig, load_pipeline
 from core.prepared import FULL
 from core.release import ReleaseSettings
@@ -59,7 +59,7 @@ def make_live_shop(folder: Path) -> Work:
         for day in range(DAYS)
     ]
     taste = [i.split("-")[0] for i in ITEMS]
-    columns = {
+    columns: dict[str, AnyColumn] = {
         Column.TITLE: Texts.of(f"{t} thing" for t in taste),
         Column.CATEGORY: Coded.of(f"all > {t}" for t in taste),
         Column.BRAND: Coded.of(taste),
