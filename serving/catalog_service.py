@@ -44,7 +44,7 @@ class CatalogService(catalog_pb2_grpc.CatalogServicer):
             for at, item in enumerate(request.items):
                 _check(problems, f"items[{at}]", item)
         problems.refuse()
-        done = self._write(Entry(Kind.UPSERT, self._clock(), items=tuple(_row(item) for item in request.items)))
+        done = self._write(Entry(Kind.UPSERT, self._clock(), items=tuple(row_of(item) for item in request.items)))
         return pb.UpsertItemsResponse(upserted=len(request.items), created=len(done.missing), sequence=done.sequence)
 
     @guarded
@@ -134,7 +134,7 @@ def _check_attribute(problems: Problems, at: str, name: str, value: pb.CustomAtt
         problems.add(at, "expected finite numbers")
 
 
-def _row(item: pb.Item) -> dict[str, Any]:
+def row_of(item: pb.Item) -> dict[str, Any]:
     """Under the names of the items table; what is not given is left out."""
     row: dict[str, Any] = {Column.ITEM_ID.value: item.item_id}
     row |= {c.value: text for c in (Column.TITLE, *_TEXTS) if (text := getattr(item, c))}

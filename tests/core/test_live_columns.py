@@ -104,14 +104,15 @@ def test_a_view_keeps_its_rows_and_new_values_get_codes_behind_the_known() -> No
     live.write(3, {"title": "Sofa", "brand": "new"})
     after = live.view(4)
     assert (before.rows, after.rows) == (3, 4)
-    assert list(before["title"]) == TITLES  # type: ignore[call-overload]
-    assert list(after["title"]) == [*TITLES, "Sofa"]  # type: ignore[call-overload]
-    brand = after["brand"]
+    titles, more, brand = before["title"], after["title"], after["brand"]
+    assert isinstance(titles, Texts)
+    assert isinstance(more, Texts)
     assert isinstance(brand, Coded)
+    assert list(titles) == TITLES
+    assert list(more) == [*TITLES, "Sofa"]
+    assert (more[-1], more[2:]) == ("Sofa", ["Größe", "Sofa"])
     assert brand.codes.tolist() == [0, -1, 1, 2]  # acme 0, zeta 1; the new one behind them
     assert brand[3] == "new"
-    assert after["title"][-1] == "Sofa"  # type: ignore[index]
-    assert after["title"][2:] == ["Größe", "Sofa"]  # type: ignore[index]
 
 
 def test_over_mapped_files(tmp_path: Path) -> None:

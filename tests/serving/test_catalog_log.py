@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,10 @@ from serving.failures import Failure, StoreError
 
 
 def write(log: CatalogLog, *texts: str) -> list[int]:
-    return [log.append(lambda sequence, t=text: f"{sequence} {t}".encode()) for text in texts]
+    def payload(text: str) -> Callable[[int], bytes]:
+        return lambda sequence: f"{sequence} {text}".encode()
+
+    return [log.append(payload(text)) for text in texts]
 
 
 def read(log: CatalogLog, after: int | None = None) -> list[str]:
