@@ -64,7 +64,7 @@ class LiveRelease:
     def take(self) -> None:
         """Read what is new in the log: deletions and availability hold when this returns."""
         with self._taking:
-            payloads, self._at = self._log.read(self._at)
+            payloads, end = self._log.read(self._at)
             for payload in payloads:
                 entry = Entry.of(payload)
                 self._sequence = entry.sequence
@@ -74,6 +74,7 @@ class LiveRelease:
             while self._edges and self._edges[0][0] <= now:
                 self._show(heapq.heappop(self._edges)[1], now)
             self._next = self._edges[0][0] if self._edges else _NEVER
+            self._at = end  # last: who sees it goes on without waiting for this thread
 
     def absorb(self) -> None:
         """Make the vectors of upserted items and put these in their rows: they can be found when this returns."""
