@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -56,11 +57,14 @@ class LiveItems:
         """Whether the release has the item."""
         return item_id not in self._new and self._base.item_ids.row(item_id) >= 0
 
-    def vector(self, row: Row) -> Array | None:
-        """Of an item as upserted, float32 `[d]`; None in a release without towers. Reads nothing that `write` changes, and takes some time."""
-        item = {name: value for name, value in columns_of(row).items() if name in _CONTENT or name.startswith(_PREFIX)}
-        at = self._base.item_ids.row(row[Column.ITEM_ID])
-        return None if self._towers is None else self._towers.vector(item, at if at >= 0 else self._known + ROOM)
+    def vectors(self, rows: Sequence[Row]) -> Sequence[Array | None]:
+        """Of items as upserted, float32 `[d]` each; None in a release without towers. Reads nothing that `write` changes, and takes some time."""
+        if self._towers is None:
+            return [None] * len(rows)
+        content = [{n: v for n, v in columns_of(row).items() if n in _CONTENT or n.startswith(_PREFIX)} for row in rows]
+        return list(
+            self._towers.vectors(content, self._base.item_ids.rows(row[Column.ITEM_ID] for row in rows).tolist())
+        )
 
     def write(self, row: Row, vector: Array | None) -> int:
         """Put an item in its row, which is returned; a new id gets the next one. Its availability stays as it is: of a new one, none.

@@ -11,15 +11,19 @@ import heapq
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
+from core.columns import Array
 from core.ids import NO_ROW
+from core.schema import Column
 from serving.catalog_entry import Entry, Kind, Listing, Listings, Row, window
 from serving.catalog_log import CatalogLog
 from serving.live_items import LiveItems
 from serving.release import Release
 
 _NEVER: Final = float("inf")
+_BATCH: Final = 1_000  # items whose vectors are made together; requests wait for the interpreter meanwhile
 
 
 @dataclass(frozen=True)
@@ -81,10 +85,13 @@ class LiveRelease:
         with self._absorbing:
             while self._waiting:
                 with self._taking:
-                    batch = list(self._waiting.values())
-                made = [(row, self._items.vector(row)) for row in batch]
+                    batch = list(islice(self._waiting.values(), _BATCH))
+                made = zip(batch, self._items.vectors(batch), strict=True)
                 with self._taking:
-                    self._write([(row, vector) for row, vector in made if self._waiting.get(row["item_id"]) is row])
+                    # one that was upserted again meanwhile waits for its newer vector
+                    self._write(
+                        [(row, vector) for row, vector in made if self._waiting.get(row[Column.ITEM_ID]) is row]
+                    )
 
     def there(self, item_id: str) -> bool:
         """Whether an item exists now, available or not."""
@@ -120,15 +127,15 @@ class LiveRelease:
                         heapq.heappush(self._edges, (edge, item_id))
             self._show(item_id, now)
 
-    def _write(self, made: list[tuple[Row, object]]) -> None:
+    def _write(self, made: list[tuple[Row, Array | None]]) -> None:
         """Put items in their rows, show a view that has them, and only then let them be available."""
         now = self._now()
         for row, vector in made:
-            del self._waiting[row["item_id"]]
-            self._items.write(row, vector)  # type: ignore[arg-type]
+            del self._waiting[row[Column.ITEM_ID]]
+            self._items.write(row, vector)
         self.view = self._items.view()
         for row, _ in made:
-            self._show(row["item_id"], now)
+            self._show(row[Column.ITEM_ID], now)
 
     def _show(self, item_id: str, now: int) -> None:
         """Bring the availability of an item up to date. One that waits for its vector can only disappear."""

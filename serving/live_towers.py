@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from core.candidates import Scoring
-from core.columns import Array, load_array
+from core.columns import Array
 from core.history import Query
 from core.room import with_room
-from retrieval.query import ItemTower, Search, TowerScoring, TowerSource, best
+from retrieval.query import Search, TowerScoring, TowerSource, best
+from retrieval.towers.many_items import ManyItems
 
 
 class LiveTowers:
     """Towers that are written to. What the index holds of a changed item is passed over; its new vector is searched with those of new items."""
 
     def __init__(self, base: TowerSource, folder: Path, room: int) -> None:
-        self._base, self._tower = base, ItemTower.open(folder)
-        self._has_id = load_array(folder / "item_tower" / "has_id.npy")
+        self._base, self._tower = base, ManyItems.open(folder)
+        self._known = len(base.tower.item_vectors)
         self._vectors, self._has_vector = (
             with_room(base.tower.item_vectors, room),
             with_room(base.tower.has_vector, room),
         )
         self._place: dict[int, int] = {}  # row -> place among the changed
-        self._rows = np.zeros(room + len(self._has_id), np.int32)
+        self._rows = np.zeros(room + self._known, np.int32)
         self._beside = with_room(base.tower.item_vectors[:0], len(self._rows))  # their vectors together
         self._is_changed = np.zeros(len(self._has_vector), bool)
 
-    def vector(self, attributes: Mapping[str, Any], row: int) -> Array:
-        """Of an item, float32 `[d]`: a trained id embedding stays with its item. Zero where the tower knows nothing of it."""
-        trained = row < len(self._has_id) and bool(self._has_id[row])
-        return self._tower.vector(attributes, row if trained else None)
+    def vectors(self, items: Sequence[Mapping[str, Any]], rows: Sequence[int]) -> Array:
+        """Of n items, float32 `[n, d]`: see retrieval.towers.many_items. Reads nothing that `write` changes."""
+        return self._tower.vectors(items, rows)
 
     def write(self, row: int, vector: Array) -> None:
         """Give an item its vector."""
@@ -48,7 +48,7 @@ class LiveTowers:
             return self._base
         changed = len(self._place)
         rows, beside, is_changed = self._rows[:changed], self._beside[:changed], self._is_changed
-        found_before, known = self._base.search, len(self._has_id)
+        found_before, known = self._base.search, self._known
 
         def search(vector: Array, k: int) -> tuple[Array, Array]:
             old, scores = found_before(vector, min(k + min(changed, k), known))

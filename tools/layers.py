@@ -13,6 +13,7 @@ ONLINE = (
     "index_builder.exact",
     "retrieval.query",
     "retrieval.sources.*",
+    "retrieval.towers.many_items",
     "ranking.features",
     "ranking.live_items",
     "ranking.user_facts",

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -261,6 +262,31 @@ def test_vectors_are_the_item_towers(work: Work, clock: Clock) -> None:
     vector = source.tower.vector(query)  # type: ignore[attr-defined]
     assert scores[rows == row] == pytest.approx([want @ vector], abs=1e-5)
     assert scores == pytest.approx(scoring.of(rows), abs=1e-5)
+
+
+def test_a_request_waits_for_a_thread_that_is_still_applying_an_entry(work: Work, clock: Clock) -> None:
+    """Four requests come at once after a long entry: the first applies it, and the others must not pass by before its last item is gone."""
+    writer, first = live_of(work, clock)
+    _, live = live_of(work, clock, first.base)
+    row, together = first.base.item_ids.row("alpha-1"), threading.Barrier(4)
+    for at in range(10):
+        writer.write(Entry(Kind.UPSERT, 1, items=({"item_id": "alpha-1"},)), first)
+        live.take()
+        live.absorb()
+        assert live.current.available[row]
+        writer.write(Entry(Kind.DELETE, 2, item_ids=(*(f"{at}-{n}" for n in range(2000)), "alpha-1")), first)
+        found: list[bool] = []
+
+        def request(found: list[bool] = found) -> None:
+            together.wait()
+            found.append(bool(live.current.available[row]))
+
+        threads = [threading.Thread(target=request) for _ in range(4)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        assert found == [False] * 4
 
 
 NAMES = ("alpha-1", "beta-2", SOLD_OUT, "x", "y", "z")
