@@ -6,6 +6,7 @@ are kept beside the mapped ones. One thread writes. Readers work on views of so 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Self
 
@@ -88,11 +89,16 @@ class LiveTags(Tags):
 
 
 class Vocabulary:
-    """The values of a coded or tag column; new ones get the codes behind the known ones."""
+    """The values of a coded or tag column; new ones get the codes behind the known ones.
+
+    The known ones are looked up where they lie, by bisection: columns are made with sorted vocabularies, and the pooled attributes of
+    ranking.item_statistics with a sorted block for each name (`name=value`). A table in memory would hold every item group of the shop.
+    """
 
     def __init__(self, values: Texts) -> None:
         self._base, self._new = values, dict[int, str]()
-        self._codes: dict[str, int] | None = None
+        self._codes: dict[str, int] = {}  # of the new ones
+        self._blocks: dict[str, tuple[int, int]] | None = None
 
     @property
     def values(self) -> Texts:
@@ -101,9 +107,13 @@ class Vocabulary:
 
     def known(self, value: str) -> int | None:
         """The code of `value`, if it has one."""
-        if self._codes is None:
-            self._codes = {v: code for code, v in enumerate(self._base)}
-        return self._codes.get(value)
+        start, stop = 0, len(self._base)
+        if self._blocks is None:
+            self._blocks = _blocks(self._base)
+        if self._blocks:
+            start, stop = self._blocks.get(value.partition("=")[0], (0, 0))
+        at = bisect_left(self._base, value, start, stop)
+        return at if at < stop and self._base[at] == value else self._codes.get(value)
 
     def code(self, value: str) -> int:
         """The code of `value`, a new one if need be; -1 for the empty text."""
@@ -113,9 +123,22 @@ class Vocabulary:
         if found is None:
             found = len(self._base) + len(self._new)
             self._new[found] = value
-            assert self._codes is not None
             self._codes[value] = found
         return found
+
+
+def _blocks(values: Texts) -> dict[str, tuple[int, int]]:
+    """Name -> where its values begin and end, for values `name=value` in a block a name; empty where the values are not such."""
+    blocks: dict[str, tuple[int, int]] = {}
+    start = 0
+    while start < len(values):
+        name, equals, _ = str(values[start]).partition("=")
+        stop = bisect_left(values, True, start, key=lambda value: not value.startswith(f"{name}="))
+        if not equals or name in blocks:
+            return {}
+        blocks[name] = start, stop
+        start = stop
+    return blocks
 
 
 class LiveTagColumn:

@@ -7,6 +7,7 @@ WORK/
   user_state/<window_end>/    histories for `batch` and `materialize`
   releases/<name>/            published; `releases/current` points to the champion
   redis/                      the embedded server's files
+  catalog/                    the log of the live catalog (docs/catalog.md); servers write it, without the lock
   logs/
 """
 

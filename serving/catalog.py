@@ -58,10 +58,11 @@ class Catalog:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread."""
+        """End the thread and let go of the log: nothing may be asked of a release any more."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()
+        self._log.close()
 
     def write(self, entry: Entry, live: LiveRelease) -> Written:
         """Make `entry` hold: on disk, in this process altogether, in the others but for the vectors of upserted items.

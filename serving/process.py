@@ -126,11 +126,11 @@ class ServingProcess:
         """Take no more requests; let the running ones end."""
         self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
         self._server.stop(self._options.config.server.drain_seconds).wait()
-        if self._catalog is not None:
-            self._catalog.stop()
         self._trending.stop()
         self._log.stop()
         self._store.stop()
+        if self._catalog is not None:
+            self._catalog.stop()
 
     def load(self, path: Path) -> Loaded:
         """Swap to the release at `path`; with several workers, see that all do."""

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.columns import Coded, Columns, Tags, Texts
-from core.live_columns import LiveColumns
+from core.live_columns import LiveColumns, Vocabulary
 
 TITLES = ["Lamp", "", "Größe"]
 BRANDS = ["acme", "", "zeta"]
@@ -122,3 +122,33 @@ def test_over_mapped_files(tmp_path: Path) -> None:
     live.write(3, {"price": 4.0})
     assert live.view(4).numbers("price").tolist()[::3] == [9.0, 4.0]
     assert rows_of(Columns.open(tmp_path)) == rows_of(base())
+
+
+WORDS = st.text(st.sampled_from("ab=é"), min_size=1, max_size=4)
+
+
+@settings(max_examples=200, deadline=None)
+@given(values=st.sets(WORDS, max_size=12), asked=st.lists(WORDS, max_size=6))
+def test_a_vocabulary_finds_what_a_dictionary_finds(values: set[str], asked: list[str]) -> None:
+    code = {v: at for at, v in enumerate(sorted(values))}
+    vocabulary = Vocabulary(Texts.of(sorted(values)))
+    assert [vocabulary.known(v) for v in (*values, *asked)] == [code.get(v) for v in (*values, *asked)]
+    for value in asked:
+        assert vocabulary.code(value) == code.setdefault(value, len(code))
+    assert list(vocabulary.values) == list(code)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    blocks=st.dictionaries(st.sampled_from(["use", "brand", "a", "z"]), st.sets(WORDS, min_size=1, max_size=6)),
+    asked=WORDS,
+)
+def test_a_vocabulary_in_blocks_of_names(blocks: dict[str, set[str]], asked: str) -> None:
+    """As ranking.item_statistics pools attributes: the blocks in the order of columns, sorted within."""
+    values = [f"{name}={v}" for name, block in blocks.items() for v in sorted(block)]
+    vocabulary = Vocabulary(Texts.of(values))
+    for at, value in enumerate(values):
+        assert vocabulary.known(value) == at
+    for name in ("use", "brand", "other"):
+        want = values.index(f"{name}={asked}") if f"{name}={asked}" in values else None
+        assert vocabulary.known(f"{name}={asked}") == want
