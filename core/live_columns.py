@@ -97,7 +97,7 @@ class Vocabulary:
 
     def __init__(self, values: Texts) -> None:
         self._base, self._new = values, dict[int, str]()
-        self._codes: dict[str, int] = {}  # of the new ones
+        self._codes: dict[str, int] = {}  # of the new ones, and of those asked for before
         self._blocks: dict[str, tuple[int, int]] | None = None
 
     @property
@@ -107,13 +107,18 @@ class Vocabulary:
 
     def known(self, value: str) -> int | None:
         """The code of `value`, if it has one."""
+        if value in self._codes:
+            return self._codes[value]
         start, stop = 0, len(self._base)
         if self._blocks is None:
             self._blocks = _blocks(self._base)
         if self._blocks:
             start, stop = self._blocks.get(value.partition("=")[0], (0, 0))
         at = bisect_left(self._base, value, start, stop)
-        return at if at < stop and self._base[at] == value else self._codes.get(value)
+        if at == stop or self._base[at] != value:
+            return None
+        self._codes[value] = at
+        return at
 
     def code(self, value: str) -> int:
         """The code of `value`, a new one if need be; -1 for the empty text."""

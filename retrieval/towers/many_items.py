@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -51,16 +52,16 @@ class ManyItems:
 
 def _bags(items: Sequence[Attributes]) -> tuple[Bags, Bags]:
     """Of the numbers, and of everything else: a name may hold either, by item."""
-    numbers: dict[str, Array] = {}
-    lists: dict[str, list[list[str]]] = {}
+    numbers: dict[str, Array] = defaultdict(lambda: np.full(len(items), np.nan))
+    lists: dict[str, list[list[str]]] = defaultdict(lambda: [[] for _ in items])
     for at, item in enumerate(items):
         for name, value in item.items():
             key = name if name in _PLAIN or name.startswith(ATTRIBUTE) else ATTRIBUTE + name
             if isinstance(value, int | float) and not isinstance(value, bool):
-                numbers.setdefault(key, np.full(len(items), np.nan))[at] = value
+                numbers[key][at] = value
             elif value is not None:
                 texts = [str(v) for v in value] if isinstance(value, list | tuple) else [str(value)]
-                lists.setdefault(key, [[] for _ in items])[at] = texts
+                lists[key][at] = texts
     others: dict[str, AnyColumn] = {name: _column(name, values) for name, values in lists.items()}
     return item_bags(Columns(numbers, len(items))), item_bags(Columns(others, len(items)))
 
