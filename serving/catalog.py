@@ -12,6 +12,7 @@ from core.errors import AisleError
 from core.schema import Column
 from serving.catalog_entry import Entry, Kind
 from serving.catalog_log import CatalogLog
+from serving.catalog_users import CatalogUser
 from serving.config import CatalogConfig
 from serving.live_release import LiveRelease
 from serving.release import Release
@@ -38,6 +39,7 @@ class Catalog:
     """Opened before the release; `start` once that is there."""
 
     def __init__(self, folder: Path, config: CatalogConfig, clock: Callable[[], int]) -> None:
+        self._user = CatalogUser(folder)
         self._log, self._config, self._clock = CatalogLog(folder), config, clock
         self.failure = ""  # of the last write
         self._stopping = threading.Event()
@@ -63,6 +65,7 @@ class Catalog:
         if self._thread is not None:
             self._thread.join()
         self._log.close()
+        self._user.close()
 
     def write(self, entry: Entry, live: LiveRelease) -> Written:
         """Make `entry` hold: on disk, in this process altogether, in the others but for the vectors of upserted items.
@@ -74,14 +77,14 @@ class Catalog:
         ids = [row[Column.ITEM_ID] for row in entry.items] or list(entry.item_ids)
         missing: list[str] = []
 
-        def payload(sequence: int) -> bytes:
+        def payload() -> bytes:
             live.take()  # nobody else writes now: what is there is what the entry meets
             missing[:] = [i for i in ids if not live.there(i)]
             if entry.kind is Kind.UPSERT and live.new_with(ids) > self._config.new_items:
                 raise CatalogFullError(
                     f"as many new items as `catalog.new_items` allows ({self._config.new_items}) wait for a nightly run: nothing was stored"
                 )
-            return entry.payload(sequence)
+            return entry.payload()
 
         try:
             sequence = self._log.append(payload)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
 
@@ -26,7 +26,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Entry:
-    """One call. As JSON: `{"sequence", "time", "kind"}` and `items` (upsert), or `item_ids` and, for availability, `available`."""
+    """One call. As JSON: `{"time", "kind"}` and `items` (upsert), or `item_ids` and, for availability, `available`."""
 
     kind: Kind
     time: int  # microseconds: when it was written, by the server's clock
@@ -35,9 +35,9 @@ class Entry:
     available: bool = False
     sequence: int = 0  # the log gives it
 
-    def payload(self, sequence: int) -> bytes:
-        """For the log."""
-        said: dict[str, Any] = {"sequence": sequence, "time": self.time, "kind": self.kind}
+    def payload(self) -> bytes:
+        """For the log, which keeps the sequence number beside it."""
+        said: dict[str, Any] = {"time": self.time, "kind": self.kind}
         if self.kind is Kind.UPSERT:
             said["items"] = self.items
         else:
@@ -47,7 +47,7 @@ class Entry:
         return orjson.dumps(said)
 
     @classmethod
-    def of(cls, payload: bytes) -> Self:
+    def of(cls, sequence: int, payload: bytes) -> Self:
         """From the log."""
         said = orjson.loads(payload)
         return cls(
@@ -56,7 +56,7 @@ class Entry:
             tuple(said.get("items", ())),
             tuple(said.get("item_ids", ())),
             said.get("available", False),
-            said["sequence"],
+            sequence,
         )
 
 
@@ -100,6 +100,30 @@ class Listings:
             else:
                 listing.available = entry.available
         return entry.item_ids
+
+
+def lasting(entries: Sequence[Entry]) -> list[Entry]:
+    """What remains of entries when all that later ones supersede is left out: also for a release that has seen some of them.
+
+    An upsert supersedes whatever came before it for its item, a deletion the upsert (until the next one the item is gone), and of deletions and
+    availabilities the last of each kind counts.
+    """
+    kept: list[Entry] = []
+    upserted, deleted, flagged = set[str](), set[str](), set[str]()
+    for entry in reversed(entries):
+        if entry.kind is Kind.UPSERT:
+            ids = [row[Column.ITEM_ID] for row in entry.items]
+            left = {i for i in ids if i not in upserted and i not in deleted}
+            entry = replace(entry, items=tuple(row for row in entry.items if row[Column.ITEM_ID] in left))
+            upserted.update(ids)
+        else:
+            before = deleted if entry.kind is Kind.DELETE else flagged
+            ids = [i for i in entry.item_ids if i not in upserted and i not in before]
+            entry = replace(entry, item_ids=tuple(ids))
+            before.update(ids)
+        if entry.items or entry.item_ids:
+            kept.append(entry)
+    return kept[::-1]
 
 
 def is_available(row: Row) -> bool:

@@ -1,10 +1,11 @@
 """The log of the live catalog: one append-only file a host, that every worker of every server on a work directory reads and any of them may write.
 
 WORK/catalog/
-  log         16 bytes that name the format, then frames: payload length u32, crc32 of the payload u32 (little-endian), payload
+  log         16 bytes that name the format, then frames: payload length u32, crc32 of number and payload u32, sequence number u64 (little-endian), payload
   committed   u64: where the committed part of the log ends, mapped into every process that uses it
+  users       locked by every process that has the log open (serving.catalog_users)
 
-A payload is the JSON of one call (serving.catalog_entry), with its sequence number; numbers count from 1 without gaps.
+A payload is the JSON of one call (serving.catalog_entry). Numbers count from 1; where the log was shortened, they have gaps.
 
 One writer at a time: who appends holds the file's lock, which the kernel takes from a process that dies. It writes the frame, flushes it to disk,
 then moves `committed` over it, and answers. Readers go as far as `committed`, so nobody heeds an entry that a failing disk or a loss of power could
@@ -24,25 +25,32 @@ import os
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from core.atomic import fsync_path
+from core.atomic import fsync_path, write_bytes
 from core.errors import ArtifactError
 from serving.failures import Failure, StoreError
 
 _LOG = logging.getLogger(__name__)
 MAGIC: Final = b"aisle-catalog 1\n"
-HEADER: Final = struct.Struct("<II")
+HEADER: Final = struct.Struct("<IIQ")
+
+Frame = tuple[int, bytes]  # sequence number, payload
 
 
 class CatalogLog:
     """The log in `folder`, opened for reading and writing; safe for many threads."""
 
     def __init__(self, folder: Path) -> None:
+        """Open, or begin.
+
+        Raises:
+            ArtifactError: It is of another format, or what was acknowledged is damaged.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "log"
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -73,8 +81,8 @@ class CatalogLog:
         """Number of the newest entry that this process wrote or found when it last wrote."""
         return self._sequence
 
-    def append(self, payload: Callable[[int], bytes]) -> int:
-        """Write the payload that belongs to the next sequence number, which is returned once it is on disk and every reader may see it.
+    def append(self, payload: Callable[[], bytes]) -> int:
+        """Write a payload under the next sequence number, which is returned once it is on disk and every reader may see it.
 
         `payload` is called while no other process can write.
 
@@ -84,8 +92,7 @@ class CatalogLog:
         try:
             with self._writing, self._locked():
                 self._recover()
-                body = payload(self._sequence + 1)
-                frame = HEADER.pack(len(body), zlib.crc32(body)) + body
+                frame = _packed(self._sequence + 1, payload())
                 self._write(frame)
                 self._end += len(frame)
                 self._sequence += 1
@@ -94,10 +101,20 @@ class CatalogLog:
         except OSError as e:
             raise StoreError(Failure.CATALOG_LOG, f"{self._path}: {e.strerror or e}") from None
 
-    def read(self, after: int) -> tuple[list[bytes], int]:
-        """The payloads of the committed frames that begin at or behind byte `after`, and where they end."""
+    def read(self, after: int) -> tuple[list[Frame], int]:
+        """The committed frames that begin at or behind byte `after`, and where they end."""
         end = self.committed
-        return [payload for _, payload in _frames(self._fd, after, end, self._path)], end
+        return [frame for _, frame in _frames(self._fd, after, end, self._path)], end
+
+    def replace(self, frames: Iterable[Frame]) -> None:
+        """Put another log in the place of this one, which nobody else may have open; it must be opened anew.
+
+        The number of the last frame is the newest that is remembered.
+        """
+        # 0 is true of any log: should the power fail before the new one is there, the next to open reads the old one to its end
+        self._committed[0] = 0
+        fsync_path(self._path.with_name("committed"))
+        write_bytes(self._path, MAGIC + b"".join(_packed(*frame) for frame in frames))
 
     def close(self) -> None:
         """Let go of it."""
@@ -119,9 +136,8 @@ class CatalogLog:
     def _recover(self) -> None:
         """Under the lock: see what others wrote, adopt a whole frame behind `committed`, cut off a torn one."""
         size, at, committed = os.fstat(self._fd).st_size, max(self._end, self.start), self.committed
-        for end, _ in _frames(self._fd, at, size, None):
-            at = end
-            self._sequence += 1
+        for end, (sequence, _) in _frames(self._fd, at, size, None):
+            at, self._sequence = end, sequence
         self._end = at
         if at < committed:
             raise ArtifactError(
@@ -151,20 +167,28 @@ class CatalogLog:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
 
 
-def _frames(fd: int, at: int, end: int, path: Path | None) -> Iterator[tuple[int, bytes]]:
-    """(Where it ends, payload) of the frames in bytes `[at, end)`.
+def _packed(sequence: int, payload: bytes) -> bytes:
+    return HEADER.pack(len(payload), _checksum(sequence, payload), sequence) + payload
+
+
+def _checksum(sequence: int, payload: bytes) -> int:
+    return zlib.crc32(payload, zlib.crc32(sequence.to_bytes(8, "little")))
+
+
+def _frames(fd: int, at: int, end: int, path: Path | None) -> Iterator[tuple[int, Frame]]:
+    """(Where it ends, frame) of the frames in bytes `[at, end)`.
 
     With a `path`, they were committed: one that does not fit its checksum is an error that names it. Without, it is where the frames end.
     """
     while at + HEADER.size <= end:
-        length, crc = HEADER.unpack(os.pread(fd, HEADER.size, at))
+        length, crc, sequence = HEADER.unpack(os.pread(fd, HEADER.size, at))
         payload = os.pread(fd, length, at + HEADER.size) if at + HEADER.size + length <= end else b""
-        if len(payload) != length or zlib.crc32(payload) != crc or not length:
+        if len(payload) != length or _checksum(sequence, payload) != crc:
             if path is None:
                 return
             raise ArtifactError(f"{path}: what was written at byte {at} reads differently now")
         at += HEADER.size + length
-        yield at, payload
+        yield at, (sequence, payload)
 
 
 def _shared(path: Path) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:

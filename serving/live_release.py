@@ -60,17 +60,12 @@ class LiveRelease:
             self.take()
         return self.view
 
-    @property
-    def waits(self) -> bool:
-        """Whether `absorb` has anything to do."""
-        return bool(self._waiting)
-
     def take(self) -> None:
         """Read what is new in the log: deletions and availability hold when this returns."""
         with self._taking:
-            payloads, end = self._log.read(self._at)
-            for payload in payloads:
-                entry = Entry.of(payload)
+            frames, end = self._log.read(self._at)
+            for frame in frames:
+                entry = Entry.of(*frame)
                 self._sequence = entry.sequence
                 if entry.sequence > self.base.catalog_sequence:
                     self._apply(entry)
@@ -125,6 +120,8 @@ class LiveRelease:
                 for edge in window(row):
                     if now < edge < _NEVER:
                         heapq.heappush(self._edges, (edge, item_id))
+            elif entry.kind is Kind.DELETE:
+                self._waiting.pop(item_id, None)  # a new item that came and went gets no row
             self._show(item_id, now)
 
     def _write(self, made: list[tuple[Row, Array | None]]) -> None:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,19 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import ArtifactError
+from serving.catalog_entry import Entry, Kind, Listing, Listings, lasting
 from serving.catalog_log import HEADER, MAGIC, CatalogLog
+from serving.catalog_users import CatalogUser
 from serving.failures import Failure, StoreError
 
 
 def write(log: CatalogLog, *texts: str) -> list[int]:
-    def payload(text: str) -> Callable[[int], bytes]:
-        return lambda sequence: f"{sequence} {text}".encode()
-
-    return [log.append(payload(text)) for text in texts]
+    return [log.append(text.encode) for text in texts]
 
 
 def read(log: CatalogLog, after: int | None = None) -> list[str]:
-    return [p.decode() for p in log.read(log.start if after is None else after)[0]]
+    return [f"{n} {p.decode()}" for n, p in log.read(log.start if after is None else after)[0]]
 
 
 def test_numbers_count_from_one_and_every_reader_sees_them_at_once(tmp_path: Path) -> None:
@@ -53,16 +52,16 @@ def test_opened_again_it_goes_on(tmp_path: Path) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(cut=st.integers(1, 21), known=st.booleans())
+@given(cut=st.integers(1, 27), known=st.booleans())
 def test_a_torn_tail_is_cut_off(tmp_path_factory: pytest.TempPathFactory, cut: int, known: bool) -> None:
-    """`cut` bytes of a third frame of 22 (8 header, 14 payload) were written; `committed` was flushed with the second, or is lost."""
+    """`cut` bytes of a third frame of 28 (16 header, 12 payload) were written; `committed` was flushed with the second, or is lost."""
     folder = tmp_path_factory.mktemp("log")
     log = CatalogLog(folder)
     write(log, "a", "b")
     end = log.committed
     write(log, "c" * 12)
     log.close()
-    assert (folder / "log").stat().st_size == end + 22
+    assert (folder / "log").stat().st_size == end + 28
     os.truncate(folder / "log", end + cut)
     (folder / "committed").write_bytes(end.to_bytes(8, "little") if known else bytes(8))
     again = CatalogLog(folder)
@@ -76,7 +75,7 @@ def test_a_torn_tail_under_a_living_reader_is_cut_off_by_the_next_writer(tmp_pat
     log, other = CatalogLog(tmp_path), CatalogLog(tmp_path)
     write(log, "a")
     with (tmp_path / "log").open("ab") as f:
-        f.write(HEADER.pack(100, 0) + b"half of it")
+        f.write(HEADER.pack(100, 0, 2) + b"half of it")
     assert read(other) == ["1 a"]
     assert write(other, "b") == [2]
     assert read(log) == ["1 a", "2 b"]
@@ -112,8 +111,8 @@ def test_damage_of_what_was_acknowledged_is_refused_not_cut_off(tmp_path: Path) 
     data = bytearray((tmp_path / "log").read_bytes())
     data[len(MAGIC) + HEADER.size] ^= 1
     (tmp_path / "log").write_bytes(data)
-    with pytest.raises(ArtifactError, match=r"damaged at byte 16, and 22 bytes behind it were acknowledged"):
-        CatalogLog(tmp_path)  # two frames of 8 + 3 bytes
+    with pytest.raises(ArtifactError, match=r"damaged at byte 16, and 34 bytes behind it were acknowledged"):
+        CatalogLog(tmp_path)  # two frames of 16 + 1 bytes
 
 
 def test_another_format_is_refused(tmp_path: Path) -> None:
@@ -128,18 +127,19 @@ def test_a_disk_that_is_full_takes_nothing_and_the_next_call_goes_on(tmp_path: P
 import resource, signal, sys
 from pathlib import Path
 from serving.catalog_log import CatalogLog
+from serving.catalog_users import CatalogUser
 from serving.failures import StoreError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 log = CatalogLog(Path(sys.argv[1]))
-log.append(lambda n: b"a")
+log.append(lambda: b"a")
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
-    log.append(lambda n: b"x" * 5000)
+    log.append(lambda: b"x" * 5000)
 except StoreError as e:
-    print(e.failure, log.append(lambda n: b"b"), log.read(log.start)[0])
+    print(e.failure, log.append(lambda: b"b"), log.read(log.start)[0])
 """
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "catalog-log-unwritable 2 [b'a', b'b']"
+    assert done.stdout.strip() == "catalog-log-unwritable 2 [(1, b'a'), (2, b'b')]"
     assert StoreError(Failure.CATALOG_LOG, "").grpc_status == "UNAVAILABLE"
 
 
@@ -170,7 +170,7 @@ from pathlib import Path
 from serving.catalog_log import CatalogLog
 log = CatalogLog(Path(sys.argv[1]))
 while True:
-    print(log.append(lambda n: b"%d %s" % (n, b"x" * (n % 3000))), flush=True)
+    print(log.append(lambda: b"x" * (1 + log.committed % 3000)), flush=True)
 """
     reported = 0
     for stop_after in (1, 7, 23, 40):
@@ -184,3 +184,82 @@ while True:
         entries = read(CatalogLog(tmp_path))
         assert len(entries) >= reported
         assert [int(e.split()[0]) for e in entries] == list(range(1, len(entries) + 1))
+
+
+NAMES = ("a", "b", "c")
+ENTRIES = st.lists(
+    st.builds(
+        lambda kind, ids, flag: Entry(
+            kind,
+            time=0,
+            items=tuple({"item_id": i, "available": flag} for i in ids) if kind is Kind.UPSERT else (),
+            item_ids=() if kind is Kind.UPSERT else ids,
+            available=flag if kind is Kind.AVAILABILITY else False,
+        ),
+        st.sampled_from(Kind),
+        st.lists(st.sampled_from(NAMES), min_size=1, unique=True).map(tuple),
+        st.booleans(),
+    ),
+    max_size=12,
+)
+
+
+def state(entries: list[Entry], seen: int) -> dict[str, tuple[bool, ...]]:
+    """Of each item, in the table or not: whether it exists, and whether it may be shown where the table has it available or not."""
+    listings = Listings()
+    for entry in entries:
+        if entry.sequence > seen:
+            listings.apply(entry)
+    found: dict[str, tuple[bool, ...]] = {}
+    for name in NAMES:
+        one = listings.of.get(name, Listing())
+        shown = (one.holds(table, flag, 0) for table, flag in ((False, False), (True, False), (True, True)))
+        found[name] = (one.there(False), one.there(True), *shown)
+    return found
+
+
+@settings(max_examples=300, deadline=None)
+@given(entries=ENTRIES, seen=st.integers(0, 12))
+def test_what_lasts_says_the_same_to_every_release(entries: list[Entry], seen: int) -> None:
+    numbered = [replace(e, sequence=n) for n, e in enumerate(entries, 1)]
+    left = lasting(numbered)
+    assert state(left, seen) == state(numbered, seen)
+    assert [e.sequence for e in left[-1:]] == [len(entries)][: len(entries)]  # the newest number is remembered
+    assert lasting(left) == left
+    # of each item at most the last upsert, deletion and availability remain
+    assert sum(len(e.items) + len(e.item_ids) for e in left) <= 3 * len(NAMES)
+
+
+def test_who_opens_the_log_alone_shortens_it(tmp_path: Path) -> None:
+    user, log = CatalogUser(tmp_path, least=100), CatalogLog(tmp_path)
+    for n in range(20):
+        log.append(Entry(Kind.AVAILABILITY, n, item_ids=("a",), available=bool(n % 2)).payload)
+    size = log.committed
+    CatalogUser(tmp_path, least=100).close()
+    assert log.committed == size  # not while somebody reads it
+    log.close()
+    user.close()
+    CatalogUser(tmp_path, least=size + 1).close()
+    assert (tmp_path / "log").stat().st_size == size  # too small to bother
+    again = CatalogUser(tmp_path, least=size)
+    log = CatalogLog(tmp_path)
+    assert [(n, Entry.of(n, p).available) for n, p in log.read(log.start)[0]] == [(20, True)]
+    assert log.append(Entry(Kind.DELETE, 1, item_ids=("a",)).payload) == 21
+    other = CatalogLog(tmp_path)
+    assert other.sequence == 21
+    again.close()
+
+
+def test_killed_while_shortening_either_log_is_whole(tmp_path: Path) -> None:
+    """The three states that a kill can leave: nothing done, `committed` set back, the new log there."""
+    log = CatalogLog(tmp_path)
+    write(log, *"abcdef")
+    log._committed[0] = 0  # the first step of `replace`, then a kill
+    log.close()
+    again = CatalogLog(tmp_path)
+    assert len(read(again)) == 6
+    again.replace([(6, b"all")])  # and a kill before anybody opened it
+    again.close()
+    last = CatalogLog(tmp_path)
+    assert read(last) == ["6 all"]
+    assert write(last, "g") == [7]
