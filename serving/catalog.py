@@ -61,6 +61,8 @@ class Catalog:
 
     def stop(self) -> None:
         """End the thread and let go of the log: nothing may be asked of a release any more."""
+        if self._stopping.is_set():
+            return
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()

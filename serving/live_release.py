@@ -56,7 +56,7 @@ class LiveRelease:
     @property
     def current(self) -> Release:
         """The release for a request that begins now."""
-        if self._log.committed != self._at or self._next <= self._now():
+        if self._log.committed != self._at or (self._edges and self._next <= self._now()):
             self.take()
         return self.view
 
@@ -69,8 +69,7 @@ class LiveRelease:
                 self._sequence = entry.sequence
                 if entry.sequence > self.base.catalog_sequence:
                     self._apply(entry)
-            now = self._now()
-            while self._edges and self._edges[0][0] <= now:
+            while self._edges and self._edges[0][0] <= (now := self._now()):
                 self._show(heapq.heappop(self._edges)[1], now)
             self._next = self._edges[0][0] if self._edges else _NEVER
             self._at = end  # last: who sees it goes on without waiting for this thread
