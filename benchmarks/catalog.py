@@ -50,7 +50,6 @@ from serving.request_path import Request, answer
 from serving.resident import made_up_history
 
 _SEED = 7
-_PAGE = 100
 
 
 def main() -> None:
@@ -60,13 +59,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--readers", type=int, default=2)
+    parser.add_argument("--page", type=int, default=500, help="items of an answer")
     parser.add_argument("--upserts", type=int, default=100)
     parser.add_argument("--live", type=int, default=1000)
     a = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="aisle-catalog-") as folder:
         work = _copy(Work(a.work), Path(folder))
         found = {"release": work.current.resolve().name, "cores": os.cpu_count()}
-        found |= under_load(work, a.seconds, a.workers, a.readers, a.upserts)
+        found |= under_load(work, a.seconds, a.workers, a.readers, a.upserts, a.page)
         found |= costs(work, a.live)
     print(json.dumps(found))
     if found["violations"]:
@@ -83,7 +83,7 @@ def _copy(work: Work, folder: Path) -> Work:
     return copy
 
 
-def under_load(work: Work, seconds: float, workers: int, readers: int, upserts: int) -> dict[str, Any]:
+def under_load(work: Work, seconds: float, workers: int, readers: int, upserts: int, page: int) -> dict[str, Any]:
     """The parts `gone` and `searchable`."""
     release = Release.open(work.current)
     ids = [i for i in release.item_ids.texts if i]
@@ -98,7 +98,7 @@ def under_load(work: Work, seconds: float, workers: int, readers: int, upserts: 
         context = multiprocessing.get_context("spawn")
         stop, results = context.Event(), context.Queue()
         reading = [
-            context.Process(target=_read, args=(address, workers, ids, marks.name, stop, results, n))
+            context.Process(target=_read, args=(address, workers, ids, marks.name, stop, results, page, n))
             for n in range(readers)
         ]
         for process in reading:
@@ -115,6 +115,8 @@ def under_load(work: Work, seconds: float, workers: int, readers: int, upserts: 
     return found | {
         "seconds": seconds,
         "workers": workers,
+        "readers": readers,
+        "page": page,
         "requests": asked,
         "results": items,
         "gone_items_watched": gone,  # summed over the requests: items that no answer may hold
@@ -211,7 +213,9 @@ def _write(client: Client, ids: list[str], marks: Array, seconds: float) -> dict
     return counts
 
 
-def _read(address: str, workers: int, ids: list[str], name: str, stop: Any, results: Any, number: int) -> None:
+def _read(
+    address: str, workers: int, ids: list[str], name: str, stop: Any, results: Any, page: int, number: int
+) -> None:
     """Ask every worker in turn until told to stop; (requests, results, items that were watched, violations)."""
     marks = shared_memory.SharedMemory(name=name)
     seen = _numbers(marks, len(ids))
@@ -224,9 +228,9 @@ def _read(address: str, workers: int, ids: list[str], name: str, stop: Any, resu
         some = [ids[row] for row in rng.integers(0, len(ids), 3)]
         before = seen.copy()
         if asked % 4:
-            found = client.recommend(RecommendRequest(context_item_ids=some, page_size=_PAGE)).results
+            found = client.recommend(RecommendRequest(context_item_ids=some, page_size=page)).results
         else:
-            found = client.similar(SimilarItemsRequest(item_ids=some, page_size=_PAGE)).results
+            found = client.similar(SimilarItemsRequest(item_ids=some, page_size=page)).results
         gone = (before % 2 == 1) & (seen == before)
         rows = [row_of[r.item_id] for r in found if r.item_id in row_of]
         violations += int(gone[rows].sum()) if rows else 0

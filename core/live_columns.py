@@ -43,7 +43,7 @@ class LiveTexts(Texts):
             raise IndexError(row)
         row %= self.n
         found = self.changed.get(row)
-        return Texts.__getitem__(Texts(self.offsets, self.data), row) if found is None else found
+        return super().__getitem__(row) if found is None else found
 
     def __iter__(self) -> Iterator[str]:
         return (self[row] for row in range(self.n))
