@@ -8,6 +8,7 @@ WORK/
   releases/<name>/            published; `releases/current` points to the champion
   checkpoints/<stage>/        what a killed training goes on from; gone when the stage is done
   redis/                      the embedded server's files
+  catalog/                    the log of the live catalog (docs/catalog.md); servers write it, without the lock
   logs/
 """
 
