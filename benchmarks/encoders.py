@@ -35,6 +35,7 @@ from retrieval.towers.noise import Noise
 FOLDS = {f.name: f for f in (TRAIN, CHOOSE, LAST_TRAIN)}
 _TYPES = 16  # at least as many as there are event types
 _K = 10
+_NO_CLOCK = 1e9  # seconds: patience alone ends a fit, so that a busy machine does not change the figures
 
 Tensor = Any
 
@@ -112,7 +113,7 @@ def compare(prepared: Prepared, fold: Fold, config: PipelineConfig, seeds: int) 
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in ENCODERS}
     for seed in range(config.towers.seed, config.towers.seed + seeds):
         for name, (kind, over) in ENCODERS.items():
-            towers = config.towers.model_copy(update={**over, "seed": seed})
+            towers = config.towers.model_copy(update={**over, "seed": seed, "seconds": _NO_CLOCK})
             began, cpu = time.monotonic(), time.process_time()
             fit = kind(prepared, fold, config.model_copy(update={"towers": towers}), lambda _: None)
             progress = fit.judged()

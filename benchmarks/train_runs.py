@@ -33,7 +33,8 @@ FOLD: Final[Fold] = TRAIN
 LOOKS: Final = 8  # in an epoch, of either
 _PATIENCE: Final = 1  # epochs of the tutorial without a better recall
 _SHUFFLED: Final = 100_000  # as in the tutorial
-_MOST_SECONDS: Final = 240.0
+_MOST_TUTORIAL_EPOCHS: Final = 30
+_MOST_EPOCHS: Final = 3  # of ours
 
 T = TypeVar("T")
 
@@ -104,9 +105,11 @@ class _WatchedLearner(Learner):
 
 
 def ours(prepared: Prepared, watch: Watch) -> None:
-    """The search for the number of epochs, as a night makes it; patience alone ends it, because the looks would use up its time."""
+    """The search for the number of epochs as a night makes it, but for at most three epochs and without a clock, which the looks would use up."""
     config = load_pipeline(None)
-    config = config.model_copy(update={"towers": config.towers.model_copy(update={"seconds": 1e9})})
+    config = config.model_copy(
+        update={"towers": config.towers.model_copy(update={"seconds": 1e9, "epochs": _MOST_EPOCHS})}
+    )
     fit = _WatchedFit(prepared, FOLD, config, lambda _: None)
     fit.watch = watch
     fit.learner = learner = _WatchedLearner(fit.towers, fit.config, fresh=fit.fresh, clock=fit.clock)
@@ -149,7 +152,7 @@ def tutorial(prepared: Prepared, watch: Watch, batch: int, rate: float) -> None:
     people = tf.constant([prepared.user_ids[row] for row in asked.people.tolist()])
     names = tf.constant([prepared.item_ids[row] for row in known.tolist()])
     looks = _TutorialLooks(watch, -(-len(users) // batch), lambda: _tutorial_recall(model, people, names, known, asked))
-    model.fit(cached, epochs=1000, verbose=0, callbacks=[looks])
+    model.fit(cached, epochs=_MOST_TUTORIAL_EPOCHS, verbose=0, callbacks=[looks])
 
 
 def _tutorial_tower(ids: Array, dimensions: int) -> Any:
@@ -181,7 +184,7 @@ class _TutorialLooks(tf.keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: object = None) -> None:
         """Stop, or go on."""
         self._epoch = epoch + 1
-        self.model.stop_training = self._epoch - self._best_at >= _PATIENCE or self._watch.seconds > _MOST_SECONDS
+        self.model.stop_training = self._epoch - self._best_at >= _PATIENCE
 
 
 def _tutorial_recall(model: Any, people: Any, names: Any, known: Array, asked: validate.Requests) -> float:

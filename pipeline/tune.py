@@ -104,10 +104,9 @@ def tune_retrieval(
         )
     study = _study(seed)
     study.enqueue_trial({name: getattr(present.towers, name) for name in (*CHOICES, *RANGES)})
-    while not study.trials or time.monotonic() < began + _CONFIRMING * seconds:
+    study.optimize(search.trial, n_trials=1)
+    while len(study.trials) != trials and time.monotonic() < began + _CONFIRMING * seconds:
         study.optimize(search.trial, n_trials=1)
-        if len(study.trials) == trials:
-            break
     best, default = search.confirmed(study)
     values = study.best_params if best > default else {}
     changed = {k: v for k, v in values.items() if v != getattr(present.towers, k)}

@@ -58,6 +58,7 @@ class Checkpoint:
         """What this fit left; None if it left nothing, or nothing that can be read."""
         if self.folder is None or not (self.folder / _FILE).exists():
             return None
+        atomic.sweep(self.folder)  # what a kill in the middle of `save` left
         try:
             with np.load(self.folder / _FILE) as saved:
                 about = json.loads(str(saved[_ABOUT]))
