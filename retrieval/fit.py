@@ -13,6 +13,7 @@ Where the towers learn, those of the first cut begin from nothing and those of e
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Protocol, Self, cast
@@ -87,10 +88,10 @@ def _run(
     work: Work, config: PipelineConfig, say: Say, stage: str, kind: str, folds: tuple[Fold, ...], choose: Fold
 ) -> Path:
     prepared = Prepared(work.latest("prepare"))
+    learned_by = renewal.settings_of(prepared, config)  # not what the data decide: that may change a little every night
     decisions = decide(prepared, config)
     config = adapted(config, decisions)
     last = work.latest(stage) if work.has(stage) else None
-    learned_by = renewal.settings_of(prepared, config)
     settings = [config.sources.fingerprint(), config.retraining.fingerprint(), config.evaluation.seed]
     recipe = artifact.hash_json([prepared.manifest.id, learned_by, *settings])
     if last is not None and artifact.read_manifest(last).about.get("recipe") == recipe:
@@ -110,7 +111,7 @@ def _run(
                 for fold in folds:
                     carry(tonight.keep / fold.name / TOWERS, prepared, fold, draft.path / fold.name / TOWERS)
             else:
-                _learn(prepared, folds, config, draft.path, say)
+                _learn(prepared, folds, config, draft.path, work.root / "checkpoints" / stage, say)
                 tonight = renewal.learned(tonight, prepared, folds, config, draft.path)
             quotas, weights, ndcg = fit_weights(prepared, choose, config, draft.path / choose.name, say)
             quotas.write(draft.path)
@@ -125,16 +126,19 @@ def _run(
             )
             (draft.path / WEIGHTS).write_text(json.dumps(weights, indent=1, sort_keys=True) + "\n")
     work.set_latest(stage, id)
+    shutil.rmtree(work.root / "checkpoints" / stage, ignore_errors=True)
     return path
 
 
-def _learn(prepared: Prepared, folds: tuple[Fold, ...], config: PipelineConfig, out: Path, say: Say) -> None:
+def _learn(
+    prepared: Prepared, folds: tuple[Fold, ...], config: PipelineConfig, out: Path, checkpoints: Path, say: Say
+) -> None:
     # TensorFlow takes seconds to import: only a run that trains needs it
     from retrieval.towers.train import fit_towers
 
     earlier: Path | None = None
     for fold in folds:
-        fit_towers(prepared, fold, config, out / fold.name / TOWERS, say, warm_from=earlier)
+        fit_towers(prepared, fold, config, out / fold.name / TOWERS, say, earlier, checkpoints / fold.name)
         earlier = out / fold.name / TOWERS
 
 

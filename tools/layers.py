@@ -15,6 +15,8 @@ ONLINE = (
     "retrieval.query",
     "retrieval.sources.*",
     "ranking.features",
+    "ranking.feature_list",
+    "ranking.groups",
     "ranking.user_facts",
     "ranking.user_statistics",
     "ranking.day_statistics",
