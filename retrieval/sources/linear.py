@@ -16,7 +16,9 @@ from retrieval.sources.neighbours import Neighbours, NeighboursBuilder
 if TYPE_CHECKING:
     from retrieval.known import Known
 
-_PAIRS: Final = 4 << 20  # weights kept in all (32 MB), the strongest of each item
+# Weights kept in all (16 MB), the strongest of each item. Of online-retail's 3,665 items 1,144 a list instead of 286 gain 1.7 % of NDCG and cost
+# 0.3 ms a request; this is between.
+_PAIRS: Final = 2 << 20
 
 
 class Linear:

@@ -167,6 +167,13 @@ def test_weights_mix_what_is_right_together() -> None:
     assert min(weights.values()) > 0.2
 
 
+def test_ndcg_of_more_candidates_than_places_counts_the_first_ten() -> None:
+    # 30 candidates in the order of their scores; relevant are the 3rd and the 12th: 1 / log2(4) of an ideal of 1
+    scores = [[[1 - n / 100] for n in range(30)]]
+    c = cases(scores, [[int(n in (2, 11)) for n in range(30)]])
+    assert c.ndcg(np.array([1.0])) == pytest.approx(0.5)
+
+
 def test_weights_without_requests_are_equal() -> None:
     empty = Cases(np.zeros((0, 0, 2), np.float32), np.zeros((0, 0), bool), np.zeros((0, 0), bool), np.zeros(0))
     weights, ndcg = choose_weights(empty, ["a", "b"])
