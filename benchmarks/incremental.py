@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import shutil
 import sys
 import tempfile
@@ -37,11 +36,11 @@ def measure(events: int, folder: Path) -> dict[str, Any]:
     run(aisle("simulate", *sizes, "--days", _DAYS, "--seed", 1, "--out", data))
     newest = max((data / "events").iterdir())
     newest.rename(last)
-    first, _ = _prepare(data, folder / "work")
+    first = _prepare(data, folder / "work")
     last.rename(newest)
     shutil.copytree(folder / "work", folder / "full", symlinks=True)
-    second, second_cpu = _prepare(data, folder / "work")
-    full, full_cpu = _prepare(data, folder / "full", "--full")
+    second = _prepare(data, folder / "work")
+    full = _prepare(data, folder / "full", "--full")
     equal, error = compare(*(Prepared(Work(folder / work).latest("prepare")) for work in ("work", "full")))
     return {
         "events": events,
@@ -49,9 +48,9 @@ def measure(events: int, folder: Path) -> dict[str, Any]:
         "full_seconds": full.seconds,
         "incremental_seconds": second.seconds,
         "ratio": round(second.seconds / full.seconds, 3),
-        "full_cpu_seconds": full_cpu,
-        "incremental_cpu_seconds": second_cpu,
-        "cpu_ratio": round(second_cpu / full_cpu, 3),
+        "full_cpu_seconds": full.cpu_seconds,
+        "incremental_cpu_seconds": second.cpu_seconds,
+        "cpu_ratio": round(second.cpu_seconds / full.cpu_seconds, 3),
         "counts_equal": equal,
         "decayed_max_relative_error": error,
         "peak_gb": max(first.peak_gb, second.peak_gb, full.peak_gb),
@@ -86,15 +85,8 @@ def compare(mine: Prepared, full: Prepared) -> tuple[bool, float]:
     return equal, error
 
 
-def _prepare(data: Path, work: Path, *options: str) -> tuple[Cost, float]:
-    before = _cpu()
-    cost = run(aisle("prepare", "--data", data, "--work", work, *options))
-    return cost, round(_cpu() - before, 1)
-
-
-def _cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def _prepare(data: Path, work: Path, *options: str) -> Cost:
+    return run(aisle("prepare", "--data", data, "--work", work, *options))
 
 
 def main() -> None:

@@ -33,6 +33,7 @@ import numpy as np
 
 from aisle.v1.events_pb2 import Event
 from aisle.v1.recommender_pb2 import RecommendRequest
+from core import atomic
 from core.candidates import gather
 from core.columns import Array
 from core.config import PipelineConfig, load_pipeline
@@ -45,7 +46,6 @@ from core.work import Work
 from data_prep.prepare import run as prepare
 from pipeline.candidates import Past
 from pipeline.page_log import LoggedPage, pages_of
-from pipeline.publish import link_tree
 from pipeline.sink import Sink, locked
 from pipeline.skew import Comparison
 from ranking.feature_list import NAMES
@@ -187,9 +187,9 @@ def run(data: Path, work: Work, config: PipelineConfig, folder: Path, requests: 
     if release.scorer is None:
         raise AisleError(f"{release.path}: no ranker, so no features are logged")
     copy, again = folder / "data", Work(folder / "work")
-    link_tree(data, copy)
+    atomic.link_tree(data, copy)
     latest = work.latest("prepare")
-    link_tree(latest, again.stage("prepare", latest.name))
+    atomic.link_tree(latest, again.stage("prepare", latest.name))
     again.set_latest("prepare", latest.name)
     before = Prepared(latest)
     exclude_seen = before.seen(config.evaluation.seen) == "remove"

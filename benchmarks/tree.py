@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ class Cost:
     """What a command took."""
 
     seconds: float
+    cpu_seconds: float  # user and system, of all processes of the tree
     peak_gb: float  # most resident memory of all processes of the tree at one moment
     stdout: str
 
@@ -33,7 +35,7 @@ def run(command: Sequence[str]) -> Cost:
     Raises:
         AisleError: It failed.
     """
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), _children_cpu()
     with tempfile.TemporaryFile("w+") as out:
         child = subprocess.Popen(command, stdout=out)
         ended, peaks = threading.Event(), [0.0]
@@ -54,12 +56,17 @@ def run(command: Sequence[str]) -> Cost:
         stdout = out.read()
     if code:
         raise AisleError(f"{' '.join(command)}: ended with {code}")
-    return Cost(round(seconds, 2), round(max(peaks), 2), stdout)
+    return Cost(round(seconds, 2), round(_children_cpu() - cpu, 1), round(max(peaks), 2), stdout)
 
 
 def aisle(*arguments: object) -> list[str]:
     """The command line of one of our own commands, in this environment."""
     return [sys.executable, "-m", "cli", *map(str, arguments)]
+
+
+def _children_cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _resident_gb(pid: int) -> float:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 _BESIDE = ".tmp-"
@@ -95,6 +95,20 @@ def changed_directory(path: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(copy, ignore_errors=True)
     shutil.rmtree(was)
+
+
+def link_tree(source: Path, target: Path, without: Collection[str] = ()) -> None:
+    """Hard-link every file of an immutable folder (copy where the file system cannot), but for those named `without`."""
+    for folder, _, names in os.walk(source):
+        there = target / Path(folder).relative_to(source)
+        there.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            if name in without:
+                continue
+            try:
+                os.link(Path(folder) / name, there / name)
+            except OSError:
+                shutil.copyfile(Path(folder) / name, there / name)
 
 
 def repair(folder: Path) -> None:

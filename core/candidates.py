@@ -68,3 +68,18 @@ def gather(sources: tuple[Source, ...], quotas: dict[str, int], query: Query, ex
         scores[:, s] = scoring.of(rows)
         ranks[np.searchsorted(rows, proposed), s] = np.arange(len(proposed), dtype=np.int32)
     return Candidates(rows.astype(np.int32), tuple(s.name for s in sources), scores, ranks)
+
+
+def listed(sources: tuple[Source, ...], quotas: dict[str, int], query: Query, rows: Array) -> Candidates:
+    """Candidates for the caller's own item rows (int32, ascending, distinct): what `gather` would give if the catalogue held these and no others.
+
+    Every source scores them all, and proposes those that it has evidence for (a score other than 0), up to its quota.
+    """
+    scores = np.empty((len(rows), len(sources)), np.float32)
+    ranks = np.full((len(rows), len(sources)), NO_ROW, np.int32)
+    for s, source in enumerate(sources):
+        scores[:, s] = source.scoring(query).of(rows)
+        known = np.flatnonzero(scores[:, s])
+        proposed = known[np.lexsort((rows[known], -scores[known, s]))][: quotas.get(source.name, 0)]
+        ranks[proposed, s] = np.arange(len(proposed), dtype=np.int32)
+    return Candidates(rows.astype(np.int32), tuple(s.name for s in sources), scores, ranks)

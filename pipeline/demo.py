@@ -25,6 +25,7 @@ from core.work import Work
 from pipeline.nightly import Night
 from pipeline.nightly import run as nightly
 from serving.client import Client
+from serving.config import load_serving
 from serving.release import Release
 from serving.user_state import UserState
 
@@ -68,7 +69,7 @@ def make_shop(out: Path, say: Say) -> Path:
 
 def run_night(out: Path, config: PipelineConfig, say: Say) -> Night:
     """The whole nightly run; an earlier demo's stages are not run again."""
-    return nightly(make_shop(out, say), Work(out / "work"), config, say=say)
+    return nightly(make_shop(out, say), Work(out / "work"), config, load_serving(), say=say)
 
 
 @contextlib.contextmanager

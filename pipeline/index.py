@@ -1,7 +1,9 @@
 """Stage `build-index`: the nearest-neighbour index over each release's item vectors, measured on what real people would ask of it.
 
+Where the towers stayed, the last night's index goes on with what changed (`index_builder.grow`); else it is built.
+
 stages/build-index/<id>/
-  manifest.json         kind "index"; about: the facts of each index
+  manifest.json         kind "index"; about: the facts of each fold's index
   twin/ full/           an index folder (docs/index.md): segments.json, and files where the catalogue is too large for exact search
 """
 
@@ -20,6 +22,7 @@ from core.history import Query
 from core.prepared import FULL, LAST_TWIN, TWIN, Fold, Prepared
 from core.work import Work
 from index_builder.build import build_index
+from index_builder.grow import grow_index
 from retrieval.query import QueryTower
 from retrieval.sources import TOWERS
 
@@ -46,19 +49,31 @@ def _run(work: Work, config: PipelineConfig, say: Say, names: tuple[str, str, st
     stage, kind, retrieval = names
     prepared, sources = Prepared(work.latest("prepare")), work.latest(retrieval)
     code = artifact.code_version("core", "index_builder")
-    id = artifact.hash_json([prepared.manifest.id, sources.name, config.index.fingerprint(), code])[:32]
+    recipe = artifact.hash_json([prepared.manifest.id, sources.name, config.index.fingerprint(), code])
+    last = work.latest(stage) if work.has(stage) else None
+    if last is not None and artifact.read_manifest(last).about["recipe"] == recipe:
+        return last
+    id = artifact.hash_json([recipe, last and last.name])[:32]
     path = work.stage(stage, id)
     if not path.exists():
         with artifact.publish(path, kind=kind, format_version=FORMAT_VERSION, id=id) as draft:
             draft.parents.update(prepared=prepared.manifest.id, sources=sources.name)
+            draft.about.update(recipe=recipe, folds={})
             for fold in folds:
                 tower = QueryTower.open(sources / fold.name / TOWERS)
-                queries = query_vectors(prepared, fold, tower, config)
-                vectors = np.asarray(tower.item_vectors)
-                facts = build_index(vectors, queries, tower.embedding_id, config.index, draft.path / fold.name, say)
-                draft.about[fold.name] = facts
+                vectors, queries = np.asarray(tower.item_vectors), query_vectors(prepared, fold, tower, config)
+                rest, facts = (tower.embedding_id, config.index, draft.path / fold.name, say), None
+                if last is not None and (before := _vectors_of(work, last, retrieval, fold)) is not None:
+                    facts = grow_index(last / fold.name, before, vectors, queries, *rest)
+                draft.about["folds"][fold.name] = facts or build_index(vectors, queries, *rest)
     work.set_latest(stage, id)
     return path
+
+
+def _vectors_of(work: Work, index: Path, retrieval: str, fold: Fold) -> Array | None:
+    """The item vectors that an index artifact's index of `fold` was made for; None where those are gone."""
+    towers = work.stage(retrieval, artifact.read_manifest(index).parents["sources"]) / fold.name / TOWERS
+    return np.asarray(QueryTower.open(towers).item_vectors) if towers.exists() else None
 
 
 def query_vectors(prepared: Prepared, fold: Fold, tower: QueryTower, config: PipelineConfig) -> Array:

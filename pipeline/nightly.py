@@ -26,7 +26,7 @@ from pipeline.evaluate import REPORT, evaluate_twin
 from pipeline.gates import Verdict
 from pipeline.publish import Parts, publish
 from pipeline.twin import release_settings
-from serving.config import load_serving
+from serving.config import ServingConfig
 
 Say = Callable[[str], None]
 STAGE: Final = "publish"
@@ -81,7 +81,14 @@ class Night:
 
 
 def run(
-    data: Path, work: Work, config: PipelineConfig, *, full: bool = False, redis_url: str | None = None, say: Say
+    data: Path,
+    work: Work,
+    config: PipelineConfig,
+    serving: ServingConfig,
+    *,
+    full: bool = False,
+    redis_url: str | None = None,
+    say: Say,
 ) -> Night:
     """Run what is not there yet, judge the twin, and publish the refitted release if every gate passes.
 
@@ -89,6 +96,7 @@ def run(
         data: The shop's tables.
         work: The work directory.
         config: The settings.
+        serving: Those of the servers, whose Redis keys and spool hold wishes to be forgotten.
         full: Run every stage again.
         redis_url: Where wishes to be forgotten wait; None: in the server's own Redis under `work`, where there is one.
         say: Prints a line of progress.
@@ -101,7 +109,7 @@ def run(
     night = Night()
     with work.locked():
         _sweep(work, full, say)
-        _forget(data, work, redis_url, say)
+        _forget(data, work, serving, redis_url, say)
         before = drift.baseline(work)
         prepared = night.stage("prepare", lambda: prepare(data, work, config, say, full=full))
         night.judged([gates.data(drift.drifts(before, prepared, config.drift, say))], say)
@@ -114,11 +122,11 @@ def run(
     return night
 
 
-def _forget(data: Path, work: Work, redis_url: str | None, say: Say) -> None:
+def _forget(data: Path, work: Work, serving: ServingConfig, redis_url: str | None, say: Say) -> None:
     """Fulfil the wishes to be forgotten, so that nothing is learned from who is gone. What cannot be done tonight waits, and is said."""
     try:
         with erase.reached(work, redis_url) as store:
-            erase.run(data, work, store, load_serving(), say).check()
+            erase.run(data, work, store, serving, say).check()
     except (EnvironmentGapError, ArtifactError) as e:
         say(f"warning: wishes to be forgotten wait: {e}")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,7 +45,7 @@ class Parts:
 
     def index_facts(self) -> dict[str, Any]:
         """Of each fold's index: what was measured when it was built."""
-        return {} if self.index is None else artifact.read_manifest(self.index).about
+        return {} if self.index is None else dict(artifact.read_manifest(self.index).about["folds"])
 
     @property
     def ids(self) -> list[str | None]:
@@ -63,16 +62,16 @@ def assemble(
     with artifact.publish(path, kind=KIND, format_version=FORMAT_VERSION, id=path.name) as draft:
         draft.parents.update(prepared=prepared.manifest.id, sources=parts.sources.name)
         draft.about.update(about, fold=fold.name, window=[prepared.cuts.start, prepared.until(fold)])
-        link_tree(prepared.path / "ids" / "items", draft.path / "ids" / "items")
-        link_tree(prepared.path / "items", draft.path / "items")
-        link_tree(parts.sources / fold.name, draft.path / SOURCES)
+        atomic.link_tree(prepared.path / "ids" / "items", draft.path / "ids" / "items")
+        atomic.link_tree(prepared.path / "items", draft.path / "items")
+        atomic.link_tree(parts.sources / fold.name, draft.path / SOURCES)
         if parts.index is not None:
             draft.parents["index"] = parts.index.name
-            link_tree(parts.index / fold.name, draft.path / INDEX)
+            atomic.link_tree(parts.index / fold.name, draft.path / INDEX)
         if parts.ranker is not None:
             draft.parents["ranker"] = parts.ranker.name
-            link_tree(parts.ranker / STATISTICS / fold.name, draft.path / STATISTICS)
-            link_tree(parts.ranker / RANKER / fold.name, draft.path / RANKER)
+            atomic.link_tree(parts.ranker / STATISTICS / fold.name, draft.path / STATISTICS)
+            atomic.link_tree(parts.ranker / RANKER / fold.name, draft.path / RANKER)
         settings.write(draft.path)
 
 
@@ -117,19 +116,7 @@ def write_user_state(path: Path, prepared: Prepared) -> None:
     ) as draft:
         draft.parents["prepared"] = prepared.manifest.id
         draft.about["window_end"] = prepared.cuts.end
-        link_tree(prepared.path / "ids" / "users", draft.path / "ids" / "users")
+        atomic.link_tree(prepared.path / "ids" / "users", draft.path / "ids" / "users")
         events = prepared.events
         type(events)({c: events[c] for c in EVENT_COLUMNS}).write(draft.path / "events")
         write_activity(prepared, draft.path)
-
-
-def link_tree(source: Path, target: Path) -> None:
-    """Hard-link every file of an immutable folder (copy where the file system cannot)."""
-    for folder, _, names in os.walk(source):
-        there = target / Path(folder).relative_to(source)
-        there.mkdir(parents=True, exist_ok=True)
-        for name in names:
-            try:
-                os.link(Path(folder) / name, there / name)
-            except OSError:
-                shutil.copyfile(Path(folder) / name, there / name)

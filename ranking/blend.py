@@ -23,6 +23,11 @@ def blend(candidates: Candidates, weights: Mapping[str, float]) -> Array:
     return np.asarray(relative(candidates.scores) @ weight, np.float32)
 
 
+def parts(candidates: Candidates, weights: Mapping[str, float]) -> Array:
+    """What each source adds to the blended score of each candidate, float64 `[n, S]`: a row adds up to the score (to rounding)."""
+    return relative(candidates.scores) * np.array([weights.get(name, 0.0) for name in candidates.sources], np.float64)
+
+
 def relative(scores: Array) -> Array:
     """Scores float32 `[n, S]` divided by the greatest of each column, float64 `[n, S]`; a column without a positive score is 0."""
     top = scores.max(axis=0, initial=0.0).astype(np.float64)

@@ -48,7 +48,7 @@ _TIMED_DEFAULTS: Final = np.array([[FEATURES[i].default] for i in _TIMED], np.fl
 
 
 def matrix(query: Query, candidates: Candidates, items: ItemTable, sources: Iterable[Source] = ()) -> Array:
-    """The features of every candidate, float32 `[n, len(FEATURES)]`, C-contiguous, finite; columns in the order of FEATURES.
+    """The features of every candidate, float32 `[n, len(FEATURES)]`, finite, column by column in memory; columns in the order of FEATURES.
 
     `sources` are those that proposed the candidates: the ones of ASKED_AGAIN are asked again, about the newest basket alone.
 
@@ -75,7 +75,7 @@ def matrix(query: Query, candidates: Candidates, items: ItemTable, sources: Iter
         at += len(group)
     if items.synthetic_time:
         out[_TIMED] = _TIMED_DEFAULTS
-    return np.ascontiguousarray(out.T)
+    return out.T
 
 
 @dataclass(frozen=True)
@@ -106,22 +106,26 @@ def _sources(out: Array, past: _Past, candidates: Candidates, facts: Array, item
     """What the sources say: normalised scores, reciprocal ranks, and how far they agree."""
     if not len(candidates):
         return
-    top = np.nan_to_num(candidates.scores.max(axis=0), nan=0.0, posinf=0.0, neginf=0.0)
-    scores = np.nan_to_num((candidates.scores / np.where(top > 0, top, 1)).T, nan=0.0, posinf=0.0, neginf=0.0)
-    proposed = candidates.ranks.T >= 0
+    top = _finite(candidates.scores.max(axis=0))
+    scores = _finite(candidates.scores / np.where(top > 0, top, 1))
+    proposed = candidates.ranks >= 0
+    place = np.maximum(candidates.ranks, 0)
+    near = np.where(proposed, 1.0 / (place + 1.0), 0.0)
     for column, source in enumerate(candidates.sources):
         if source in SOURCES:
             row = SOURCES.index(source)
-            out[row] = scores[column]
-            np.divide(
-                proposed[column], candidates.ranks[:, column] + 1.0, out=out[len(SOURCES) + row], where=proposed[column]
-            )
+            out[row], out[len(SOURCES) + row] = scores[:, column], near[:, column]
         if source in NEIGHBOURS:
-            out[_STRENGTH + NEIGHBOURS.index(source)] = np.log1p(np.maximum(top[column], 0))
+            out[_STRENGTH + NEIGHBOURS.index(source)] = np.log1p(max(top[column], np.float32(0)))
     agree = out[_STRENGTH + len(STRENGTH) :]
-    agree[0] = scores.mean(axis=0)
-    agree[1] = np.where(proposed, 1.0 / (10.0 + np.maximum(candidates.ranks.T, 0)), 0.0).sum(axis=0)
-    agree[2] = proposed.sum(axis=0)
+    agree[0] = scores.mean(axis=1)
+    agree[1] = np.where(proposed, 1.0 / (10.0 + place), 0.0).sum(axis=1)
+    agree[2] = proposed.sum(axis=1)
+
+
+def _finite(values: Array) -> Array:
+    """The same with 0 for what is NaN or infinite, which next to nothing is."""
+    return values if np.isfinite(values).all() else np.where(np.isfinite(values), values, values.dtype.type(0))
 
 
 def _late(out: Array, past: _Past, candidates: Candidates, sources: Iterable[Source]) -> None:
@@ -237,7 +241,6 @@ def _matches(rows: Array, items: Array) -> tuple[Array, Array]:
 
 def _share(wanted: Array, history: Array) -> Array:
     """For each wanted code `[n]` its share among the history's codes `[h]`; 0 where the code is missing (-1)."""
-    codes, inverse = np.unique(wanted, return_inverse=True)
-    at, _ = _matches(codes, history)
-    share = np.bincount(at, minlength=len(codes)) / len(history)
-    return np.where(wanted >= 0, share[inverse], 0.0)
+    codes, counts = np.unique(history, return_counts=True)  # the shorter of the two
+    at = np.minimum(np.searchsorted(codes, wanted), len(codes) - 1)
+    return np.where((codes[at] == wanted) & (wanted >= 0), counts[at] / len(history), 0.0)

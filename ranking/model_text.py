@@ -57,6 +57,24 @@ def parse(text: str) -> Forest:
     )
 
 
+def covers(model: Path) -> tuple[Array, Array]:
+    """How many training rows passed each node and ended in each leaf of the model file `model`: float64 `[N]` and `[N + T]`, in `read`'s order.
+
+    Raises:
+        ArtifactError: if the file does not say so.
+    """
+    try:
+        blocks = [_fields(block) for block in model.read_text().split("\nTree=")[1:]]
+        alone = {"internal_count": "", "leaf_count": "1"}  # a tree of one leaf counts nothing
+        counted = [alone if int(b["num_leaves"]) == 1 else b for b in blocks]
+        nodes, leaves = (
+            _joined((_ints(b[name]) for b in counted), np.float64) for name in ("internal_count", "leaf_count")
+        )
+    except (FileNotFoundError, ValueError, KeyError) as e:
+        raise ArtifactError(f"{model}: does not say how many rows went where ({e!r})") from None
+    return nodes, leaves
+
+
 @dataclass(frozen=True)
 class _Tree:
     """One tree as LightGBM writes it; sets are counted within it."""

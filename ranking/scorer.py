@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -19,6 +20,7 @@ import numpy as np
 from core.columns import Array
 from core.errors import ArtifactError, EnvironmentGapError
 from ranking import model_text
+from ranking.contributions import Contributions
 from ranking.feature_list import NAMES, schema_hash
 from ranking.kernel import NativeKernel
 from ranking.trees import Forest, UnsupportedModelError
@@ -63,6 +65,10 @@ class LightGbmKernel:
         """See Kernel."""
         return np.asarray(self._booster.predict(rows, num_threads=1), np.float64)
 
+    def contributions(self, rows: Array) -> Array:
+        """float32 `[n, F]` -> float64 `[n, F + 1]`, as ranking.contributions.Contributions."""
+        return np.asarray(self._booster.predict(rows, num_threads=1, pred_contrib=True), np.float64)
+
 
 def open_kernel(folder: Path) -> Kernel:
     """The fastest kernel here for the model in `folder`; where that is LightGBM's own, the log says why.
@@ -81,8 +87,8 @@ def open_kernel(folder: Path) -> Kernel:
 class Scorer:
     """A ranker that fits this code and the sources beside it."""
 
-    def __init__(self, kernel: Kernel, header: dict[str, Any]) -> None:
-        self._kernel, self.header = kernel, header
+    def __init__(self, kernel: Kernel, header: dict[str, Any], model: Path) -> None:
+        self._kernel, self.header, self._model = kernel, header, model
 
     @classmethod
     def open(cls, folder: Path, sources: Iterable[str]) -> Scorer:
@@ -109,11 +115,26 @@ class Scorer:
                 f"{folder / MODEL}: takes {kernel.n_features} features, {HEADER} beside it names {len(NAMES)}: "
                 "parts of different releases never meet"
             )
-        return cls(kernel, header)
+        return cls(kernel, header, folder / MODEL)
 
     def score(self, matrix: Array) -> Array:
         """float32 `[n, F]` of ranking.features.matrix -> float64 `[n]`, higher is better; comparable within one request only."""
         return self._kernel.predict(matrix) if len(matrix) else np.empty(0, np.float64)
+
+    def contributions(self, matrix: Array) -> Array:
+        """What each feature adds to each score, float32 `[n, F]` -> float64 `[n, F + 1]`: SHAP values, and the mean score last.
+
+        A row adds up to its score (to rounding). Milliseconds a row: for people who ask, not for every page.
+        """
+        return self._explain(matrix)
+
+    @cached_property
+    def _explain(self) -> Callable[[Array], Array]:
+        """Made when somebody first asks."""
+        try:
+            return Contributions.open(self._model)
+        except UnsupportedModelError:
+            return LightGbmKernel(self._model).contributions
 
 
 def read_header(folder: Path) -> dict[str, Any]:

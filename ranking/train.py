@@ -18,7 +18,7 @@ import numpy as np
 from core.columns import Array
 from core.config import RankerConfig
 from ranking import model_text
-from ranking.feature_list import NAMES, SOURCES, schema_hash
+from ranking.feature_list import NAMES, RISING, SOURCES, schema_hash
 from ranking.scorer import FORMAT_VERSION, HEADER, MODEL, TREES
 
 GRADES: Final = 20
@@ -35,6 +35,10 @@ class TrainingSet:
     sizes: Array  # int32 [q], rows of each request
     ideals: Array  # float64 [q], the best DCG@10 there could be, items that retrieval missed included
     dropped: int  # requests without any relevant item among the candidates
+    names: tuple[str, ...] = NAMES  # of the matrix's columns
+    positions: Array | None = (
+        None  # int32 [r]: where on a page each row was shown, from 0; None: rows of candidates that nobody was shown
+    )
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -51,6 +55,8 @@ class TrainingSet:
             sizes=np.concatenate([s.sizes for s in sets]),
             ideals=np.concatenate([s.ideals for s in sets]),
             dropped=sum(s.dropped for s in sets),
+            names=sets[0].names,
+            positions=_positions(sets),
         )
 
     def thinned(self, negatives: int, seed: int) -> TrainingSet:
@@ -62,7 +68,32 @@ class TrainingSet:
         place = np.arange(len(order)) - np.repeat(np.cumsum(self.sizes) - self.sizes, self.sizes)
         kept = np.sort(order[(place < negatives) | (place >= nothing[queries])])
         sizes = np.bincount(queries[kept], minlength=len(self)).astype(np.int32)
-        return TrainingSet(self.matrix[kept], self.grades[kept], sizes, self.ideals, self.dropped)
+        return TrainingSet(
+            self.matrix[kept],
+            self.grades[kept],
+            sizes,
+            self.ideals,
+            self.dropped,
+            self.names,
+            _at(self.positions, kept),
+        )
+
+
+_NOT_SHOWN: Final = -1
+"""The one position of all rows that were constructed: what is the same for all rows of a request moves no pair of them."""
+
+
+def _positions(sets: list[TrainingSet]) -> Array | None:
+    """Those of logged pages beside rows that were never shown; None where there are no pages."""
+    if all(s.positions is None for s in sets):
+        return None
+    return np.concatenate(
+        [np.full(len(s.grades), _NOT_SHOWN, np.int32) if s.positions is None else s.positions for s in sets]
+    )
+
+
+def _at(positions: Array | None, kept: Array) -> Array | None:
+    return None if positions is None else positions[kept]
 
 
 @dataclass(frozen=True)
@@ -142,6 +173,7 @@ def _parameters(config: RankerConfig) -> dict[str, Any]:
         "bagging_freq": 1,
         "bagging_by_query": True,
         "lambda_l2": config.shrinkage,
+        "monotone_constraints": [int(name in RISING) for name in NAMES],
         "seed": config.seed,
         "deterministic": True,
         "force_row_wise": True,
@@ -151,20 +183,36 @@ def _parameters(config: RankerConfig) -> dict[str, Any]:
 
 
 def _dataset(rows: TrainingSet, reference: lightgbm.Dataset | None = None) -> lightgbm.Dataset:
+    """For LightGBM. What a position of a logged page does to an item's chance is learned beside the trees and is no part of the score.
+
+    LightGBM adds a term for each position to the scores that it compares while it learns (after Yan et al., "Revisiting Two-tower Models for Unbiased
+    Learning to Rank", SIGIR 2022, section 3).
+    """
     return lightgbm.Dataset(
-        rows.matrix, rows.grades, group=rows.sizes, reference=reference, feature_name=list(NAMES), free_raw_data=False
+        rows.matrix,
+        rows.grades,
+        group=rows.sizes,
+        position=rows.positions,
+        reference=reference,
+        feature_name=list(rows.names),
+        free_raw_data=False,
     )
 
 
 def ndcg(rows: TrainingSet, scores: Array) -> float:
     """Mean NDCG@10 of `scores` float64 `[r]` over all requests, those that were dropped for want of a relevant candidate as 0."""
+    return float(request_ndcg(rows, scores).sum() / max(len(rows) + rows.dropped, 1))
+
+
+def request_ndcg(rows: TrainingSet, scores: Array) -> Array:
+    """NDCG@10 of `scores` float64 `[r]` for each request that was not dropped, float64 `[q]`."""
     queries = np.repeat(np.arange(len(rows)), rows.sizes)
     order = np.lexsort((-scores, queries))
     place = np.arange(len(order)) - np.repeat(np.cumsum(rows.sizes) - rows.sizes, rows.sizes)
     dcg = np.bincount(
         queries, np.where(place < _AT, rows.grades[order] / np.log2(place + 2.0), 0.0), minlength=len(rows)
     )
-    return float((dcg / rows.ideals).sum() / max(len(rows) + rows.dropped, 1))
+    return np.asarray(dcg / rows.ideals)
 
 
 def blend_ndcg(rows: TrainingSet, weights: Mapping[str, float]) -> float:

@@ -1,9 +1,8 @@
-"""The towers at serving: LiteRT and numpy over the files of retrieval/towers/export.py; TensorFlow is never imported here."""
+"""The towers at serving: LiteRT and numpy over the files of retrieval/towers/files.py; TensorFlow is never imported here."""
 
 from __future__ import annotations
 
 import copy
-import json
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,10 +15,9 @@ from core.columns import Array, load_array
 from core.errors import ArtifactError
 from core.history import Query
 from core.schema import EVENT_TYPES, EventType
-from retrieval.towers.content import bag_of, look_up
+from retrieval.towers.files import read_header
 from retrieval.towers.inputs import GAP_BUCKETS, window
 
-FORMAT_VERSION: Final = 1
 _ON_PAGE: Final = EventType.DETAIL_PAGE_VIEW.code  # a context item is read as one the person looks at now
 
 Search = Callable[
@@ -47,14 +45,7 @@ class QueryTower:
         Raises:
             ArtifactError: if they are missing, truncated, of another format, or made for other event types.
         """
-        try:
-            header = json.loads((folder / "towers.json").read_bytes())
-        except (FileNotFoundError, ValueError) as e:
-            raise ArtifactError(f"{folder / 'towers.json'}: missing or not JSON ({e})") from None
-        if header["format_version"] != FORMAT_VERSION:
-            raise ArtifactError(
-                f"{folder}: towers of format {header['format_version']}, this Aisle reads {FORMAT_VERSION}; train them anew"
-            )
+        header = read_header(folder)
         read = [[str(t) for t in EVENT_TYPES][: len(header["event_types"])], GAP_BUCKETS]
         if read != [header["event_types"], header["gap_buckets"]]:
             raise ArtifactError(
@@ -113,30 +104,6 @@ class QueryTower:
             mine.ready = (run, inputs, run.get_output_details()[0]["index"])
         ready: tuple[Any, dict[str, int], int] = mine.ready
         return ready
-
-
-class ItemTower:
-    """The item tower in numpy: the vector of a new item the moment its attributes are known."""
-
-    def __init__(self, ids: Array, tokens: Array, token_vectors: Array) -> None:
-        self._ids, self._tokens, self._token_vectors = ids, tokens, token_vectors
-
-    @classmethod
-    def open(cls, folder: Path) -> Self:
-        """Map the item tower of the towers in `folder`."""
-        return cls(*(load_array(folder / "item_tower" / f"{name}.npy") for name in ("ids", "tokens", "token_vectors")))
-
-    def vector(self, attributes: Mapping[str, Any], row: int | None = None) -> Array:
-        """Unit vector float32 `[d]` from the item's columns as the shop sends them; `row`: of a trained item, whose id embedding it keeps.
-
-        Zero where nothing is known: no token was seen in training and there is no row.
-        """
-        _, tokens, weights = look_up(bag_of(attributes), self._tokens)
-        if row is None and not len(tokens):
-            return np.zeros(self._ids.shape[1], np.float32)
-        total = self._ids[-1 if row is None else row] + weights @ self._token_vectors[tokens]
-        unit: Array = (total / max(float(np.linalg.norm(total)), 1e-6)).astype(np.float32)
-        return unit
 
 
 class TowerSource:

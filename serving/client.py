@@ -62,6 +62,14 @@ class Client:
         """Items that go with others."""
         return self._call(self._recommender.SimilarItems, request)  # type: ignore[no-any-return]
 
+    def rank(self, request: recommender_pb2.RankRequest) -> recommender_pb2.RankResponse:
+        """The caller's own list, in order."""
+        return self._call(self._recommender.Rank, request)  # type: ignore[no-any-return]
+
+    def explain(self, request: recommender_pb2.ExplainRequest) -> recommender_pb2.ExplainResponse:
+        """Why an item is in an answer, or not."""
+        return self._call(self._recommender.Explain, request)  # type: ignore[no-any-return]
+
     def write_events(self, events: Sequence[events_pb2.Event]) -> events_pb2.WriteEventsResponse:
         """Record what happened."""
         return self._call(self._events.WriteEvents, events_pb2.WriteEventsRequest(events=events))  # type: ignore[no-any-return]

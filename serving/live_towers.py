@@ -12,15 +12,15 @@ from core.candidates import Scoring
 from core.columns import Array
 from core.history import Query
 from core.room import with_room
+from retrieval.item_tower import ItemTower
 from retrieval.query import Search, TowerScoring, TowerSource, best
-from retrieval.towers.many_items import ManyItems
 
 
 class LiveTowers:
     """Towers that are written to. What the index holds of a changed item is passed over; its new vector is searched with those of new items."""
 
     def __init__(self, base: TowerSource, folder: Path, room: int) -> None:
-        self._base, self._tower = base, ManyItems.open(folder)
+        self._base, self._tower = base, ItemTower.open(folder)
         self._known = len(base.tower.item_vectors)
         self._vectors, self._has_vector = (
             with_room(base.tower.item_vectors, room),
@@ -32,8 +32,8 @@ class LiveTowers:
         self._is_changed = np.zeros(len(self._has_vector), bool)
 
     def vectors(self, items: Sequence[Mapping[str, Any]], rows: Sequence[int]) -> Array:
-        """Of n items, float32 `[n, d]`: see retrieval.towers.many_items. Reads nothing that `write` changes."""
-        return self._tower.vectors(items, rows)
+        """Of n items, float32 `[n, d]`: see retrieval.item_tower. Reads nothing that `write` changes."""
+        return self._tower.of_items(items, rows)
 
     def write(self, row: int, vector: Array) -> None:
         """Give an item its vector."""

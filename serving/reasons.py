@@ -7,21 +7,23 @@ from typing import Final
 
 import numpy as np
 
-from core.columns import Texts
+from core.columns import Array, Texts
 from core.history import Query
-from core.schema import Column, EventType
+from core.schema import DAY, Column, EventType
 from serving.release import Release
-from serving.request_path import TRENDING
+from serving.request_path import FILL, LISTED, TRENDING
 from serving.trend import NOTHING, Trend
 
 # What to say where a source names the item behind its proposal.
 _ANCHORED: Final[Mapping[str, str]] = {
     "item_knn": "people who chose {} also chose it",
+    "linear": "people who chose {} also chose it",
     "transitions": "often follows {}",
     "covisitation": "often together with {}",
     "content": "similar to {}",
 }
 _ELSEWHERE: Final = "goes with {}"
+_GAPS: Final = 2  # between purchases: fewer make no rhythm
 _PLAIN: Final[Mapping[str, str]] = {"recent_popularity": "popular now", "popularity": "popular"}
 # The person's own events, the strongest statement first.
 _OWN: Final = (
@@ -56,28 +58,46 @@ def title(release: Release, row: int) -> str:
 
 
 def _of_item(release: Release, query: Query, row: int, source: str, trend: Trend) -> list[str]:
-    own = _own(query, row)
+    own = own_history(release, query, row)
     if source == TRENDING:
         return [_hourly(trend, row), *own]
     if source == "own_frequency" and own:
         return own
+    found = anchored(release, query, row, source)
+    return [_plain(release, query, row, source) if found is None else found[0], *own]
+
+
+def anchored(release: Release, query: Query, row: int, source: str) -> tuple[str, int] | None:
+    """What connects the item with another one of the person or the page, by the source's own evidence, and the row of that one; None: nothing does."""
     explainer = release.explainers.get(source)
     anchor = None if explainer is None else explainer.because(query, row)
-    if anchor is not None:
-        return [_ANCHORED.get(source, _ELSEWHERE).format(title(release, anchor) or release.item_ids[anchor]), *own]
-    return [_plain(release, query, row, source), *own]
+    if anchor is None:
+        return None
+    return _ANCHORED.get(source, _ELSEWHERE).format(title(release, anchor) or release.item_ids[anchor]), anchor
 
 
-def _own(query: Query, row: int) -> list[str]:
-    """What the person did with the item."""
+def own_history(release: Release, query: Query, row: int) -> list[str]:
+    """What the person did with the item, and how often they come back to it."""
     history = query.history
-    types = history.types[(history.items == row) & (history.gains > 0)]
-    if not len(types):
+    mine = (history.items == row) & (history.gains > 0)
+    if not mine.any():
         return []
+    said = f"you looked at it {_times(int(np.count_nonzero(mine)))}"
     for kind, did in _OWN:
-        if times := int(np.count_nonzero(types == kind.code)):
-            return [f"{did} {_times(times)}"]
-    return [f"you looked at it {_times(len(types))}"]
+        if times := int(np.count_nonzero(history.types[mine] == kind.code)):
+            said = f"{did} {_times(times)}"
+            break
+    bought = history.times[mine & (history.types == EventType.PURCHASE_COMPLETE.code)]
+    return [said, *_rhythm(bought, real_clock=release.table is not None and not release.table.synthetic_time)]
+
+
+def _rhythm(times: Array, *, real_clock: bool) -> list[str]:
+    """How often the moments `times` (ascending microseconds) come back, where they do so evenly: every gap within half of the mean."""
+    gaps = np.diff(np.unique(times)) / DAY
+    if not real_clock or len(gaps) < _GAPS or np.abs(gaps - gaps.mean()).max() > gaps.mean() / 2:
+        return []
+    days = round(float(gaps.mean()))
+    return [f"you buy it about every {days} days"] if days > 1 else []
 
 
 def _hourly(trend: Trend, row: int) -> str:
@@ -97,9 +117,9 @@ def _plain(release: Release, query: Query, row: int, source: str) -> str:
     """Without an item to name."""
     if source in _PLAIN:
         return _PLAIN[source]
-    if source != "fill":
+    if source not in (FILL, LISTED):
         return "fits what you chose lately" if len(query.history) else "fits this page"
     for name, text in _PLAIN.items():
         if any(s.name == name and s.scoring(query).of(np.array([row], np.int32))[0] > 0 for s in release.sources):
             return text
-    return "completes the page"
+    return "completes the page" if source == FILL else "is on the given list"

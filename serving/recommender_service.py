@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import uuid
 from collections.abc import Callable, Iterable, MutableMapping
@@ -14,17 +15,19 @@ from aisle.v1 import recommender_pb2_grpc
 from core.columns import Array
 from core.history import Query
 from core.ids import NO_ROW
-from serving.online_state import OnlineState, Person
+from serving.explain import UNKNOWN, Explanation, Outcome, explain, parts_of, position
+from serving.grounds import statements
+from serving.online_state import OnlineState, Person, PersonState
 from serving.reasons import reasons, title
 from serving.refusals import guarded
 from serving.release import Release
-from serving.request_path import Answer, Request, answer
+from serving.request_path import TRENDING, Answer, Request, answer, rank
 from serving.resident import Resident, made_up_history
 from serving.shown import Shown, ShownLog
 from serving.tally import Tally
 from serving.trend import NOTHING, Trend
 from serving.trending import Trending
-from serving.validation import MAX_CONTEXT, MAX_EXCLUDED, Problems
+from serving.validation import MAX_CONTEXT, MAX_EXCLUDED, MAX_PAGE, Problems
 
 _SIMILAR_SOURCES = ("item_knn", "transitions", "covisitation", "content")
 
@@ -57,39 +60,28 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         watch = _Watch()
         k = _check_recommend(request)
         release = self._resident.release
-        # an invented clock may end after today: then now is the end of the window
-        now = max(self._clock(), release.window_end)
-        personal = request.personalize if request.HasField("personalize") else True
-        person = Person(request.user_id, request.visitor_id, request.session_id) if personal else Person()
-        state = self._state.read(release, person, now)
+        now, state = self._hydrated(release, request)
         watch.lap("hydrate")
-
-        on_page, missing = _rows(release, request.context_item_ids)
-        excluded, unknown = _rows(release, request.exclude_item_ids)
-        query = Query(now, state.user, state.history, on_page, request.placement, state.facts)
-        trend = self._trending.of(release)
-        asked = Request(query, k, excluded, request.exclude_seen, trending=trend.order, lead=self._trending.lead(k))
+        asked, missing = self._asked(release, request, k, now, state)
         page = answer(release, asked)
         watch.lap("recommend")
 
         request_id = request.request_id or uuid.uuid4().hex
         response = pb.RecommendResponse(
-            results=_results(release, query, page, trend),
+            results=_results(release, asked.query, page, self._trending.of(release)),
             attribution_token=f"{release.name}.{request_id}",
             level=page.level,
             degraded=state.failure is not None,
             fallback_reason=state.failure or "",
             release=release.name,
-            missing_ids=missing + unknown,
+            missing_ids=missing,
             request_id=request_id,
         )
         if request.explain:
-            _add_contributions(response, page)
+            _add_contributions(release, response.results, page)
         watch.lap("reasons")
         watch.write(response.stage_latency_ms)
-        self._tally.add("level", page.level)
-        if state.failure is not None:
-            self._tally.add("degraded", state.failure)
+        self._count(page, state)
         self._log.offer(
             Shown(
                 now,
@@ -97,7 +89,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
                 k,
                 request,
                 response,
-                personal,
+                _personal(request),
                 state.user,
                 page.candidates.rows,
                 page.features,
@@ -105,6 +97,96 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             )
         )
         return response
+
+    @guarded
+    def Rank(self, request: pb.RankRequest, context: grpc.ServicerContext) -> pb.RankResponse:  # noqa: N802
+        """See the proto."""
+        watch = _Watch()
+        _check_rank(request)
+        release = self._resident.release
+        now, state = self._hydrated(release, request)
+        watch.lap("hydrate")
+        rows, unknown = _rows(release, request.item_ids)
+        on_page, missing = _rows(release, request.context_item_ids)
+        query = Query(now, state.user, state.history, on_page, request.placement, state.facts)
+        page = rank(release, query, np.unique(rows))
+        watch.lap("rank")
+
+        request_id = request.request_id or uuid.uuid4().hex
+        response = pb.RankResponse(
+            results=_results(release, query, page),
+            attribution_token=f"{release.name}.{request_id}",
+            level=page.level,
+            degraded=state.failure is not None,
+            fallback_reason=state.failure or "",
+            release=release.name,
+            missing_ids=unknown + missing,
+            request_id=request_id,
+        )
+        if request.explain:
+            _add_contributions(release, response.results, page)
+        watch.lap("reasons")
+        watch.write(response.stage_latency_ms)
+        self._count(page, state)
+        return response
+
+    @guarded
+    def Explain(self, request: pb.ExplainRequest, context: grpc.ServicerContext) -> pb.ExplainResponse:  # noqa: N802
+        """See the proto."""
+        k = _check_explain(request)
+        release = self._resident.release
+        now, state = self._hydrated(release, request.request)
+        asked, missing = self._asked(release, request.request, k, now, state)
+        trend, page = self._trending.of(release), answer(release, asked)
+        row = release.item_ids.row(request.item_id)
+        found = UNKNOWN if row == NO_ROW else explain(release, asked, page, row)
+        response = pb.ExplainResponse(
+            item_id=request.item_id,
+            outcome=found.outcome,
+            summary=found.summary,
+            rank=found.rank,
+            score=found.score,
+            page_score=found.page_score,
+            candidates=len(page.candidates),
+            sources=[pb.Evidence(**dataclasses.asdict(o)) for o in found.opinions],
+            ranked_by=found.ranked_by,
+            score_parts=[
+                pb.ScorePart(name=name, value=value, features=found.features.get(name, {}))
+                for name, value in sorted(found.parts.items(), key=lambda part: -part[1])
+            ],
+            level=page.level,
+            degraded=state.failure is not None,
+            fallback_reason=state.failure or "",
+            release=release.name,
+            missing_ids=missing,
+        )
+        if row != NO_ROW:
+            response.title = title(release, row)
+            response.available = bool(release.available[row])
+            response.reasons.extend(_reasons_for(release, asked.query, page, found, trend))
+        return response
+
+    def _hydrated(self, release: Release, request: pb.RecommendRequest | pb.RankRequest) -> tuple[int, PersonState]:
+        """The clock of a request, microseconds, and what is known of who asks."""
+        # an invented clock may end after today: then now is the end of the window
+        now = max(self._clock(), release.window_end)
+        known = Person(request.user_id, request.visitor_id, request.session_id) if _personal(request) else Person()
+        return now, self._state.read(release, known, now)
+
+    def _asked(
+        self, release: Release, request: pb.RecommendRequest, k: int, now: int, state: PersonState
+    ) -> tuple[Request, list[str]]:
+        """The request in rows, and the ids that the release does not know."""
+        on_page, missing = _rows(release, request.context_item_ids)
+        excluded, unknown = _rows(release, request.exclude_item_ids)
+        query = Query(now, state.user, state.history, on_page, request.placement, state.facts)
+        order, lead = self._trending.of(release).order, self._trending.lead(k)
+        return Request(query, k, excluded, request.exclude_seen, trending=order, lead=lead), missing + unknown
+
+    def _count(self, page: Answer, state: PersonState) -> None:
+        self._tally.add("level", page.level)
+        if state.failure is not None:
+            self._tally.add("degraded", state.failure)
 
     @guarded
     def SimilarItems(self, request: pb.SimilarItemsRequest, context: grpc.ServicerContext) -> pb.SimilarItemsResponse:  # noqa: N802
@@ -197,12 +279,45 @@ def _results(release: Release, query: Query, page: Answer, trend: Trend = NOTHIN
     ]
 
 
-def _add_contributions(response: pb.RecommendResponse, page: Answer) -> None:
-    """Each source's own score of each item that is a candidate."""
-    candidates = page.candidates
-    at = np.searchsorted(candidates.rows, page.rows)
-    for result, row, position in zip(response.results, page.rows.tolist(), at.tolist(), strict=True):
-        if position < len(candidates) and candidates.rows[position] == row:
-            for source, score in zip(candidates.sources, candidates.scores[position].tolist(), strict=True):
-                if score:
-                    result.contributions[source] = score
+def _add_contributions(release: Release, results: Iterable[pb.Result], page: Answer) -> None:
+    """Each source's own score of each item that is a candidate, and what adds up to its score."""
+    for result, row in zip(results, page.rows.tolist(), strict=True):
+        at = position(page, row)
+        if at is None:
+            continue
+        for source, score in zip(page.candidates.sources, page.candidates.scores[at].tolist(), strict=True):
+            if score:
+                result.contributions[source] = score
+        if result.source != TRENDING:  # which leads by no score
+            result.score_parts.update(parts_of(release, page, at)[0])
+
+
+def _reasons_for(release: Release, query: Query, page: Answer, found: Explanation, trend: Trend) -> list[str]:
+    """What weighs most first; for an item of the page also what the page says of it."""
+    said = statements(release, query, found.row, found.parts)
+    if found.outcome is Outcome.ON_PAGE:
+        [shown] = reasons(release, query, [found.row], [page.sources[found.rank - 1]], trend)
+        said += [s for s in shown if not any(s in longer for longer in said)]
+    return said
+
+
+def _personal(request: pb.RecommendRequest | pb.RankRequest) -> bool:
+    """Whether anything may be read of the person."""
+    return request.personalize if request.HasField("personalize") else True
+
+
+def _check_rank(request: pb.RankRequest) -> None:
+    problems = Problems()
+    for name in ("request_id", "placement", "user_id", "visitor_id", "session_id"):
+        problems.text(name, getattr(request, name))
+    problems.texts("item_ids", request.item_ids, least=1, most=MAX_PAGE)
+    problems.texts("context_item_ids", request.context_item_ids, most=MAX_CONTEXT)
+    problems.refuse()
+
+
+def _check_explain(request: pb.ExplainRequest) -> int:
+    """The page size of the request that is asked about."""
+    problems = Problems()
+    problems.text("item_id", request.item_id, required=True)
+    problems.refuse()
+    return _check_recommend(request.request)

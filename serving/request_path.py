@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from core.candidates import Candidates, Source, gather
+from core.candidates import Candidates, Source, gather, listed
 from core.columns import Array
 from core.history import Query
 from core.release import ReleaseSettings
@@ -17,6 +17,8 @@ from ranking.features import matrix
 from serving.release import Release
 
 TRENDING: Final = "trending"
+FILL: Final = "fill"
+LISTED: Final = "list"  # an item of the caller's list that no source speaks for
 _NONE: Final = np.empty(0, np.int32)
 
 
@@ -48,6 +50,14 @@ class Request:
     trending: Array = field(default_factory=lambda: _NONE)  # item rows, best first, preferred for that; offline none
     lead: int = 0  # how many of them may begin the page of somebody of whom nothing is known
 
+    @property
+    def never(self) -> Array:
+        """Every item row that is not to be returned: excluded, on the page already, or the person's own; int32 ascending."""
+        parts = [self.excluded, self.query.context]
+        if self.exclude_seen:
+            parts.append(self.query.history.items[self.query.history.gains > 0])
+        return np.unique(np.concatenate(parts)).astype(np.int32)
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -60,18 +70,20 @@ class Answer:
     candidates: Candidates
     removed: dict[Removal, Array]
     features: Array | None = None  # float32 [candidates, F], the ranker's matrix; None where the blend ranked
+    every: Array = field(default_factory=lambda: np.empty(0))  # float [candidates]: the score of each
 
 
 def answer(release: Release, request: Request, sources: tuple[Source, ...] | None = None) -> Answer:
     """Run every stage in order. `sources` narrows the release's own (a baseline is the path with one source)."""
     sources = release.sources if sources is None else sources
     settings, query = release.settings, request.query
-    excluded = _excluded(request)
+    excluded = request.never
 
-    candidates = gather(sources, _quotas(settings, sources, request.k), query, excluded)
+    candidates = gather(sources, quotas_of(settings, sources, request.k), query, excluded)
     kept, removed = _available(release, candidates)
     features = _features(release, query, candidates)
-    scores = _scores(release, candidates, features)[kept]
+    every = _scores(release, candidates, features)
+    scores = every[kept]
     order = _best_first(candidates.rows[kept], scores)
     rung = level(release, query)
     lead = _first(release, request.trending, request.lead if rung is Level.POPULAR else 0, excluded)
@@ -92,16 +104,36 @@ def answer(release: Release, request: Request, sources: tuple[Source, ...] | Non
         sources=(
             *(TRENDING for _ in lead),
             *_speakers(candidates, page, settings.weights),
-            *(TRENDING if at < trending else "fill" for at in range(len(fill))),
+            *(TRENDING if at < trending else FILL for at in range(len(fill))),
         ),
         level=rung,
         candidates=candidates,
         removed=removed,
         features=features,
+        every=every,
     )
 
 
-def _quotas(settings: ReleaseSettings, sources: tuple[Source, ...], k: int) -> dict[str, int]:
+def rank(release: Release, query: Query, rows: Array) -> Answer:
+    """Order the caller's own item rows (int32, ascending, distinct): nothing is added and nothing is removed."""
+    settings = release.settings
+    candidates = listed(release.sources, settings.quotas, query, rows)
+    features = _features(release, query, candidates)
+    scores = _scores(release, candidates, features)
+    order = _best_first(candidates.rows, scores)
+    return Answer(
+        rows=candidates.rows[order],
+        scores=scores[order].astype(np.float32),
+        sources=_speakers(candidates, order, settings.weights),
+        level=level(release, query),
+        candidates=candidates,
+        removed={},
+        features=features,
+        every=scores,
+    )
+
+
+def quotas_of(settings: ReleaseSettings, sources: tuple[Source, ...], k: int) -> dict[str, int]:
     """How many candidates each source is asked for: ranking wants several for each of the k places, also of a very long page."""
     if len(sources) == 1:
         return {sources[0].name: max(settings.candidates, k)}
@@ -132,13 +164,6 @@ def _scores(release: Release, candidates: Candidates, features: Array | None) ->
         return release.scorer.score(features)
     alone = dict.fromkeys(candidates.sources, 1.0)
     return blend(candidates, release.settings.weights if len(alone) > 1 else alone)
-
-
-def _excluded(request: Request) -> Array:
-    parts = [request.excluded, request.query.context]
-    if request.exclude_seen:
-        parts.append(request.query.history.items[request.query.history.gains > 0])
-    return np.unique(np.concatenate(parts)).astype(np.int32)
 
 
 def _available(release: Release, candidates: Candidates) -> tuple[Array, dict[Removal, Array]]:
@@ -173,11 +198,14 @@ def _first(release: Release, order: Array, n: int, taken: Array) -> Array:
 
 
 def _speakers(candidates: Candidates, page: Array, weights: dict[str, float]) -> tuple[str, ...]:
-    """For each item the source whose weighted, normalised score is highest; among those that proposed it."""
+    """For each item the source whose weighted, normalised score is highest among those that proposed it; LISTED where none did."""
     if not len(page):
         return ()
     top = candidates.scores.max(axis=0, initial=0)
     weight = np.array([weights.get(s, 0.0) for s in candidates.sources], np.float32)
     part = candidates.scores[page] / np.where(top > 0, top, 1) * weight
     part = np.where(candidates.ranks[page] >= 0, part, -1)
-    return tuple(candidates.sources[s] for s in part.argmax(axis=1))
+    spoken = np.asarray((candidates.ranks[page] >= 0).any(axis=1))
+    return tuple(
+        candidates.sources[s] if ok else LISTED for s, ok in zip(part.argmax(axis=1).tolist(), spoken, strict=True)
+    )

@@ -25,14 +25,16 @@ def nightly(
     redis: Annotated[
         str | None, typer.Option(help="URL of the Redis that the servers use; default: their own under WORK/redis")
     ] = None,
+    serving: Annotated[Path | None, typer.Option(help="what the servers got by `serve --config`, if anything")] = None,
 ) -> None:
     """Forget who asked for it, prepare, train, evaluate, gate and publish. Resumes after a kill: stages whose inputs did not change are not run again."""
     from core.config import load_pipeline
     from core.errors import GateRefused
     from core.work import Work
     from pipeline.nightly import run
+    from serving.config import load_serving
 
-    night = run(data, Work(work), load_pipeline(config), full=full, redis_url=redis, say=step)
+    night = run(data, Work(work), load_pipeline(config), load_serving(serving), full=full, redis_url=redis, say=step)
     finish(night.result())
     if night.refused:
         raise GateRefused(night.refused)

@@ -30,6 +30,8 @@ def distinct(rows: Array) -> Array:
     >>> distinct(np.array([7, 3, 7, 1], np.int32))
     array([7, 3, 1], dtype=int32)
     """
+    if len(rows) < 2:  # an empty page, most of the time
+        return rows.astype(np.int32)
     values, first = np.unique(rows, return_index=True)
     return values[np.argsort(first)].astype(np.int32)
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import shutil
@@ -148,6 +149,33 @@ def test_data_that_changed_beyond_a_stop_are_refused_however_often_and_the_champ
     result(aisle("prepare", "--data", shop, "--work", work, "--config", shop.parent / "small.yaml"))
 
 
+def test_the_night_after_keeps_the_towers_and_publishes_what_is_new(
+    tmp_path: Path, shop: Path, night: tuple[Path, dict[str, Any]]
+) -> None:
+    """A day of events later, one of them on an item that was not there: a release of the same embedding, with one more item."""
+    work = tmp_path / "work"
+    shutil.copytree(night[0], work, symlinks=True)
+    data = tmp_path / "shop"
+    shutil.copytree(shop, data)
+    events = pq.read_table(data / "events").sort_by("event_time")
+    day = events.slice(len(events) - 200)
+    later = pc.add(day.column("event_time"), pa.scalar(dt.timedelta(days=1)))
+    items = pa.array(["new-item", *day.column("item_id").to_pylist()[1:]])
+    for name, values in (("event_time", later), ("item_id", items)):
+        day = day.set_column(day.column_names.index(name), name, values.cast(day.schema.field(name).type))
+    if "event_id" in day.column_names:
+        day = day.drop_columns(["event_id"])
+    pq.write_table(day, data / "events" / "later.parquet")
+    done = aisle("nightly", "--data", data, "--work", work, "--config", shop.parent / "small.yaml")
+    second = Path(result(done)["release"])
+    assert "towers stay: they learned 1.0 days of data ago" in done.stderr
+    first = work / "releases" / Path(night[1]["release"]).name
+    headers = [json.loads((r / "sources" / "towers" / "towers.json").read_bytes()) for r in (first, second)]
+    assert headers[0]["embedding_id"] == headers[1]["embedding_id"]
+    assert headers[1]["items"] == headers[0]["items"] + 1
+    artifact.verify(second)
+
+
 def ask(tmp_path: Path, work: Path, queries: dict[str, list[Any]], *more: object) -> list[dict[str, Any]]:
     pq.write_table(pa.table(queries), tmp_path / "q.parquet")
     result(
@@ -179,8 +207,6 @@ def test_batch_answers_everybody_with_a_full_page(tmp_path: Path, night: tuple[P
 
 def test_batch_takes_the_clock_of_the_query(tmp_path: Path, shop: Path, night: tuple[Path, dict[str, Any]]) -> None:
     """Before a person's first event they are a stranger: their page is the one that nobody gets."""
-    import datetime as dt
-
     start = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
     rows = ask(
         tmp_path, night[0], {"query_id": ["past", "nobody"], "user_id": ["u0000001", "nobody"], "time": [start, start]}
@@ -250,6 +276,11 @@ def test_a_release_is_judged_only_on_what_came_after_it(night: tuple[Path, dict[
     assert "no event of a known user after its window" in said
 
 
-def test_unknown_names_are_refused_with_the_nearest(night: tuple[Path, dict[str, Any]]) -> None:
+def test_unknown_names_are_refused_with_the_nearest(
+    shop: Path, night: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    (tmp_path / "servers.yaml").write_text("tennant: shop\n")
+    said = refusal(aisle(*nightly(shop, night[0]), "--serving", tmp_path / "servers.yaml"))
+    assert "unknown key 'tennant'; did you mean 'tenant'" in said
     assert "did you mean 'global'" in refusal(aisle("evaluate", "--work", night[0], "--protocol", "globl"))
     assert "no prepare yet" in refusal(aisle("evaluate", "--work", night[0] / "nothing"))

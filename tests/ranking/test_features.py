@@ -100,7 +100,6 @@ def test_shape_type_and_no_surprises() -> None:
     rows = matrix(Query(NOW, 0, PAST), proposals(), item_table())
     assert rows.dtype == np.float32
     assert rows.shape == (3, len(FEATURES))
-    assert rows.flags.c_contiguous
     assert len(set(NAMES)) == len(NAMES) >= 40
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,53 @@ def test_thinning_keeps_what_is_relevant_and_leaves_the_rest_to_chance() -> None
     assert np.array_equal(rows.thinned(30, 1).matrix, rows.matrix)
 
 
+def shown(pages: int, seed: int, size: int = 8) -> tuple[TrainingSet, TrainingSet]:
+    """Pages of an old ranking that goes by `popularity.score`; the same as everybody would click who looks at everything.
+
+    People like what has a great `item_knn.score`, and look at position p with probability 1 / (1 + p).
+    """
+    rng, bias = np.random.default_rng(seed), NAMES.index("popularity.score")
+    rows = np.zeros((pages, size, len(NAMES)), np.float32)
+    rows[:, :, [SIGNAL, bias]] = rng.random((pages, size, 2))
+    liked = rng.random((pages, size)) < 0.2 + 0.6 * rows[:, :, SIGNAL]
+    order = (-(rows[:, :, bias] + 0.2 * rng.gumbel(size=(pages, size)))).argsort(1)
+    position = order.argsort(1).astype(np.int32)
+    looked = rng.random((pages, size)) < 1.0 / (1.0 + position)
+
+    def as_set(clicked: np.ndarray[Any, Any], positions: np.ndarray[Any, Any] | None) -> TrainingSet:
+        grades, sizes = np.where(clicked, GRADES, 0).astype(np.int8).ravel(), np.full(pages, size, np.int32)
+        ideals = np.maximum((np.sort(clicked, 1)[:, ::-1] * GRADES / np.log2(np.arange(size) + 2.0)).sum(1), 1)
+        return TrainingSet(rows.reshape(-1, len(NAMES)), grades, sizes, ideals, 0, positions=positions)
+
+    return as_set(liked & looked, position.ravel()), as_set(liked, None)
+
+
+def test_positions_take_the_blame_for_what_they_did() -> None:
+    """The naive ranker learns what the old ranking liked, the other one what people like."""
+    biased, truth = shown(1500, 1)[0], shown(400, 2)[1]
+    reached = {
+        name: ndcg(truth, grow([rows], 100, config()).booster.predict(truth.matrix))
+        for name, rows in (("unbiased", biased), ("naive", replace(biased, positions=None)))
+    }
+    best = ndcg(truth, truth.matrix[:, SIGNAL].astype(float))
+    assert reached["naive"] < reached["unbiased"] - 0.01
+    assert reached["unbiased"] > best - 0.04
+
+
+def test_rows_that_were_never_shown_have_one_position() -> None:
+    """So that beside logged pages their source does not reveal their labels, and that alone they grow the trees they always did."""
+    logged, built = shown(50, 3)[0], learnable(30, 4)
+    both = TrainingSet.concatenate([logged, built]).positions
+    assert both is not None
+    assert both[: len(logged.grades)].max() == 7
+    assert set(both[len(logged.grades) :].tolist()) == {-1}
+    assert TrainingSet.concatenate([built, built]).positions is None
+    alone = replace(built, positions=np.full(len(built.grades), -1, np.int32))
+    with_position, without = (grow([rows], 5, config()).booster.predict(built.matrix) for rows in (alone, built))
+    np.testing.assert_allclose(with_position, without, atol=1e-6)
+    assert logged.thinned(3, 1).positions is not None
+
+
 def test_two_runs_grow_the_same_trees(tmp_path: Path) -> None:
     for name in ("a", "b"):
         grow([learnable(50, 6)], 5, config()).write(tmp_path / name, SOURCES, {})
@@ -142,3 +190,13 @@ def test_a_missing_or_truncated_file_is_named(ranker: Path, name: str) -> None:
     (ranker / name).unlink()
     with pytest.raises(ArtifactError, match=name):
         Scorer.open(ranker, SOURCES)
+
+
+def test_a_higher_score_of_a_source_never_lowers_the_rank() -> None:
+    """Labels that fall with the score: trees without the constraint would learn just that."""
+    rows = learnable(100, 8)
+    against = TrainingSet(-rows.matrix, rows.grades, rows.sizes, rows.ideals, 0)
+    booster = grow([against], 20, config()).booster
+    row = np.tile(np.median(against.matrix, axis=0), (50, 1))
+    row[:, SIGNAL] = np.linspace(-1, 0, 50)
+    assert (np.diff(booster.predict(row)) >= 0).all()

@@ -6,8 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from core.ids import hash64
-from retrieval.query import ItemTower, TowerScoring, best
+from retrieval.query import TowerScoring, best
 
 
 def test_serving_the_towers_imports_no_tensorflow() -> None:
@@ -34,12 +33,3 @@ def test_top_asks_for_as_many_more_as_are_excluded() -> None:
     rows, scores = TowerScoring(query, vectors, search).top(2, np.array([0, 2], np.int32))
     assert rows.tolist() == [1, 3]
     assert scores == pytest.approx([0.3, 0.1])
-
-
-def test_item_vector_by_hand() -> None:
-    ids = np.array([[3.0, 0.0], [0.0, 1.0]], np.float32)  # one item with an id, then what the others share
-    tower = ItemTower(ids, np.array([hash64("brand=acme")], np.uint64), np.array([[0.0, 4.0]], np.float32))
-    assert tower.vector({"brand": "acme"}, row=0) == pytest.approx([0.6, 0.8])  # (3, 0) + (0, 4)
-    assert tower.vector({"brand": "acme"}) == pytest.approx([0.0, 1.0])
-    assert tower.vector({"brand": "other"}).tolist() == [0.0, 0.0]
-    assert tower.vector({"brand": "other"}, row=0) == pytest.approx([1.0, 0.0])

@@ -16,9 +16,11 @@ from core.errors import ArtifactError
 from core.history import History, Query
 from core.prepared import LAST_TRAIN, LAST_TWIN, TRAIN, TWIN, Prepared
 from core.schema import DAY, EventType
-from retrieval.query import ItemTower, QueryTower, TowerSource
+from retrieval.item_tower import ItemTower
+from retrieval.query import QueryTower, TowerSource
 from retrieval.towers.content import item_bags, look_up
-from retrieval.towers.export import check_window, load_weights
+from retrieval.towers.export import load_weights
+from retrieval.towers.files import check_window
 from retrieval.towers.inputs import joined, window
 from retrieval.towers.model import QueryTower as KerasQueryTower
 from retrieval.towers.model import Shape, Towers

@@ -23,7 +23,7 @@ from core.errors import InputError
 from core.history import Query
 from core.release import CATALOG_SEQUENCE, SOURCES
 from core.work import Work
-from retrieval.query import ItemTower
+from retrieval.item_tower import ItemTower
 from retrieval.sources import TOWERS
 from serving.catalog import Catalog
 from serving.catalog_entry import Entry, Kind

@@ -1,14 +1,20 @@
 """What is said of an item is true: the named item is the one that speaks most for it, by an oracle that asks for each alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from core.columns import Array
+from core.columns import Array, Coded, Columns, Tags
 from core.history import History, Query
-from core.schema import DAY, EventType
+from core.schema import DAY, Column, EventType
 from core.work import Work
+from ranking.feature_list import ITEM
+from ranking.groups import Group
+from ranking.item_table import ATTRIBUTES, FACTS, ItemTable
 from retrieval.sources.evidence import chosen, on_page, seeds
-from serving.reasons import reasons
+from serving.grounds import leaf, statements
+from serving.reasons import own_history, reasons
 from serving.release import Release
 from serving.resident import made_up_history
 from serving.trend import Trend
@@ -128,3 +134,109 @@ def test_a_stranger_is_told_nothing_about_a_past(release: Release) -> None:
         release, Query(END, context=np.array(items[:1], np.int32)), items, ["sequence", "transitions", "fill"]
     )
     assert said == [["fits this page"], ["often follows Tea number 1"], ["popular now"]]
+
+
+def bought_on(release: Release, *days: float) -> Query:
+    """tea-1, bought so many days before the end of the window."""
+    times = END - (np.array(days) * DAY).astype(np.int64)
+    n = len(days)
+    items, types = np.full(n, row(release, "tea-1"), np.int32), np.full(n, BOUGHT.code, np.int8)
+    return Query(END, history=History(items, times, types, np.ones(n, np.float32)))
+
+
+def with_clock(release: Release, *, synthetic: bool) -> Release:
+    """The release with item statistics, as one with a ranker has them."""
+    n = release.items.rows
+    facts = Columns({FACTS: np.zeros((n, len(ITEM)), np.float32), ATTRIBUTES: Tags.of([[]] * n)})
+    return replace(release, table=ItemTable.of(facts, release.items, END, synthetic))
+
+
+@pytest.mark.parametrize(
+    ("days", "said"),
+    [
+        ((91, 60, 30), ["you buy it about every 30 days"]),  # gaps 31 and 30
+        ((91, 60, 60, 30), ["you buy it about every 30 days"]),  # two at one moment are one purchase
+        ((60, 30), []),  # one gap
+        ((100, 60, 50), []),  # gaps 40 and 10: 25 on average, further than half of that from it
+        ((3, 2, 1), []),  # every day is no rhythm to speak of
+    ],
+)
+def test_how_often_somebody_buys_it(release: Release, days: tuple[float, ...], said: list[str]) -> None:
+    query, tea = bought_on(release, *days), row(release, "tea-1")
+    assert own_history(with_clock(release, synthetic=False), query, tea)[1:] == said
+    assert own_history(with_clock(release, synthetic=True), query, tea)[1:] == []  # of an invented clock
+    assert own_history(release, query, tea)[1:] == []  # nothing says whether the clock is real
+
+
+def dressed(release: Release) -> Release:
+    """Teas of the brand Leaf cost 3, cups of Clay 5, pots of Clay 50; a category each."""
+    ids = [release.item_ids[r] for r in range(release.items.rows)]
+    brand, price = {"tea": "Leaf", "cup": "Clay", "pot": "Clay"}, {"tea": 3.0, "cup": 5.0, "pot": 50.0}
+    columns = {
+        **dict(release.items.items()),
+        Column.BRAND: Coded.of([brand[i[:3]] for i in ids]),
+        Column.CATEGORY: Coded.of([f"Kitchen > {i[:3].title()}s" for i in ids]),
+        Column.PRICE: np.array([price[i[:3]] for i in ids]),
+    }
+    return replace(release, items=Columns(columns))
+
+
+@pytest.mark.parametrize(
+    ("group", "item", "said"),
+    [
+        (Group.OWN, "tea-1", ["you bought it twice"]),
+        (Group.OWN, "tea-3", []),
+        (Group.RELATED, "cup-2", ["often follows Tea number 2, which you bought"]),
+        (Group.RELATED, "cup-1", ["often follows Tea number 1, which you bought"]),
+        (Group.RELATED, "pot-3", ["people who chose Pot number 1 also chose it, which you viewed"]),
+        (Group.TASTE, "tea-4", ["you chose the brand Leaf 3 times", "you chose from Teas 3 times"]),
+        (Group.TASTE, "cup-4", ["you chose the brand Clay 4 times"]),  # one cup, and a pot looked at three times
+        (
+            Group.PRICE,
+            "tea-4",
+            ["priced like what you usually choose"],
+        ),  # 3, 3, 3, 5, 50, 50, 50: the quartiles are 3 and 50
+        (Group.PERSON, "tea-4", []),
+        (Group.POPULAR, "tea-6", []),  # six teas have no best tenth
+    ],
+)
+def test_what_is_said_for_a_group(release: Release, group: Group, item: str, said: list[str]) -> None:
+    history = past(
+        release,
+        ("tea-1", BOUGHT, 1),
+        ("tea-1", BOUGHT, 1),
+        ("cup-6", CART, 0.4),
+        *[("pot-1", VIEW, 0.1)] * 3,
+        ("tea-2", BOUGHT, 1),
+    )
+    query, shop = Query(END, history=history), dressed(release)
+    assert statements(shop, query, row(release, item), {group: 1.0}) == said
+    assert statements(shop, query, row(release, item), {group: -1.0}) == []  # what speaks against it is no reason
+
+
+def test_popular_in_a_category(release: Release) -> None:
+    """Of 18 items of one category one stands above the tenth: the sales of tea-6, pot-6 and cup-6 tie at the top."""
+    n = release.items.rows
+    columns = {**dict(release.items.items()), Column.CATEGORY: Coded.of(["Kitchen > Tea things"] * n)}
+    one = replace(release, items=Columns(columns))
+    said = {release.item_ids[r]: statements(one, Query(END), r, {Group.POPULAR: 0.5}) for r in range(n)}
+    # recent popularity knows pots alone
+    assert said["pot-6"] == said["pot-5"] == ["popular now in Tea things"]
+    assert said["tea-6"] == said["cup-6"] == ["popular in Tea things"]
+    assert said["tea-1"] == said["pot-4"] == []
+
+
+def test_the_heaviest_reason_comes_first(release: Release) -> None:
+    history = past(release, ("tea-1", BOUGHT, 1), ("tea-1", BOUGHT, 1), ("tea-2", BOUGHT, 1))
+    query, tea = Query(END, history=history), row(release, "tea-1")
+    weights = {"own-history": 0.2, "taste": 0.5, "base": 9.0}
+    assert statements(dressed(release), query, tea, weights) == [
+        "you chose the brand Leaf 3 times",
+        "you chose from Teas 3 times",
+        "you bought it twice",
+    ]
+    assert statements(release, query, tea, {"own_frequency": 0.1}) == ["you bought it twice"]  # where the blend ranked
+
+
+def test_the_leaf_of_a_category() -> None:
+    assert (leaf("A > B"), leaf("A")) == ("B", "A")

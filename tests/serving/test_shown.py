@@ -4,6 +4,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -188,7 +189,9 @@ def ranked(release: Release) -> Release:
     items = Columns({Column.BRAND: Coded.of([None] * n), Column.CATEGORY: Coded.of([None] * n)})
     facts = np.arange(n * len(ITEM), dtype=np.float32).reshape(n, len(ITEM))
     table = ItemTable.of(Columns({FACTS: facts, ATTRIBUTES: Tags.of([[]] * n)}), items, END, False)
-    return dataclasses.replace(release, table=table, scorer=Scorer(Popular(), {"schema": schema_hash()}))
+    return dataclasses.replace(
+        release, table=table, scorer=Scorer(Popular(), {"schema": schema_hash()}, Path("model.txt"))
+    )
 
 
 def test_the_features_are_those_that_the_ranker_read(

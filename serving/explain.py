@@ -1,0 +1,175 @@
+"""Why an item is in an answer, and why it is not: the one stage that lost it, what the sources said, and what made its score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+import numpy as np
+
+from core.columns import Array
+from core.ids import NO_ROW
+from ranking import blend
+from ranking.feature_list import NAMES
+from ranking.groups import GROUP_OF, Group, grouped
+from serving.release import Release
+from serving.request_path import FILL, TRENDING, Answer, Removal, Request, quotas_of
+
+
+class Outcome(StrEnum):
+    """Where an item ended."""
+
+    ON_PAGE = "on-page"
+    BELOW = "below-page"
+    UNAVAILABLE = "unavailable"
+    NOT_RETRIEVED = "not-retrieved"
+    EXCLUDED = "excluded"
+    ON_CONTEXT = "on-context"
+    SEEN = "seen"
+    UNKNOWN = "unknown-item"
+
+
+RANKER: Final = "ranker"
+BLEND: Final = "blend"
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What one source says of the item."""
+
+    source: str
+    score: float
+    rank: int  # place in its list, from 1; 0: it did not propose the item
+    proposed: int  # items that it proposed
+    last_score: float  # of the last of them; 0 where there is none
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What became of one item in one answer."""
+
+    row: int
+    outcome: Outcome
+    summary: str
+    rank: int = 0  # place in the whole order, from 1; 0: not ranked
+    score: float = 0.0
+    page_score: float = 0.0  # of the last place of the page
+    opinions: tuple[Opinion, ...] = ()
+    ranked_by: str = ""  # RANKER or BLEND
+    parts: dict[str, float] = field(default_factory=dict)  # they add up to the score
+    features: dict[str, dict[str, float]] = field(default_factory=dict)  # of each part, what its features add
+
+
+UNKNOWN: Final = Explanation(NO_ROW, Outcome.UNKNOWN, "the release does not know this item")
+
+
+def explain(release: Release, request: Request, page: Answer, row: int) -> Explanation:
+    """What became of item `row` in `page`, the release's answer to `request`."""
+    outcome = outcome_of(release, request, page, row)
+    place = rank_of(page, row)
+    at = position(page, row)
+    ranked = at is not None and outcome in (Outcome.ON_PAGE, Outcome.BELOW)
+    parts, features = parts_of(release, page, at) if ranked and at is not None else ({}, {})
+    on_page = np.flatnonzero(page.rows == row)
+    score = float(page.scores[on_page[0]]) if len(on_page) else float(page.every[at]) if ranked else 0.0
+    opinions = _opinions(release, request, page, row)
+    by = "" if not ranked else BLEND if page.features is None else RANKER
+    return Explanation(
+        row=row,
+        outcome=outcome,
+        summary=_summary(outcome, page, row, place, opinions),
+        rank=place,
+        score=score,
+        page_score=float(page.scores[-1]) if len(page.scores) else 0.0,
+        opinions=opinions,
+        ranked_by=by,
+        parts=parts,
+        features=features,
+    )
+
+
+def outcome_of(release: Release, request: Request, page: Answer, row: int) -> Outcome:
+    """The one place in which an item ended: the stages in the order in which they run."""
+    history = request.query.history
+    if row in page.rows:
+        return Outcome.ON_PAGE
+    if row in request.query.context:
+        return Outcome.ON_CONTEXT
+    if row in request.excluded:
+        return Outcome.EXCLUDED
+    if request.exclude_seen and row in history.items[history.gains > 0]:
+        return Outcome.SEEN
+    if row in page.removed.get(Removal.UNAVAILABLE, ()):
+        return Outcome.UNAVAILABLE
+    return Outcome.BELOW if row in page.removed.get(Removal.BELOW, ()) else Outcome.NOT_RETRIEVED
+
+
+def rank_of(page: Answer, row: int) -> int:
+    """Place in the whole order, from 1: the page, then what is below it; 0 for an item that is in neither."""
+    order = np.concatenate([page.rows, page.removed.get(Removal.BELOW, page.rows[:0])])
+    at = np.flatnonzero(order == row)
+    return int(at[0]) + 1 if len(at) else 0
+
+
+def position(page: Answer, row: int) -> int | None:
+    """Place among the candidates, None for an item that is none."""
+    at = int(np.searchsorted(page.candidates.rows, row))
+    return at if at < len(page.candidates) and page.candidates.rows[at] == row else None
+
+
+def parts_of(release: Release, page: Answer, at: int) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """What makes the score of candidate `at`: by group of features (by source where the blend ranked), and by feature within each."""
+    if page.features is None or release.scorer is None:
+        names, sources = page.candidates.sources, dict.fromkeys(page.candidates.sources, 1.0)
+        weights = release.settings.weights if len(sources) > 1 else sources
+        return dict(zip(names, blend.parts(page.candidates, weights)[at].tolist(), strict=True)), {}
+    values: Array = release.scorer.contributions(page.features[at : at + 1])[0]
+    features: dict[str, dict[str, float]] = {str(group): {} for group in Group}
+    for name, group, value in zip(NAMES, GROUP_OF, values.tolist(), strict=False):  # the base, last, has no name
+        if value:
+            features[group][name] = value
+    return dict(grouped(values)), features
+
+
+def _opinions(release: Release, request: Request, page: Answer, row: int) -> tuple[Opinion, ...]:
+    """Each source is asked again: what it says of a single item is no part of an answer."""
+    asked, excluded = quotas_of(release.settings, release.sources, request.k), request.never
+    found = []
+    for source in release.sources:
+        scoring = source.scoring(request.query)
+        rows, scores = scoring.top(asked.get(source.name, 0), excluded)
+        at = np.flatnonzero(rows == row)
+        found.append(
+            Opinion(
+                source=source.name,
+                score=float(scoring.of(np.array([row], np.int32))[0]),
+                rank=int(at[0]) + 1 if len(at) else 0,
+                proposed=len(rows),
+                last_score=float(scores[-1]) if len(scores) else 0.0,
+            )
+        )
+    return tuple(found)
+
+
+def _summary(outcome: Outcome, page: Answer, row: int, place: int, opinions: tuple[Opinion, ...]) -> str:
+    candidates, places = len(page.candidates), len(page.rows)
+    by = [f"{o.source} (place {o.rank})" for o in opinions if o.rank]
+    if outcome is Outcome.ON_PAGE:
+        speaker = page.sources[place - 1]
+        how = {
+            FILL: "it fills the page, which the candidates did not",
+            TRENDING: "many had it within the last hour",
+        }.get(speaker, f"of {candidates} candidates, proposed by {', '.join(by)}")
+        return f"place {place} of {places} on the page: {how}"
+    if outcome is Outcome.NOT_RETRIEVED:
+        known = [o.source for o in opinions if o.score]
+        why = f"{', '.join(known)} know it, but have better ones" if known else "none has any evidence for it"
+        return f"lost in retrieval: no source proposed it; {why}"
+    return {
+        Outcome.BELOW: f"lost in ranking: place {place} in the order of {candidates} candidates, the page has {places}",
+        Outcome.UNAVAILABLE: "lost in the filter: it is not available",
+        Outcome.EXCLUDED: "the request excludes it",
+        Outcome.ON_CONTEXT: "it is on the page that the person looks at",
+        Outcome.SEEN: "the person has it already, and the request excludes what they have",
+    }[outcome]
