@@ -23,7 +23,9 @@ from serving.live_items import LiveItems
 from serving.release import Release
 
 _NEVER: Final = float("inf")
-_BATCH: Final = 1_000  # items whose vectors are made together; requests wait for the interpreter meanwhile
+_BATCH: Final = (
+    250  # items that are put in their rows together: some milliseconds, in which a request that finds news waits
+)
 
 
 @dataclass(frozen=True)

@@ -224,6 +224,7 @@ def test_a_release_replays_only_what_it_has_not_seen(work: Work, clock: Clock) -
     catalog.write(Entry(Kind.DELETE, 2, item_ids=("alpha-1",)), live)
     catalog.write(Entry(Kind.DELETE, 3, item_ids=("alpha-2",)), live)
     base = live.base
+    assert base.manifest.about[CATALOG_SEQUENCE] == 0  # as published: nothing of any log is in its items table
     about = base.manifest.about | {CATALOG_SEQUENCE: 2}
     newer = catalog.over(replace(base, manifest=base.manifest.model_copy(update={"about": about})))
     assert newer.view.item_ids.row("new-a") == -1
