@@ -70,12 +70,8 @@ def recorded(decisions: list[Decision]) -> dict[str, Any]:
 
 
 def _sources(prepared: Prepared, config: PipelineConfig) -> Decision:
-    """Sources that cannot say anything of their own are not fitted, opened and asked."""
+    """Sources that cannot say anything are not fitted, opened and asked. Those that `evaluate` names as baselines always are."""
     out: dict[str, str] = {}
-    if prepared.seen(config.evaluation.seen) == "remove":
-        out["own_frequency"] = "pages leave out what the person has"
-    if prepared.synthetic_time:
-        out["recent_popularity"] = "the clock is invented, so nothing is recent"
     if not _described(prepared):
         out["content"] = "items have no attributes"
     if config.sources.linear_items == 0:
@@ -98,7 +94,7 @@ def _towers(prepared: Prepared, config: PipelineConfig) -> list[Decision]:
         made.append(Decision("towers.events", read, f"{_LONG:.0%} of the people have at most {usual} successes"))
     seconds = towers.seconds
     while seconds < _SECONDS_PER_MILLION * n_events / 1e6:
-        seconds *= 2  # in steps: towers learn anew when a setting of theirs changes, and some events come every night
+        seconds *= 2
     if seconds > towers.seconds:
         made.append(Decision("towers.seconds", seconds, f"{n_events:,} successes to learn from"))
     return made

@@ -12,6 +12,7 @@ from core.config import PipelineConfig, load_pipeline
 from core.errors import ConfigError
 from core.prepared import Prepared
 from core.schema import EventType
+from pipeline.evaluate import BASELINES
 from retrieval.defaults import adapted, decide, fitted_sources, recorded
 from tests.prepared_fixture import Row, make_prepared
 from tests.retrieval.laws import CUTS, attributes
@@ -40,8 +41,6 @@ def test_a_shop_with_repeats_a_clock_and_attributes_gets_every_source(tmp_path: 
 @pytest.mark.parametrize(
     ("about", "missing", "because"),
     [
-        ({"repeat_share": 0.0}, "own_frequency", "pages leave out what the person has"),
-        ({"synthetic_time": True}, "recent_popularity", "the clock is invented"),
         ({"columns": {}}, "content", "items have no attributes"),
         ({"columns": {"attribute.x": Coded.of([None] * 30)}}, "content", "items have no attributes"),
     ],
@@ -52,6 +51,11 @@ def test_a_source_that_can_say_nothing_is_left_out(
     prepared = shop(tmp_path, **({"columns": attributes()} | about))
     assert set(fitted_sources(CONFIG.sources)) - set(sources_of(prepared)) == {missing}
     assert because in str(decide(prepared, CONFIG)[0])
+
+
+def test_the_baselines_of_evaluate_are_always_fitted(tmp_path: Path) -> None:
+    prepared = shop(tmp_path, repeat_share=0.0, synthetic_time=True, columns={})
+    assert set(BASELINES) <= set(sources_of(prepared))
 
 
 def test_titles_and_brands_are_attributes(tmp_path: Path) -> None:
