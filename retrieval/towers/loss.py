@@ -64,7 +64,7 @@ def sampled_softmax(
     return loss
 
 
-@tf.custom_gradient  # type: ignore[untyped-decorator]
+@tf.custom_gradient
 def _sampled_softmax(
     queries: Tensor, pool: Tensor, positive: Tensor, weight: Tensor, log_expected: Tensor, sharpness: Tensor
 ) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, ...]]]:
