@@ -98,7 +98,10 @@ def test_kill_9_in_both_phases_and_the_same_towers_come_out(tmp_path: Path) -> N
     assert content(tmp_path / "whole") == content(tmp_path / "killed")
 
 
-GROUPS: dict[str, list[Array]] = {"towers": [np.arange(6.0).reshape(2, 3), np.array([1, 2])], "adam": [np.array(4.0)]}
+GROUPS: dict[str, list[Array]] = {
+    "towers": [np.arange(6.0).reshape(2, 3), np.array([1, 2], np.int32)],
+    "adam": [np.array(4.0, np.float32)],
+}
 
 
 def test_a_checkpoint_gives_back_what_it_was_given(tmp_path: Path) -> None:
