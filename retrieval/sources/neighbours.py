@@ -81,7 +81,9 @@ class Neighbours:
         return found
 
     def first_in_list(self, row: int, items: Array) -> int | None:
-        """The best neighbour of `row` that is one of `items` (ascending); None where its list holds none of them."""
+        """The best neighbour of `row` that is one of `items` (ascending); None where its list holds none of them, or it is newer than the lists."""
+        if row >= self.n_items:
+            return None
         listed = self._items[self._starts[row] : self._starts[row + 1]]
         at = np.flatnonzero(contains(items, listed))
         return int(listed[at[0]]) if len(at) else None

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from aisle.v1.catalog_pb2 import CustomAttribute, Item
 from aisle.v1.events_pb2 import Event
-from aisle.v1.recommender_pb2 import RecommendRequest, SimilarItemsRequest
+from aisle.v1.recommender_pb2 import ExplainRequest, RankRequest, RecommendRequest, SimilarItemsRequest
 from core.errors import InputError
 from core.history import Query
 from core.release import CATALOG_SEQUENCE, SOURCES
@@ -132,6 +132,19 @@ def test_similar_items_propose_it_and_start_from_it(ask: Client) -> None:
     assert len(near) == 5
     assert all(i.startswith("alpha") for i in near)
     assert "new-a" not in near
+
+
+def test_rank_and_explain_know_it(ask: Client) -> None:
+    ask.upsert_items([thing("new-a"), thing("new-b", "beta")])
+    ranked = ask.rank(RankRequest(user_id=ALPHA, item_ids=["beta-1", "new-b", "new-a", "gone"]))
+    assert ranked.results[0].item_id == "new-a"  # of the person's taste
+    assert list(ranked.missing_ids) == ["gone"]
+    asked = RecommendRequest(user_id=ALPHA, page_size=20)
+    why = ask.explain(ExplainRequest(request=asked, item_id="new-a"))
+    assert (why.title, why.available, why.outcome) == ("alpha thing", True, "on-page")
+    ask.delete_items(["new-a"])
+    gone = ask.explain(ExplainRequest(request=asked, item_id="new-a"))
+    assert (gone.available, gone.outcome) == (False, "not-retrieved")  # the search of new items passes over it
 
 
 def test_what_people_do_with_it_counts(ask: Client) -> None:
