@@ -2,9 +2,9 @@
 
     python -m benchmarks.baselines --work WORK [--protocol global|last] [--seen keep|remove] [--window test|validation] [--most N]
 
-Three blocks: every source as a ranking of the whole catalogue (filled up with popularity, which is what "ties by popularity" means); every
-source at its quota, as a part of the union; the union in the order of the blend, whose weights were chosen on the window before. The last line
-is JSON. Speed stands beside the recall of the same run.
+Two blocks: every source as a ranking of the whole catalogue (filled up with popularity, which is what "ties by popularity" means); their union
+at the quotas of a usual page, in the order of the blend, whose weights, like the quotas, were chosen on the window before. The last line is JSON. With the
+towers, at a long page, and beside learned baselines: benchmarks.retrieval.
 """
 
 from __future__ import annotations
@@ -19,20 +19,18 @@ from typing import Any
 
 import numpy as np
 
-from core.candidates import Source, gather
+from benchmarks.union import DEPTH, METRICS, POPULARITY, filled, measured, unite
+from core.candidates import Source
 from core.columns import Array
 from core.config import PipelineConfig, load_pipeline
 from core.prepared import CHOOSE, LAST_TRAIN, LAST_TWIN, TRAIN, TWIN, Fold, Prepared
 from core.work import Work
 from evaluation.judgements import MAIN, Judgements, judge
-from evaluation.metrics import find, hit, ndcg, padded, recall
-from ranking.blend import blend
 from retrieval.fit import fit_sources, fit_weights
 from retrieval.known import Known
 from retrieval.sources import open_sources
 from retrieval.sources.transitions import Transitions, strongest_pairs
 
-DEPTH = 500
 # (protocol, window): what the sources know, and what they knew when the blend weights were chosen
 FOLDS: dict[tuple[str, str], tuple[Fold, Fold]] = {
     ("global", "test"): (TWIN, CHOOSE),
@@ -59,7 +57,7 @@ def main() -> None:
     seen = prepared.seen(config.evaluation.seen)
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as earlier:
         fit_sources(prepared, before, config, Path(earlier), say)
-        weights, _ = fit_weights(prepared, before, config, Path(earlier), say)
+        quotas, weights, _ = fit_weights(prepared, before, config, Path(earlier), say)
         start = time.perf_counter()
         fit_sources(prepared, fold, config, Path(folder), say)
         fit_seconds = time.perf_counter() - start
@@ -68,7 +66,7 @@ def main() -> None:
             open_sources(Path(folder)),
             PlainTransitions.fit(Known(prepared, fold, config.sources)),
             queries,
-            config,
+            quotas.quotas,
             weights,
         )
     print(
@@ -97,50 +95,26 @@ class Queries:
             (judgements.query(q, events, config.sources.history_events), judgements.excluded(q, events))
             for q in range(len(judgements))
         ]
-        self.relevance = judgements.relevance
+        self.judgements, self.relevance = judgements, judgements.relevance
 
     def __len__(self) -> int:
         return len(self.asked)
 
-    def judged(self, answers: list[Array], depth: int = DEPTH) -> dict[str, float]:
+    def judged(self, answers: list[Array]) -> dict[str, float]:
         """Means over the queries."""
-        found = find(padded(answers, depth), self.relevance)
-        figures = {
-            "ndcg@10": ndcg(found, 10),
-            "hit@10": hit(found, 10),
-            "recall@100": recall(found, 100),
-            "recall@500": recall(found, 500),
-        }
-        return {name: round(float(values.mean()), 4) for name, values in figures.items()}
+        return dict(zip(METRICS, measured(answers, self.relevance).mean(0).round(4).tolist(), strict=True))
 
 
 def measure(
-    sources: tuple[Source, ...], plain: Source, queries: Queries, config: PipelineConfig, weights: dict[str, float]
+    sources: tuple[Source, ...], plain: Source, queries: Queries, quotas: dict[str, int], weights: dict[str, float]
 ) -> dict[str, Any]:
-    """All three blocks."""
-    quotas = config.sources.quotas
-    baselines = {s.name: alone(s, sources, queries) for s in (*sources, plain)}
+    """Both blocks."""
+    baselines = {s.name: queries.judged(alone(s, sources, queries)) for s in (*sources, plain)}
     for name, figures in baselines.items():
         say(f"{name:22} {figures}")
-    at_quota = {}
-    for s in sources:
-        times, answers = [], []
-        for query, excluded in queries.asked:
-            start = time.perf_counter()
-            answers.append(s.scoring(query).top(quotas.get(s.name, 0), excluded)[0])
-            times.append(time.perf_counter() - start)
-        p50, p99 = np.percentile(times, [50, 99]) * 1000
-        judged = queries.judged(answers)
-        at_quota[s.name] = {
-            "quota": quotas.get(s.name, 0),
-            **judged,
-            "p50_ms": round(float(p50), 3),
-            "p99_ms": round(float(p99), 3),
-        }
-        say(f"{s.name:22} at its quota {at_quota[s.name]}")
-    union = united(sources, queries, quotas, weights)
+    union = unite(sources, quotas, weights, queries.asked, queries.relevance).means()
     say(f"union {union}")
-    return {"baselines": baselines, "at_quota": at_quota, "union": union, "weights": weights}
+    return {"baselines": baselines, "union": union, "weights": weights}
 
 
 class PlainTransitions(Transitions):
@@ -154,40 +128,13 @@ class PlainTransitions(Transitions):
         return cls(strongest_pairs(known, cls.table, known.n_items, power=0.0), 10, 0.0)
 
 
-def alone(source: Source, sources: tuple[Source, ...], queries: Queries) -> dict[str, float]:
-    """One source as a ranking of the whole catalogue: where it has no evidence, by popularity."""
-    popular = next(s for s in sources if s.name == "popularity")
-    answers = []
-    for query, excluded in queries.asked:
-        rows = source.scoring(query).top(DEPTH, excluded)[0]
-        if len(rows) < DEPTH:
-            taken = np.union1d(excluded, rows)
-            rows = np.concatenate([rows, popular.scoring(query).top(DEPTH - len(rows), taken)[0]])
-        answers.append(rows)
-    return queries.judged(answers)
-
-
-def united(
-    sources: tuple[Source, ...], queries: Queries, quotas: dict[str, int], weights: dict[str, float]
-) -> dict[str, Any]:
-    """The union in the order of the blend; its own recall whatever the order; and what it costs."""
-    ordered, whole, times = [], [], []
-    for query, excluded in queries.asked:
-        start = time.perf_counter()
-        candidates = gather(sources, quotas, query, excluded)
-        scores = blend(candidates, weights)
-        times.append(time.perf_counter() - start)
-        ordered.append(candidates.rows[np.argsort(-scores, kind="stable")])
-        whole.append(candidates.rows)
-    sizes = [len(w) for w in whole]
-    complete = find(padded(whole, max(sizes)), queries.relevance)
-    return {
-        **queries.judged(ordered),
-        "size_p50": int(np.median(sizes)),
-        "size_max": max(sizes),
-        "recall": round(float(recall(complete, max(sizes)).mean()), 4),
-        "p50_ms": round(float(np.percentile(times, 50)) * 1000, 3),
-    }
+def alone(source: Source, sources: tuple[Source, ...], queries: Queries) -> list[Array]:
+    """One source as a ranking of the whole catalogue, int32 `[DEPTH]` a query: where it has no evidence, by popularity."""
+    popular = next(s for s in sources if s.name == POPULARITY)
+    return [
+        filled(source.scoring(query).top(DEPTH, excluded)[0], popular, query, excluded)
+        for query, excluded in queries.asked
+    ]
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from ranking import item_statistics
 from ranking.features import ItemTable, matrix
 from ranking.train import GRADES, TrainingSet, grow
 from ranking.user_facts import UserFacts
+from retrieval import quotas
 from retrieval.fit import WEIGHTS, fit_sources
 from retrieval.query import QueryTower
 from retrieval.sources import SOURCES, TOWERS, open_sources
@@ -36,6 +37,18 @@ from retrieval.sources import SOURCES, TOWERS, open_sources
 Say = Callable[[str], None]
 
 TREES, LEAVES = 300, 63
+QUOTAS: Final = {
+    "towers": 200,
+    "own_frequency": 200,
+    "item_knn": 250,
+    "linear": 100,
+    "transitions": 150,
+    "covisitation": 250,
+    "content": 100,
+    "recent_popularity": 100,
+    "popularity": 50,
+}
+"""About 500 candidates a request, of every source: no validation window has chosen them."""
 _REQUESTS: Final = 400  # that the trees grow on
 _SEED: Final = 7
 
@@ -81,6 +94,7 @@ def _retrieval(parts: Parts, prepared: Prepared, config: PipelineConfig, say: Sa
     folder = parts.sources / FULL.name
     fit_sources(prepared, FULL, config, folder, say)
     fit_towers(prepared, FULL, config, folder / TOWERS, say)
+    (parts.sources / quotas.FILE).write_text(json.dumps(QUOTAS))
     (parts.sources / WEIGHTS).write_text(json.dumps(dict.fromkeys([TOWERS, *SOURCES], 1.0)))
     tower = QueryTower.open(folder / TOWERS)
     assert parts.index is not None
@@ -102,7 +116,7 @@ def _ranker(parts: Parts, prepared: Prepared, config: PipelineConfig, say: Say) 
     table, sources = ItemTable.open(statistics, prepared.items), open_sources(parts.sources / FULL.name)
     rng, rows = np.random.default_rng(_SEED), []
     for query in queries(prepared, UserFacts.of(prepared), config.sources.history_events, _REQUESTS):
-        candidates = gather(sources, config.sources.quotas, query, np.empty(0, np.int32))
+        candidates = gather(sources, QUOTAS, query, np.empty(0, np.int32))
         rows.append(matrix(query, candidates, table, sources))
     trees = grow([_graded(rows, rng)], TREES, config.ranker)
     trees.write(parts.ranker / RANKER / FULL.name, [s.name for s in sources], {})

@@ -2,8 +2,8 @@
 
     python -m benchmarks.towers --work WORK --fold twin [--towers DIR] [--set dropout=0.5]...
 
-Relevant is what people known at the fold chose right after it: the next fold's distinct items, for `last-*` one item known in training. Items
-already seen are removed where the shop sees no repeats. Without `--towers` they are fitted anew. The last line of output is JSON.
+Relevant is what people known at the fold chose right after it (evaluation.judgements). Items already seen are removed where the shop sees no
+repeats. Without `--towers` they are fitted anew. The last line of output is JSON.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from core.columns import Array
-from core.config import TowersConfig, checked, load_pipeline
+from benchmarks.baselines import Queries
+from benchmarks.union import DEPTH
+from core.config import PipelineConfig, TowersConfig, checked, load_pipeline
 from core.history import History, Query
 from core.prepared import LAST_TRAIN, LAST_TWIN, TRAIN, TWIN, Fold, Prepared
 from core.work import Work
-from retrieval.query import QueryTower
-from retrieval.towers import validate
+from retrieval.query import QueryTower, TowerSource
 from retrieval.towers.content import item_bags, look_up
 from retrieval.towers.export import load_weights
 from retrieval.towers.inputs import joined, window
 from retrieval.towers.model import Shape, Towers
 from retrieval.towers.train import fit_towers
 
+_MOST = 25_000  # queries, a seeded sample
 FOLDS = {f.name: f for f in (TRAIN, TWIN, LAST_TRAIN, LAST_TWIN)}
 
 
@@ -50,61 +51,18 @@ def main() -> None:
             "work": str(args.work),
             "fold": fold.name,
             "fit_seconds": round(seconds, 1),
-            **quality(prepared, fold, tower),
+            **quality(prepared, fold, tower, config),
         }
         result |= equality(prepared, fold, tower, folder, config.towers)
     print(json.dumps(result))
 
 
-def quality(prepared: Prepared, fold: Fold, tower: QueryTower) -> dict[str, float]:
-    """HR@10, NDCG@10, recall@100 and @500 over everyone known at the fold, as ../shared/acceptance/check.py counts them."""
-    queries, relevant, seen, known = asked(prepared, fold)
-    found = np.zeros((len(queries), 4))
-    for i, (query, wanted, have) in enumerate(zip(queries, relevant, seen, strict=True)):
-        vector = tower.vector(query)
-        if vector is None:
-            continue
-        scores = tower.item_vectors @ vector
-        scores[~known] = -np.inf
-        scores[have] = -np.inf
-        k = min(500, len(scores))
-        top = np.argpartition(-scores, k - 1)[:k]
-        top = top[np.argsort(-scores[top], kind="stable")]
-        places = np.flatnonzero(np.isin(top, wanted))
-        ideal = (1 / np.log2(np.arange(min(10, len(wanted))) + 2)).sum()
-        ndcg = (1 / np.log2(places[places < 10] + 2)).sum() / ideal
-        found[i] = (places < 10).any(), ndcg, (places < 100).sum() / len(wanted), (places < 500).sum() / len(wanted)
-    names = ("hit@10", "ndcg@10", "recall@100", "recall@500")
-    return {"queries": len(queries), **dict(zip(names, found.mean(0).round(4).tolist(), strict=True))}
-
-
-def asked(prepared: Prepared, fold: Fold) -> tuple[list[Query], list[Array], list[Array], Array]:
-    """Queries at the fold's moment, what each person chose next, what each has (where that is not offered again), and the items known then."""
-    before = prepared.interactions(fold)
-    everything = prepared.interactions(Fold(fold.protocol, fold.below + 1, "next"))
-    later = validate.part(everything, _folds(prepared, fold) == fold.below)
-    known = np.bincount(before.item, minlength=before.n_items) > 0
-    fresh = float(prepared.manifest.about["repeat_share"]) < 0.02
-    queries, relevant, seen = [], [], []
-    for person in np.intersect1d(before.user, later.user):
-        a, b = np.searchsorted(before.user, [person, person + 1])
-        c, d = np.searchsorted(later.user, [person, person + 1])
-        have = np.unique(before.item[a:b])
-        wanted = np.setdiff1d(later.item[c:d], have) if fresh else np.unique(later.item[c:d])
-        if fold.protocol == "last":
-            wanted = wanted[known[wanted]]
-        if len(wanted):
-            history = History(before.item[a:b], before.time[a:b], before.type[a:b], before.gain[a:b])
-            queries.append(Query(time=before.until, user=int(person), history=history))
-            relevant.append(wanted)
-            seen.append(have if fresh else have[:0])
-    return queries, relevant, seen, known
-
-
-def _folds(prepared: Prepared, fold: Fold) -> Array:
-    """The fold of each event of `interactions` one fold further, row by row."""
-    folds, gains = prepared.events.numbers(fold.column), prepared.events.numbers("gain")
-    return np.asarray(folds[(folds <= fold.below) & (gains > 0)])
+def quality(prepared: Prepared, fold: Fold, tower: QueryTower, config: PipelineConfig) -> dict[str, float]:
+    """HR@10, NDCG@10, recall@100 and @500 of the test queries about the fold after `fold`, as ../shared/acceptance/check.py counts them."""
+    queries = Queries(prepared, fold, prepared.seen(config.evaluation.seen), config, _MOST)
+    source = TowerSource(tower)
+    answers = [source.scoring(query).top(DEPTH, excluded)[0] for query, excluded in queries.asked]
+    return {"queries": len(queries), **queries.judged(answers)}
 
 
 def equality(

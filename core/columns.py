@@ -107,6 +107,14 @@ class Tags:
     def __getitem__(self, row: int) -> list[str]:
         return [self.values[c] for c in self.codes[self.starts[row] : self.starts[row + 1]]]
 
+    def codes_of(self, rows: Array) -> tuple[Array, Array]:
+        """The codes of many rows' tags, int32 `[t]`, and the position in `rows` that each belongs to, int64 `[t]`, ascending."""
+        starts = self.starts[rows]
+        lengths = self.starts[rows + 1] - starts
+        owner = np.repeat(np.arange(len(rows)), lengths)
+        before = np.cumsum(lengths) - lengths
+        return self.codes[np.arange(len(owner)) + (starts - before)[owner]], owner
+
 
 AnyColumn = Array | Texts | Coded | Tags
 _PARTS: dict[str, tuple[str, ...]] = {

@@ -85,15 +85,19 @@ class PairConfig(Section):
 class SourcesConfig(Section):
     """The sources without learning."""
 
+    use: Literal["auto"] | tuple[str, ...]
     recent_days: float = Field(gt=0)
     neighbours: int = Field(ge=1)
     history_events: int = Field(ge=1)
     context_items: int = Field(ge=1)
     recency: float = Field(ge=0)
+    linear_items: int = Field(ge=0)
+    linear_penalty: float = Field(gt=0)
+    linear_recency: float = Field(ge=0)
     warm_events: int = Field(ge=1)
     candidates: int = Field(ge=1)
     candidates_per_place: int = Field(ge=0)
-    quotas: dict[str, int]
+    quotas: Literal["auto"] | dict[str, Annotated[int, Field(ge=0)]]
 
 
 class TowersConfig(Section):
@@ -162,7 +166,6 @@ class RankerConfig(Section):
     requests: int = Field(ge=1)
     moments: int = Field(ge=0)
     fading: float = Field(gt=0, le=1)
-    newest: bool
     negatives: int = Field(ge=10)
     trees: int = Field(ge=1)
     patience: int = Field(ge=1)
@@ -219,6 +222,8 @@ class PipelineConfig(Section):
     index: IndexConfig
     ranker: RankerConfig
     evaluation: EvaluationConfig
+    given: tuple[str, ...] = Field(default=(), exclude=True)
+    """"section.key" of every setting that the shop's own file names: these are not adapted to the data (retrieval/defaults.py)."""
 
 
 DEFAULTS = Path(__file__).parent.parent / "configs" / "pipeline.yaml"
@@ -227,9 +232,12 @@ DEFAULTS = Path(__file__).parent.parent / "configs" / "pipeline.yaml"
 def load_pipeline(path: Path | None = None) -> PipelineConfig:
     """The defaults, with the keys of `path` laid over them."""
     values = read_yaml(DEFAULTS)
-    if path is not None:
-        values = overlaid(values, read_yaml(path))
-    return checked(PipelineConfig, values, path or DEFAULTS)
+    if path is None:
+        return checked(PipelineConfig, values, DEFAULTS)
+    own = read_yaml(path)
+    config = checked(PipelineConfig, overlaid(values, own), path)
+    given = tuple(f"{section}.{key}" for section, keys in own.items() for key in keys)
+    return config.model_copy(update={"given": given})
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

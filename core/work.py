@@ -6,7 +6,9 @@ WORK/
                               The permanent id maps are in the latest of `prepare`; the next only adds to them
   user_state/<window_end>/    histories for `batch` and `materialize`
   releases/<name>/            published; `releases/current` points to the champion
+  checkpoints/<stage>/        what a killed training goes on from; gone when the stage is done
   redis/                      the embedded server's files
+  catalog/                    the log of the live catalog (docs/catalog.md); servers write it, without the lock
   logs/
 """
 

@@ -29,6 +29,7 @@ from ranking.features import ItemTable, matrix
 from ranking.item_table import read_header
 from ranking.train import GRADES, TrainingSet
 from ranking.user_facts import UserFacts
+from retrieval.quotas import read_quotas
 from retrieval.sources import HEADER, open_sources
 from serving.release import Release
 
@@ -86,7 +87,7 @@ class Past:
             open_sources(fitted.sources),
             items,
             UserFacts.of(prepared),
-            config.sources.quotas,
+            read_quotas(fitted.sources.parent),
             config,
             prepared.seen(config.evaluation.seen) == "remove",
         )

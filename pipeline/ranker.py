@@ -6,9 +6,7 @@ stages/train-ranker/<id>/
   ranker/<fold>/            model.txt and ranker.json (ranking.scorer); absent where the blend orders better or there is too little to learn from
 
 The ranker learns from `[T1, Tv)` and, once `[Tv, T2)` has said how many trees to grow, from that too: nothing after T2, which judges it. The twin is
-judged with it and the release published with it, unchanged (design 5): only sources, towers and statistics are refitted up to the end. With
-`ranker.newest` the published one is refitted too: the same recipe, as many trees, with the requests of `[T2, end)` added, which the twin's sources
-answer; like the sources, it then carries the metrics of its twin.
+judged with it and the release published with it, unchanged (design 5): only sources, towers and statistics are refitted up to the end.
 """
 
 from __future__ import annotations
@@ -43,8 +41,7 @@ Say = Callable[[str], None]
 
 def run(work: Work, config: PipelineConfig, say: Say) -> Path:
     """Train on the timeline's windows; skipped when prepared data, sources, configuration and code did not change. The artifact."""
-    windows = (TRAIN, CHOOSE, TWIN) if config.ranker.newest else (TRAIN, CHOOSE)
-    return _run(work, config, say, (STAGE, KIND, "train-retrieval"), windows, (TWIN, FULL))
+    return _run(work, config, say, (STAGE, KIND, "train-retrieval"), (TRAIN, CHOOSE), (TWIN, FULL))
 
 
 def run_last(work: Work, config: PipelineConfig, say: Say) -> Path:
@@ -114,7 +111,7 @@ class Cutting:
 def _train(cuts: Cutting, windows: tuple[Fold, ...], out: list[Path]) -> dict[str, object]:
     """Train the ranker into each of `out` on the requests that follow `windows`; what the manifest says about it.
 
-    The first window teaches, the second validates (of a single one, a fifth of the people do); a third is for the last of `out` alone.
+    The first window teaches, the second validates; of a single one, a fifth of the people do.
     """
     config = cuts.config.ranker
     first = requests_after(cuts.prepared, windows[0], config)
@@ -138,13 +135,9 @@ def _train(cuts: Cutting, windows: tuple[Fold, ...], out: list[Path]) -> dict[st
         return about | {"ranker": False, "reason": "the blend orders the validation window better"}
     names = [s.name for s in open_sources(cuts.sources(windows[0]))]
     rows = [learn, validate.thinned(config.negatives, config.seed)]
-    judged = grow(rows, rounds, config)
+    ranker = grow(rows, rounds, config)
     for folder in out:
-        judged.write(folder, names, about)
-    if len(windows) == 3:
-        newest = requests_after(cuts.prepared, windows[2], config)
-        rows.append(cuts.training_set(windows[2], newest, config.negatives, config.requests))
-        grow(rows, rounds, config).write(out[-1], names, about)
+        ranker.write(folder, names, about)
     return about | {"ranker": True, "requests": sum(len(r) for r in rows)}
 
 

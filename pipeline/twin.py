@@ -11,13 +11,14 @@ from core.prepared import TWIN, Fold, Prepared
 from core.release import ReleaseSettings
 from core.work import Work
 from pipeline.publish import Parts, assemble
+from retrieval.quotas import read_quotas
 
 
 def release_settings(sources: Path, config: PipelineConfig) -> ReleaseSettings:
-    """What the request path runs with: the configuration, and the blend weights that `train-retrieval` chose on the validation window."""
+    """What the request path runs with: the configuration, and the quotas and blend weights that `train-retrieval` chose on the validation window."""
     s = config.sources
     return ReleaseSettings(
-        quotas=s.quotas,
+        quotas=read_quotas(sources),
         weights=blend_weights(sources),
         history_events=s.history_events,
         warm_events=s.warm_events,

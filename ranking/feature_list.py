@@ -14,6 +14,7 @@ from core.artifact import hash_json
 SOURCES: Final = (
     "own_frequency",
     "item_knn",
+    "linear",
     "transitions",
     "covisitation",
     "content",
@@ -61,9 +62,9 @@ RANKS: Final = tuple(
     _candidates(f"{s}.rank", f"{s}: 1 / (1 + position in its own list), 0 where it did not propose the item")
     for s in SOURCES
 )
-NEIGHBOURS: Final = ("item_knn", "transitions", "covisitation", "content")
+NEIGHBOURS: Final = ("item_knn", "linear", "transitions", "covisitation", "content")
 """Sources that start from single items: the more they know of these, the greater their scores."""
-ASKED_AGAIN: Final = ("item_knn", "transitions")
+ASKED_AGAIN: Final = ("item_knn", "linear", "transitions")
 """Those of them that are asked a second time, about the newest basket alone; what the others then say adds nothing (measured)."""
 LATE: Final = tuple(
     _candidates(f"late.{s}", f"{s} asked about the newest basket alone: score over its greatest") for s in ASKED_AGAIN
@@ -157,6 +158,8 @@ FEATURES: Final[tuple[Feature, ...]] = (
     *USER,
 )
 NAMES: Final = tuple(f.name for f in FEATURES)
+RISING: Final = frozenset(f.name for f in (*SCORES, *RANKS, *LATE, *AGREE))
+"""More of these never lowers a score: what a source proposes higher is no worse for it. Keeps trees on few requests from fitting noise."""
 
 
 def schema_hash() -> str:

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from core.candidates import Candidates, Source
-from core.columns import Array, Tags
+from core.columns import Array
 from core.history import Query
 from core.schema import DAY
 from ranking.feature_list import (
@@ -188,11 +188,11 @@ def _affinity(out: Array, past: _Past, candidates: Candidates, facts: Array, ite
         out[1] = _share(categories, items.category[past.items])
         out[2] = _share(categories, items.category[late])
     if len(items.rarity):
-        codes, owner = _tags_of(items.attributes, rows)
+        codes, owner = items.attributes.codes_of(rows)
         rarity = items.rarity[codes]
         total = np.maximum(np.bincount(owner, weights=rarity, minlength=len(rows)), 1e-6)
         for row, newest in ((3, past.items[-_TASTE:]), (4, past.items[-3:])):
-            having = np.bincount(_tags_of(items.attributes, newest)[0], minlength=len(items.rarity)) / len(newest)
+            having = np.bincount(items.attributes.codes_of(newest)[0], minlength=len(items.rarity)) / len(newest)
             out[row] = np.bincount(owner, weights=rarity * having[codes], minlength=len(rows)) / total
     prices = past.facts[:, _PRICE]
     prices = prices[prices > 0].astype(np.float64)
@@ -244,12 +244,3 @@ def _share(wanted: Array, history: Array) -> Array:
     codes, counts = np.unique(history, return_counts=True)  # the shorter of the two
     at = np.minimum(np.searchsorted(codes, wanted), len(codes) - 1)
     return np.where((codes[at] == wanted) & (wanted >= 0), counts[at] / len(history), 0.0)
-
-
-def _tags_of(tags: Tags, rows: Array) -> tuple[Array, Array]:
-    """The codes of many rows' tags, int32 `[t]`, and the position in `rows` that each belongs to, int64 `[t]`."""
-    starts = tags.starts[rows]
-    lengths = tags.starts[rows + 1] - starts
-    owner = np.repeat(np.arange(len(rows)), lengths)
-    before = np.cumsum(lengths) - lengths
-    return tags.codes[np.arange(len(owner)) + (starts - before)[owner]], owner

@@ -40,7 +40,7 @@ _BY_PREFIX: Final = {
     "own": Group.OWN,
     "own_frequency": Group.OWN,
     **dict.fromkeys(
-        ("item_knn", "transitions", "covisitation", "content", "towers", "late", "strength"), Group.RELATED
+        ("item_knn", "linear", "transitions", "covisitation", "content", "towers", "late", "strength"), Group.RELATED
     ),
     "popularity": Group.POPULAR,
     "recent_popularity": Group.POPULAR,

@@ -3,6 +3,7 @@
 stages/train-retrieval/<id>/
   manifest.json                   kind "retrieval"; about: facts of each fold, the validation figure
   weights.json                    source -> weight of the unlearned blend
+  quotas.json                     source -> how many candidates it may propose
   train/ choose/ twin/ full/      open_sources() each: before T1, before Tv, before T2, everything; `towers/` in them
 
 Where the towers learn, those of the first cut begin from nothing and those of each later cut go on from the ones before, whose window ends earlier
@@ -12,6 +13,7 @@ Where the towers learn, those of the first cut begin from nothing and those of e
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Protocol, Self, cast
@@ -22,7 +24,9 @@ from core.config import PipelineConfig
 from core.prepared import CHOOSE, FULL, LAST_TRAIN, LAST_TWIN, TRAIN, TWIN, Fold, Prepared
 from core.work import Work
 from retrieval import renewal
+from retrieval.defaults import adapted, decide, fitted_sources, recorded
 from retrieval.known import Known
+from retrieval.quotas import Chosen, choose_quotas
 from retrieval.requests import past_requests
 from retrieval.sources import HEADER, SOURCES, TOWERS, open_sources
 from retrieval.towers.files import carry
@@ -59,8 +63,8 @@ def fit_sources(prepared: Prepared, fold: Fold, config: PipelineConfig, out: Pat
     known = Known(prepared, fold, config.sources)
     out.mkdir(parents=True, exist_ok=True)
     facts: list[dict[str, Any]] = []
-    for name, kind in SOURCES.items():
-        source = cast(type[Fittable], kind).fit(known)
+    for name in fitted_sources(config.sources):
+        source = cast(type[Fittable], SOURCES[name]).fit(known)
         source.write(out / name)
         facts.append({"name": name, **source.facts})
     header = {"sources": facts, "prepared": prepared.manifest.id, "fold": fold.name}
@@ -84,13 +88,17 @@ def _run(
     work: Work, config: PipelineConfig, say: Say, stage: str, kind: str, folds: tuple[Fold, ...], choose: Fold
 ) -> Path:
     prepared = Prepared(work.latest("prepare"))
+    learned_by = renewal.settings_of(prepared, config)  # not what the data decide: that may change a little every night
+    decisions = decide(prepared, config)
+    config = adapted(config, decisions)
     last = work.latest(stage) if work.has(stage) else None
-    learned_by = renewal.settings_of(prepared, config)
     settings = [config.sources.fingerprint(), config.retraining.fingerprint(), config.evaluation.seed]
     recipe = artifact.hash_json([prepared.manifest.id, learned_by, *settings])
     if last is not None and artifact.read_manifest(last).about.get("recipe") == recipe:
         return last
     tonight = renewal.plan(prepared, folds, config, last)
+    for decision in decisions:
+        say(str(decision))
     say(f"towers {'stay' if tonight.keep else 'learn'}: {tonight.reason}")
     id = artifact.hash_json([recipe, tonight.keep and tonight.keep.name])[:32]
     path = work.stage(stage, id)
@@ -103,10 +111,13 @@ def _run(
                 for fold in folds:
                     carry(tonight.keep / fold.name / TOWERS, prepared, fold, draft.path / fold.name / TOWERS)
             else:
-                _learn(prepared, folds, config, draft.path, say)
+                _learn(prepared, folds, config, draft.path, work.root / "checkpoints" / stage, say)
                 tonight = renewal.learned(tonight, prepared, folds, config, draft.path)
-            weights, ndcg = fit_weights(prepared, choose, config, draft.path / choose.name, say)
+            quotas, weights, ndcg = fit_weights(prepared, choose, config, draft.path / choose.name, say)
+            quotas.write(draft.path)
             draft.about.update(
+                **recorded(decisions),
+                **quotas.about,
                 recipe=recipe,
                 settings=learned_by,
                 towers=tonight.about,
@@ -115,23 +126,26 @@ def _run(
             )
             (draft.path / WEIGHTS).write_text(json.dumps(weights, indent=1, sort_keys=True) + "\n")
     work.set_latest(stage, id)
+    shutil.rmtree(work.root / "checkpoints" / stage, ignore_errors=True)
     return path
 
 
-def _learn(prepared: Prepared, folds: tuple[Fold, ...], config: PipelineConfig, out: Path, say: Say) -> None:
+def _learn(
+    prepared: Prepared, folds: tuple[Fold, ...], config: PipelineConfig, out: Path, checkpoints: Path, say: Say
+) -> None:
     # TensorFlow takes seconds to import: only a run that trains needs it
     from retrieval.towers.train import fit_towers
 
     earlier: Path | None = None
     for fold in folds:
-        fit_towers(prepared, fold, config, out / fold.name / TOWERS, say, warm_from=earlier)
+        fit_towers(prepared, fold, config, out / fold.name / TOWERS, say, earlier, checkpoints / fold.name)
         earlier = out / fold.name / TOWERS
 
 
 def fit_weights(
     prepared: Prepared, fold: Fold, config: PipelineConfig, fitted: Path, say: Say
-) -> tuple[dict[str, float], float]:
-    """Blend weights chosen on what came right after `fold`, with sources `fitted` there."""
+) -> tuple[Chosen, dict[str, float], float]:
+    """Quotas, blend weights and their NDCG@10, chosen on what came right after `fold`, with sources `fitted` there."""
     sources = open_sources(fitted)
     requests = past_requests(
         prepared,
@@ -141,9 +155,11 @@ def fit_weights(
         most=_QUERIES,
         seed=config.evaluation.seed,
     )
-    weights, ndcg = choose_weights(Cases.of(sources, config.sources.quotas, requests), [s.name for s in sources])
+    quotas = choose_quotas(sources, requests, len(prepared.item_ids), config.sources)
+    say(f"{fold.name}: quotas {quotas}")
+    weights, ndcg = choose_weights(Cases.of(sources, quotas.quotas, requests), [s.name for s in sources])
     say(
         f"{fold.name}: blend weights from {len(requests)} past requests, NDCG@10 {ndcg:.4f}: "
         + ", ".join(f"{n} {w:g}" for n, w in weights.items())
     )
-    return weights, ndcg
+    return quotas, weights, ndcg

@@ -5,14 +5,15 @@ The same bits come out for the same item wherever it is asked, so that an item w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
 import numpy as np
 
 from core.columns import Array, load_array
-from retrieval.towers.content import Bags, bag_of, look_up
+from core.ids import NO_ROW
+from retrieval.towers.content import Bags, bags_of, look_up
 
 FOLDER: Final = "item_tower"
 _CHUNK: Final = 1 << 16  # items at a time
@@ -37,13 +38,19 @@ class ItemTower:
         return cls(*(load_array(folder / FOLDER / f"{n}.npy") for n in ("ids", "has_id", "tokens", "token_vectors")))
 
     def vector(self, attributes: Mapping[str, Any], row: int | None = None) -> Array:
-        """Unit vector float32 `[d]` from the item's columns as the shop sends them; `row`: of a known item, whose id embedding it keeps.
+        """`of_items` for one: float32 `[d]`."""
+        return self.of_items([attributes], [NO_ROW if row is None else row])[0]  # type: ignore[no-any-return]
+
+    def of_items(self, items: Sequence[Mapping[str, Any]], rows: Sequence[int]) -> Array:
+        """Unit vectors float32 `[n, d]` from the items' columns as the shop sends them.
 
         Zero where nothing is known: no token was seen in training and the row was not learned.
+
+        Args:
+            items: Attributes of n items, see `content.bags_of`.
+            rows: Their rows, whose id embeddings they keep where there are such; NO_ROW for new ones.
         """
-        found, _ = self._units(np.array([-1 if row is None else row]), bag_of(attributes))
-        vector: Array = found[0]
-        return vector
+        return self._units(np.asarray(rows, np.int64), bags_of(items))[0]
 
     def vectors(self, bags: Bags) -> tuple[Array, Array]:
         """Of a whole catalogue, row-aligned with the item ids: float32 `[n, d]`, and bool `[n]`: something is known of the item (else it is zero)."""

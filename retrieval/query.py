@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -57,6 +58,12 @@ class QueryTower:
                 raise ArtifactError(f"{folder / name}.npy: shape {arrays[name].shape}, expected {shape}")
         return cls(folder, header, *arrays.values())
 
+    def over(self, vectors: Array, has_vector: Array) -> Self:
+        """The same tower, which reads histories through other item vectors: float32 `[n, d]`, bool `[n]`."""
+        other = copy.copy(self)
+        other.item_vectors, other.has_vector = vectors, has_vector
+        return other
+
     def vector(self, query: Query) -> Array | None:
         """Unit vector float32 `[d]`, or None where neither history nor page holds an item that the towers know something of.
 
@@ -106,7 +113,7 @@ class TowerSource:
 
     def __init__(self, tower: QueryTower, search: Search | None = None) -> None:
         self.tower = tower
-        self._search = search or self._exact
+        self.search = search or self._exact
 
     @classmethod
     def open(cls, folder: Path, search: Search | None = None) -> Self:
@@ -115,7 +122,7 @@ class TowerSource:
 
     def scoring(self, query: Query) -> TowerScoring:
         """Run the query tower once."""
-        return TowerScoring(self.tower.vector(query), self.tower.item_vectors, self._search)
+        return TowerScoring(self.tower.vector(query), self.tower.item_vectors, self.search)
 
     def _exact(self, vector: Array, k: int) -> tuple[Array, Array]:
         scores = np.where(self.tower.has_vector, self.tower.item_vectors @ vector, -np.inf).astype(np.float32)

@@ -13,6 +13,7 @@ import grpc
 
 from aisle.v1 import admin_pb2 as pb
 from aisle.v1 import admin_pb2_grpc
+from serving.catalog import Catalog
 from serving.event_store import EventStore
 from serving.online_state import OnlineState
 from serving.redis_link import RedisLink
@@ -46,13 +47,14 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         store: EventStore,
         tally: Tally,
         trending: Trending,
+        catalog: Catalog | None,
         load: Callable[[Path], Loaded],
         *,
         embedded: bool,
     ) -> None:
         self._resident, self._state, self._link, self._store, self._tally = resident, state, link, store, tally
         self._load, self._embedded, self._started = load, embedded, time.monotonic()
-        self._trending = trending
+        self._trending, self._catalog = trending, catalog
 
     @guarded
     def GetStatus(self, request: pb.GetStatusRequest, context: grpc.ServicerContext) -> pb.GetStatusResponse:  # noqa: N802
@@ -86,6 +88,23 @@ class AdminService(admin_pb2_grpc.AdminServicer):
             spool_bytes=self._store.spool_bytes,
             pages=self._tally.of("pages"),
             trending=pb.TrendingStatus(items=self._trending.items, age_seconds=self._trending.age_seconds),
+            catalog=self._catalog_status(),
+        )
+
+    def _catalog_status(self) -> pb.CatalogStatus:
+        live = self._resident.live
+        if self._catalog is None or live is None:
+            return pb.CatalogStatus(state="none")
+        counts = live.counts()
+        return pb.CatalogStatus(
+            state=self._catalog.failure or "up",
+            sequence=counts.sequence,
+            release_sequence=live.base.catalog_sequence,
+            new_items=counts.new,
+            changed_items=counts.changed,
+            deleted_items=counts.deleted,
+            waiting_items=counts.waiting,
+            log_bytes=self._catalog.log_bytes,
         )
 
     @guarded

@@ -13,6 +13,8 @@ from grpc_status import rpc_status
 from aisle.v1 import (
     admin_pb2,
     admin_pb2_grpc,
+    catalog_pb2,
+    catalog_pb2_grpc,
     events_pb2,
     events_pb2_grpc,
     recommender_pb2,
@@ -32,10 +34,12 @@ class Client:
 
     def __init__(self, address: str, timeout: float = 5.0) -> None:
         self._address, self._timeout = address, timeout
-        self._channel = grpc.insecure_channel(address)
+        # a connection of its own: otherwise every client of a process shares one, and with it one worker
+        self._channel = grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)])
         self._recommender = recommender_pb2_grpc.RecommenderStub(self._channel)
         self._events = events_pb2_grpc.EventsStub(self._channel)
         self._users = users_pb2_grpc.UsersStub(self._channel)
+        self._catalog = catalog_pb2_grpc.CatalogStub(self._channel)
         self._admin = admin_pb2_grpc.AdminStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -74,6 +78,20 @@ class Client:
         """Forget a person; the streams are looked through, which takes its time."""
         request = users_pb2.DeleteUserRequest(user_id=user_id, visitor_id=visitor_id)
         return self._call(self._users.DeleteUser, request, timeout=60.0)  # type: ignore[no-any-return]
+
+    def upsert_items(self, items: Sequence[catalog_pb2.Item]) -> catalog_pb2.UpsertItemsResponse:
+        """Put items in the place of what was known of them; vectors are made before it returns."""
+        request = catalog_pb2.UpsertItemsRequest(items=items)
+        return self._call(self._catalog.UpsertItems, request, timeout=60.0)  # type: ignore[no-any-return]
+
+    def delete_items(self, item_ids: Sequence[str]) -> catalog_pb2.DeleteItemsResponse:
+        """Take items out."""
+        return self._call(self._catalog.DeleteItems, catalog_pb2.DeleteItemsRequest(item_ids=item_ids))  # type: ignore[no-any-return]
+
+    def set_availability(self, item_ids: Sequence[str], available: bool) -> catalog_pb2.SetAvailabilityResponse:
+        """Take items off the shelf, or put them back."""
+        request = catalog_pb2.SetAvailabilityRequest(item_ids=item_ids, available=available)
+        return self._call(self._catalog.SetAvailability, request)  # type: ignore[no-any-return]
 
     def status(self) -> admin_pb2.GetStatusResponse:
         """What the server runs."""

@@ -69,6 +69,22 @@ class TrendingConfig(Section):
     stream_snapshots: int = Field(ge=1)
 
 
+class CatalogConfig(Section):
+    """The live catalog."""
+
+    folder: str = Field(min_length=1)
+    new_items: int = Field(ge=1, le=1_000_000)
+    follow_ms: float = Field(gt=0)
+
+    def log_folder(self, work: Path) -> Path | None:
+        """Where the log of changes is: None where there may be none. `work` is the work directory, if it is one."""
+        if self.folder == "none":
+            return None
+        if self.folder == "work":
+            return work / "catalog" if (work / "releases").is_dir() else None
+        return Path(self.folder)
+
+
 class ServingConfig(Section):
     """The whole of `configs/serving.yaml`."""
 
@@ -78,6 +94,7 @@ class ServingConfig(Section):
     events: EventsConfig
     log: LogConfig
     trending: TrendingConfig
+    catalog: CatalogConfig
 
 
 DEFAULTS = Path(__file__).parent.parent / "configs" / "serving.yaml"

@@ -23,6 +23,7 @@ class Failure(StrEnum):
     STREAM_FULL = "event-stream-full"
     NOT_DURABLE = "redis-not-durable"
     SPOOL_FULL = "event-spool-full"
+    CATALOG_LOG = "catalog-log-unwritable"
 
 
 class Effect(StrEnum):
@@ -37,7 +38,7 @@ class Policy:
     """What one failure does to each kind of call."""
 
     reading: Effect  # of Recommend
-    writing: str  # the gRPC status of WriteEvents
+    writing: str  # the gRPC status of WriteEvents, or of the catalog's calls
     means: str  # for people
 
 
@@ -63,6 +64,9 @@ POLICIES: Final[dict[Failure, Policy]] = {
     ),
     Failure.SPOOL_FULL: Policy(
         Effect.ABORT, "UNAVAILABLE", "Redis does not take events, and neither does the spool on this server's disk"
+    ),
+    Failure.CATALOG_LOG: Policy(
+        Effect.ABORT, "UNAVAILABLE", "the catalog's log does not reach the disk; nothing was stored"
     ),
 }
 # Everything else aborts: an AisleError with its own status (a bad request, a release that does not fit), any other exception as INTERNAL, a bug.

@@ -16,6 +16,8 @@ from grpc_reflection.v1alpha import reflection
 from aisle.v1 import (
     admin_pb2,
     admin_pb2_grpc,
+    catalog_pb2,
+    catalog_pb2_grpc,
     events_pb2,
     events_pb2_grpc,
     recommender_pb2,
@@ -27,6 +29,8 @@ from core.errors import AisleError, InputError
 from core.work import Work
 from serving.admin_service import AdminService, Loaded
 from serving.board import Board
+from serving.catalog import Catalog
+from serving.catalog_service import CatalogService
 from serving.config import ServingConfig
 from serving.event_store import EventStore
 from serving.event_writer import EventWriter
@@ -52,6 +56,7 @@ _SERVICES = tuple(
         (recommender_pb2, "Recommender"),
         (events_pb2, "Events"),
         (users_pb2, "Users"),
+        (catalog_pb2, "Catalog"),
         (admin_pb2, "Admin"),
     )
 )
@@ -77,7 +82,8 @@ class ServingProcess:
 
     def __init__(self, options: ProcessOptions, clock: Clock = wall_clock) -> None:
         self._options, config, tally = options, options.config, Tally()
-        self.resident = Resident.open(options.release, self._prepare)
+        self._catalog = catalog = _catalog(options, clock)
+        self.resident = Resident.open(options.release, self._prepare, catalog.over if catalog else None)
         self._link = link = RedisLink(options.redis_url, config.redis)
         link.warm()
         keys = Keys(config.tenant)
@@ -94,8 +100,9 @@ class ServingProcess:
         )
         events_pb2_grpc.add_EventsServicer_to_server(EventsService(store, config.events, tally, clock), self._server)
         users_pb2_grpc.add_UsersServicer_to_server(UsersService(link, keys), self._server)
+        catalog_pb2_grpc.add_CatalogServicer_to_server(CatalogService(catalog, self.resident, clock), self._server)
         admin = AdminService(
-            self.resident, state, link, store, tally, self._trending, self.load, embedded=options.embedded
+            self.resident, state, link, store, tally, self._trending, catalog, self.load, embedded=options.embedded
         )
         admin_pb2_grpc.add_AdminServicer_to_server(admin, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -106,6 +113,8 @@ class ServingProcess:
         self._store.start()
         self._log.start()
         self._trending.start()
+        if self._catalog is not None:
+            self._catalog.start(lambda: self.resident.live)
         self._server.start()
         self._say(health_pb2.HealthCheckResponse.SERVING)
         self._warn()
@@ -120,6 +129,8 @@ class ServingProcess:
         self._trending.stop()
         self._log.stop()
         self._store.stop()
+        if self._catalog is not None:
+            self._catalog.stop()
 
     def load(self, path: Path) -> Loaded:
         """Swap to the release at `path`; with several workers, see that all do."""
@@ -129,7 +140,7 @@ class ServingProcess:
 
     def _follow(self, path: Path) -> None:
         """Another worker was told to load a release, and has done so."""
-        if path != self.resident.release.path:
+        if path != self.resident.base.path:
             self._swap(path)
 
     def _swap(self, path: Path) -> tuple[Release, Release]:
@@ -145,7 +156,7 @@ class ServingProcess:
 
     def _warn(self) -> None:
         """Say what an operator would want to know of the Redis."""
-        release = self.resident.release
+        release = self.resident.base
         if not self._state.holds(release):
             _LOG.warning(
                 "Redis at %s lacks the user state of %s (%s): answers are degraded",
@@ -198,6 +209,12 @@ def _spool_folder(options: ProcessOptions) -> Path | None:
 def _spool(options: ProcessOptions) -> Spool | None:
     folder = _spool_folder(options)
     return None if folder is None else Spool(folder, round(options.config.events.spool_mb * 1_000_000))
+
+
+def _catalog(options: ProcessOptions, clock: Clock) -> Catalog | None:
+    config = options.config.catalog
+    folder = config.log_folder(options.work)
+    return None if folder is None else Catalog(folder, config, clock)
 
 
 def _bind(options: ProcessOptions) -> tuple[grpc.Server, int]:

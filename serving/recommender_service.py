@@ -202,7 +202,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             context=items,
             placement=request.placement,
         )
-        sources = tuple(s for s in release.sources if s.name in _SIMILAR_SOURCES)
+        sources = (*(s for s in release.sources if s.name in _SIMILAR_SOURCES), *release.newcomers)
         page = answer(release, Request(query, k, excluded, fill=False), sources)
         request_id = request.request_id or uuid.uuid4().hex
         anchored = Query(query.time, context=items)  # so that no reason speaks of a person

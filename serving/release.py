@@ -13,7 +13,7 @@ from core.columns import Array, Columns
 from core.errors import ArtifactError
 from core.history import Query
 from core.ids import IdMap
-from core.release import FORMAT_VERSION, INDEX, KIND, RANKER, SOURCES, STATISTICS, ReleaseSettings
+from core.release import CATALOG_SEQUENCE, FORMAT_VERSION, INDEX, KIND, RANKER, SOURCES, STATISTICS, ReleaseSettings
 from core.schema import Column
 from index_builder.search import open_index
 from ranking.features import ItemTable
@@ -37,6 +37,9 @@ class Release:
     explainers: dict[str, Explains]  # the sources that can name the item behind a proposal
     available: Array  # bool [items]
     fill: Array  # int32 [items]: every item, the most popular first, for pages that nothing else fills
+    newcomers: tuple[
+        Source, ...
+    ] = ()  # asked by SimilarItems too, for items that came after the release (serving.live_release)
 
     @property
     def name(self) -> str:
@@ -47,6 +50,11 @@ class Release:
     def window_end(self) -> int:
         """One past the newest event that the release knows of, microseconds."""
         return int(self.manifest.about["window"][1])
+
+    @property
+    def catalog_sequence(self) -> int:
+        """Number of the newest entry of the catalog's log that its items table has seen; 0 where it knows of no log."""
+        return int(self.manifest.about.get(CATALOG_SEQUENCE, 0))
 
     @property
     def state_id(self) -> str:

@@ -14,6 +14,7 @@ from core.columns import Array
 from core.errors import AisleError, ArtifactError
 from core.history import History, Query
 from core.schema import MINUTE, EventType
+from serving.live_release import LiveRelease
 from serving.release import Release
 from serving.request_path import Request, answer
 
@@ -22,23 +23,43 @@ _WARM_UP_ROUNDS = 3
 _WARM_UP_EVENTS = 50
 
 Prepare = Callable[[Release], None]
+Overlay = Callable[[Release], LiveRelease]
 
 
 class Resident:
-    """Holds the release that answers. Read `release` once a request; it never changes under it."""
+    """Holds the release that answers. Read `release` once a request; it never changes under it, but for the availability of items."""
 
-    def __init__(self, release: Release, integrity: str) -> None:
-        self.release = release
+    def __init__(self, release: Release, integrity: str, overlay: Overlay | None = None) -> None:
+        self._overlay = overlay
+        self._held = release if overlay is None else overlay(release)
         self.integrity = integrity  # "stamp", "verified", or what a later check found
         self._loading = threading.Lock()
 
+    @property
+    def release(self) -> Release:
+        """What a request that begins now is answered from: the release, with the live catalog over it where there is one."""
+        held = self._held
+        return held.current if isinstance(held, LiveRelease) else held
+
+    @property
+    def base(self) -> Release:
+        """The release as it was published."""
+        held = self._held
+        return held.base if isinstance(held, LiveRelease) else held
+
+    @property
+    def live(self) -> LiveRelease | None:
+        """The live catalog over it; None where there is none."""
+        return self._held if isinstance(self._held, LiveRelease) else None
+
     @classmethod
-    def open(cls, path: Path, prepare: Prepare) -> Resident:
+    def open(cls, path: Path, prepare: Prepare, overlay: Overlay | None = None) -> Resident:
         """Open the release to start with: by its stamp; one without a fitting stamp (a copy, say) is checked in full.
 
         Args:
             path: A release directory or a link to one.
             prepare: Called with the opened release before it answers.
+            overlay: Puts the live catalog over a release.
         """
         path, integrity = path.resolve(), "stamp"
         try:
@@ -46,9 +67,10 @@ class Resident:
         except ArtifactError:
             verify(path)
             release, integrity = Release.open(path), "verified"
-        warm_up(release)
+        opened = cls(release, integrity, overlay)
+        warm_up(opened.release)
         prepare(release)
-        return cls(release, integrity)
+        return opened
 
     def load(self, path: Path, prepare: Prepare) -> tuple[Release, Release]:
         """Check the release at `path` in full, open and warm it, and swap. The new one and the one before.
@@ -60,9 +82,10 @@ class Resident:
             path = path.resolve()
             verify(path)
             release = Release.open(path)
-            warm_up(release)
+            held = release if self._overlay is None else self._overlay(release)
+            warm_up(held.current if isinstance(held, LiveRelease) else held)
             prepare(release)
-            before, self.release, self.integrity = self.release, release, "verified"
+            before, self._held, self.integrity = self.base, held, "verified"
         return release, before
 
     def check_in_background(self) -> threading.Thread:
@@ -72,13 +95,13 @@ class Resident:
         return checking
 
     def _check(self) -> None:
-        release, found = self.release, "verified"
+        release, found = self.base, "verified"
         try:
             verify(release.path)
         except (AisleError, OSError) as e:
             found = str(e)
             _LOG.error("the release that answers is damaged: %s", found)
-        if self.release is release:
+        if self.base is release:
             self.integrity = found
 
 

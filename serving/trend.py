@@ -54,6 +54,10 @@ class Trend:
             array.flags.writeable = False
         return trend
 
+    def is_of(self, release: Release) -> bool:
+        """Whether its rows are those of `release`; changes of the live catalog move no row."""
+        return self.release is not None and self.release.path == release.path
+
     def events(self, row: int) -> dict[EventType, int]:
         """What happened to an item of `order` in the hour, by type; empty for another item."""
         at = np.flatnonzero(self.order == row)[:1]

@@ -68,7 +68,7 @@ class Trending:
     def of(self, release: Release) -> Trend:
         """What trends in `release`; nothing, for the moment in which another release takes its place."""
         trend = self._trend
-        return trend if trend.release is release else NOTHING
+        return trend if trend.is_of(release) else NOTHING
 
     def lead(self, k: int) -> int:
         """How many of the first of k places what trends may take where nothing is known of the person."""
@@ -114,7 +114,7 @@ class Trending:
         with self._publishing:
             self._changed |= self._counts.advance(self._clock())
             release = self._resident.release
-            if self._changed or self._trend.release is not release:
+            if self._changed or not self._trend.is_of(release):
                 rows = self._rows.of(release, self._counts)
                 self._trend = Trend.of(release, rows, self._counts.counts, self._config.least_gain)
                 self._changed = False

@@ -43,13 +43,13 @@ class Problems:
         if self.found:
             raise BadRequestError(self.found)
 
-    def text(self, where: str, value: str, *, required: bool = False) -> None:
-        """An id or another short text."""
+    def text(self, where: str, value: str, *, required: bool = False, most: int = MAX_ID_BYTES) -> None:
+        """An id or another short text, of at most `most` bytes."""
         if required and not value:
             self.add(where, "is required")
         # a character has at most 4 bytes: short texts need not be encoded to know
-        elif len(value) > MAX_ID_BYTES // 4 and len(value.encode()) > MAX_ID_BYTES:
-            self.add(where, f"has {len(value.encode())} bytes, at most {MAX_ID_BYTES} are allowed")
+        elif len(value) > most // 4 and len(value.encode()) > most:
+            self.add(where, f"has {len(value.encode())} bytes, at most {most} are allowed")
 
     def texts(self, where: str, values: Iterable[str], *, most: int, least: int = 0) -> None:
         """A list of ids."""

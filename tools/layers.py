@@ -17,6 +17,7 @@ ONLINE = (
     "ranking.features",
     "ranking.feature_list",
     "ranking.groups",
+    "ranking.live_items",
     "ranking.user_facts",
     "ranking.user_statistics",
     "ranking.day_statistics",

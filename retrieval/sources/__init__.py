@@ -17,6 +17,7 @@ from retrieval.query import QueryTower, Search, TowerSource
 from retrieval.sources.content import Content
 from retrieval.sources.covisitation import Covisitation
 from retrieval.sources.item_knn import ItemKnn
+from retrieval.sources.linear import Linear
 from retrieval.sources.own_frequency import OwnFrequency
 from retrieval.sources.popularity import Popularity
 from retrieval.sources.recent_popularity import RecentPopularity
@@ -36,7 +37,7 @@ class Openable(Source, Protocol):
 
 # The order in which they are asked, and in which their scores stand in Candidates.
 SOURCES: Final[dict[str, type[Openable]]] = {
-    c.name: c for c in (OwnFrequency, ItemKnn, Transitions, Covisitation, Content, RecentPopularity, Popularity)
+    c.name: c for c in (OwnFrequency, ItemKnn, Linear, Transitions, Covisitation, Content, RecentPopularity, Popularity)
 }
 
 

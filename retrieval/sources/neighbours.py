@@ -15,12 +15,12 @@ _MOST = 1 << 19
 
 
 class Neighbours:
-    """Lists of neighbours, best first.
+    """Lists of neighbours, strongest first.
 
     Args:
         starts: int64 `[n_items + 1]`: item i's list is `items[starts[i]:starts[i+1]]`.
         items: int32 `[e]`.
-        scores: float32 `[e]`, positive.
+        scores: float32 `[e]`, not 0.
     """
 
     def __init__(self, starts: Array, items: Array, scores: Array) -> None:
@@ -88,19 +88,23 @@ class Neighbours:
 
 
 class NeighboursBuilder:
-    """Collects the lists of items in ascending order of the items, keeping the `most` strongest of each."""
+    """Collects the lists of items in ascending order of the items, keeping the `most` strongest of each.
 
-    def __init__(self, n_items: int, most: int) -> None:
-        self._most = most
+    `signed`: scores may be negative, and the strongest are those furthest from 0.
+    """
+
+    def __init__(self, n_items: int, most: int, *, signed: bool = False) -> None:
+        self._most, self._signed = most, signed
         self._lengths = np.zeros(n_items + 1, np.int64)
         self._items: list[Array] = [np.empty(0, np.int32)]
         self._scores: list[Array] = [np.empty(0, np.float32)]
 
     def add(self, item: int, others: Array, scores: Array) -> None:
-        """The list of `item`: others `[m]` ascending, scores `[m]`; what is not positive or not finite is left out."""
+        """The list of `item`: others `[m]` ascending, scores `[m]`; what is 0, not finite or (unless signed) negative is left out."""
         scores = scores.astype(np.float32)
-        good = np.flatnonzero((scores > 0) & np.isfinite(scores))
-        best = good[strongest(scores[good], self._most)]
+        strengths = np.abs(scores) if self._signed else scores
+        good = np.flatnonzero((strengths > 0) & np.isfinite(strengths))
+        best = good[strongest(strengths[good], self._most)]
         self._lengths[item + 1] = len(best)
         self._items.append(others[best].astype(np.int32))
         self._scores.append(scores[best])

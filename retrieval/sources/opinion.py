@@ -94,7 +94,7 @@ def contains(sorted_rows: Array, rows: Array) -> Array:
 
 
 def summed(rows: Array, values: Array, n_items: int) -> FewItems:
-    """Add up evidence: int32 rows `[e]` in [0, n_items) with positive float64 values `[e]`.
+    """Add up evidence: int32 rows `[e]` in [0, n_items) with float64 values `[e]`; what adds up to nothing or less is left out.
 
     Small catalogues are counted over; for large ones the entries are sorted, so that the cost of a query never grows with the catalogue.
     """

@@ -8,17 +8,19 @@ look its tokens up. The tokens of one field share the weight 1 (each weighs 1 / 
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
-from core.columns import Array, Coded, Columns, Tags, Texts
+from core.columns import AnyColumn, Array, Coded, Columns, Tags, Texts
 from core.ids import hash64
 from core.schema import CATEGORY_SEPARATOR, Column
 
 ATTRIBUTE: Final = "attribute."  # prefix of the attribute columns of prepared items
+_PLAIN: Final = (Column.TITLE, Column.CATEGORY, Column.BRAND, Column.PRICE)
 _WORD: Final = re.compile(r"\w\w+")
 
 
@@ -35,38 +37,51 @@ class Bags:
 
 
 def item_bags(items: Columns) -> Bags:
-    """The bags of a prepared items table, row-aligned with it."""
+    """The bags of a prepared items table, row-aligned with it; tokens of one item in ascending order, wherever they come from."""
     fields = [_field(name, items) for name in sorted(items) if _is_content(name)]
     rows = np.concatenate(
         [np.repeat(np.arange(items.rows), np.diff(starts)) for starts, _ in fields] or [np.empty(0, np.int64)]
     )
     tokens = np.concatenate([tokens for _, tokens in fields] or [np.empty(0, np.uint64)])
     weights = np.concatenate([_shared_weight(starts) for starts, _ in fields] or [np.empty(0, np.float32)])
-    order = np.argsort(rows, kind="stable")
-    return Bags(_starts(np.bincount(rows, minlength=items.rows)), tokens[order], weights[order])
+    return _in_order(rows, tokens, weights, items.rows)
 
 
-def bag_of(attributes: Mapping[str, Any]) -> Bags:
-    """The bag of one item from its columns as the shop sends them (`title`, `category`, `brand`, `price`, and any attribute by its own name)."""
-    columns: dict[str, Any] = {}
-    for name, value in attributes.items():
-        if value is None:
-            continue
-        known = name in (Column.TITLE, Column.CATEGORY, Column.BRAND, Column.PRICE)
-        key = name if known or name.startswith(ATTRIBUTE) else ATTRIBUTE + name
-        if name == Column.TITLE:
-            columns[key] = Texts.of([str(value)])
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            columns[key] = np.array([value], np.float64)
-        elif isinstance(value, Sequence) and not isinstance(value, str):
-            columns[key] = Tags.of([[str(v) for v in value]])
-        else:
-            columns[key] = Coded.of([str(value)])
-    return item_bags(Columns(columns, rows=1))
+def bags_of(items: Sequence[Mapping[str, Any]]) -> Bags:
+    """The bags of n items from their columns as the shop sends them: `title`, `category`, `brand`, `price`, and any attribute by its own name.
+
+    Values are texts, numbers, lists of texts, or None; a name may hold a number for one item and a text for another.
+    """
+    numbers: dict[str, Array] = defaultdict(lambda: np.full(len(items), np.nan))
+    texts: dict[str, list[list[str]]] = defaultdict(lambda: [[] for _ in items])
+    for at, item in enumerate(items):
+        for name, value in item.items():
+            key = name if name in _PLAIN or name.startswith(ATTRIBUTE) else ATTRIBUTE + name
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                numbers[key][at] = value
+            elif value is not None:
+                texts[key][at] = [str(v) for v in value] if isinstance(value, list | tuple) else [str(value)]
+    others = {name: _text_column(name, values) for name, values in texts.items()}
+    parts = [item_bags(Columns(columns, len(items))) for columns in (numbers, others)]
+    rows = np.concatenate([np.repeat(np.arange(len(items)), np.diff(p.starts)) for p in parts])
+    return _in_order(
+        rows, np.concatenate([p.tokens for p in parts]), np.concatenate([p.weights for p in parts]), len(items)
+    )
+
+
+def _text_column(name: str, values: list[list[str]]) -> AnyColumn:
+    if name == Column.TITLE:
+        return Texts.of(v[0] if v else "" for v in values)
+    return Coded.of(v[0] if v else "" for v in values) if name == Column.CATEGORY else Tags.of(values)
+
+
+def _in_order(rows: Array, tokens: Array, weights: Array, n: int) -> Bags:
+    order = np.lexsort((tokens, rows))
+    return Bags(_starts(np.bincount(rows, minlength=n)), tokens[order], weights[order])
 
 
 def _is_content(name: str) -> bool:
-    return name in (Column.TITLE, Column.CATEGORY, Column.BRAND, Column.PRICE) or name.startswith(ATTRIBUTE)
+    return name in _PLAIN or name.startswith(ATTRIBUTE)
 
 
 def _field(name: str, items: Columns) -> tuple[Array, Array]:

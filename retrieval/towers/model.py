@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import tensorflow as tf
@@ -13,6 +13,7 @@ from core.columns import Array
 from core.schema import EVENT_TYPES
 from retrieval.towers.inputs import GAP_BUCKETS
 from retrieval.towers.loss import sampled_softmax
+from retrieval.towers.noise import Noise
 
 Tensor = Any
 _NEVER: Final = -1e9  # added to a logit that must not count
@@ -41,7 +42,12 @@ class ItemTower(tf.keras.layers.Layer):
     """
 
     def __init__(
-        self, shape: Shape, content: tuple[Array, Array, Array], has_id: Array, rng: np.random.Generator
+        self,
+        shape: Shape,
+        content: tuple[Array, Array, Array],
+        has_id: Array,
+        rng: np.random.Generator,
+        noise: Noise,
     ) -> None:
         super().__init__(name="item_tower")
         rows, tokens, weights = content
@@ -52,13 +58,13 @@ class ItemTower(tf.keras.layers.Layer):
         )
         self._starts = tf.constant(np.searchsorted(rows, np.arange(shape.items + 1)), tf.int64)
         self._tokens, self._weights = tf.constant(tokens, tf.int64), tf.constant(weights, tf.float32)
-        self._unknown, self._drop = shape.items, shape.id_dropout
+        self._unknown, self._drop, self._chance = shape.items, shape.id_dropout, noise.uniform()
 
     def call(self, items: Tensor, training: bool = False) -> Tensor:
         """Unit vectors float32 `[n, d]` of items int32 `[n]`; training lets some items share row n, so that content learns to speak for them."""
         rows = tf.gather(self.id_row, items)
         if training and self._drop:
-            rows = tf.where(tf.random.uniform(tf.shape(rows)) < self._drop, self._unknown, rows)
+            rows = tf.where(self._chance(tf.shape(rows)) < self._drop, self._unknown, rows)
         return tf.math.l2_normalize(tf.gather(self.ids, rows) + self._content(items), -1)
 
     def _content(self, items: Tensor) -> Tensor:
@@ -80,15 +86,15 @@ class QueryTower(tf.keras.layers.Layer):
     instead of the newest event is what shops with baskets need.
     """
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, noise: Noise) -> None:
         super().__init__(name="query_tower")
         d = shape.dimensions
         self.type = tf.Variable(np.zeros((len(EVENT_TYPES), d), np.float32), name="type")
         self.gap = tf.Variable(np.zeros((GAP_BUCKETS, d), np.float32), name="gap")
         self._ago = tf.Variable(np.zeros((shape.events, shape.heads), np.float32), name="ago")
-        self._blocks = [_Block(shape) for _ in range(shape.blocks)]
-        self._feed, self._norm = _Feed(shape), tf.keras.layers.LayerNormalization(epsilon=1e-6)
-        self._drop, self._heads = tf.keras.layers.Dropout(shape.dropout), shape.heads
+        self._blocks = [_Block(shape, noise) for _ in range(shape.blocks)]
+        self._feed, self._norm = Feed(shape, noise), tf.keras.layers.LayerNormalization(epsilon=1e-6)
+        self._drop, self._heads = noise.dropout(shape.dropout), shape.heads
 
     def call(self, vectors: Tensor, type: Tensor, gap: Tensor, segment: Tensor, training: bool = False) -> Tensor:
         """Item vectors float32 `[b, l, d]`; type, gap bucket, segment int32 `[b, l]` -> unit query vectors float32 `[b, l, d]`."""
@@ -107,14 +113,14 @@ class QueryTower(tf.keras.layers.Layer):
 class _Block(tf.keras.layers.Layer):
     """Attention of the states `h` to the events `x`, then a feed-forward step; both residual, normalised before."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, noise: Noise) -> None:
         super().__init__()
         d, self._heads = shape.dimensions, shape.heads
         self._norm_h, self._norm_x = (tf.keras.layers.LayerNormalization(epsilon=1e-6) for _ in range(2))
         self._query, self._out = (tf.keras.layers.Dense(d, use_bias=False) for _ in range(2))
         self._key_value = tf.keras.layers.Dense(2 * d, use_bias=False)
         self._ago = tf.Variable(np.zeros((shape.events, shape.heads), np.float32), name="ago")
-        self._drop = tf.keras.layers.Dropout(shape.dropout)
+        self._drop = noise.dropout(shape.dropout)
 
     def call(self, h: Tensor, x: Tensor, allowed: Tensor, training: bool = False) -> Tensor:
         """`h`, `x` float32 `[b, l, d]`, `allowed` float32 `[b, 1, l, l]` (0 or a huge negative number) -> `[b, l, d]`."""
@@ -125,14 +131,14 @@ class _Block(tf.keras.layers.Layer):
         return h + self._drop(self._out(mixed), training=training)
 
 
-class _Feed(tf.keras.layers.Layer):
+class Feed(tf.keras.layers.Layer):
     """The feed-forward step, residual."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, noise: Noise) -> None:
         super().__init__()
         self._norm = tf.keras.layers.LayerNormalization(epsilon=1e-6)
         self._up, self._down = tf.keras.layers.Dense(2 * shape.dimensions), tf.keras.layers.Dense(shape.dimensions)
-        self._drop = tf.keras.layers.Dropout(shape.dropout)
+        self._drop = noise.dropout(shape.dropout)
 
     def call(self, h: Tensor, training: bool = False) -> Tensor:
         """Float32 `[b, l, d]` -> `[b, l, d]`."""
@@ -141,6 +147,8 @@ class _Feed(tf.keras.layers.Layer):
 
 class Towers(tfrs.Model):
     """Both towers and the temperature, with the loss of one batch of training rows."""
+
+    encoder: ClassVar[type[tf.keras.layers.Layer]] = QueryTower
 
     def __init__(
         self,
@@ -153,7 +161,9 @@ class Towers(tfrs.Model):
     ) -> None:
         super().__init__()
         self.shape = shape
-        self.items, self.query = ItemTower(shape, content, has_id, rng), QueryTower(shape)
+        self.noise = Noise()
+        self.items, self.query = ItemTower(shape, content, has_id, rng, self.noise), self.encoder(shape, self.noise)
+        self._negatives = self.noise.below()
         self.log_sharpness = tf.Variable(np.float32(np.log(_SHARPNESS)), name="log_sharpness")
         self._log_expected, self._uniform = tf.Variable(log_expected, trainable=False), uniform
         self._known = tf.Variable(np.flatnonzero(has_id).astype(np.int32), trainable=False, shape=[None])
@@ -161,6 +171,11 @@ class Towers(tfrs.Model):
         self.query(
             tf.zeros([1, shape.events, shape.dimensions]), none, none, none
         )  # Keras makes the weights of a layer at its first call
+
+    @property
+    def state(self) -> list[Any]:
+        """The variables that training changes: weights, and what `know` was told."""
+        return [*self.trainable_variables, self.items.id_row, self._known, self._log_expected]
 
     def know(self, has_id: Array, log_expected: Array) -> None:
         """From now on the items `has_id` bool `[n]` have an embedding of their own; a new one begins near the one that was shared."""
@@ -175,7 +190,7 @@ class Towers(tfrs.Model):
         """The loss of rows (item, type, gap, segment int32 `[b, l]`, target int32 `[b, l, k]`, weight float32 `[b, l, k]`)."""
         item, type, gap, segment, target, weight = inputs
         k = target.shape[2]
-        uniform = tf.gather(self._known, tf.random.uniform([self._uniform], 0, tf.size(self._known), tf.int32))
+        uniform = tf.gather(self._known, self._negatives(self._uniform, tf.size(self._known)))
         pool, place = tf.unique(tf.concat([tf.reshape(item, [-1]), tf.reshape(target, [-1]), uniform], 0))
         places = tf.split(place, [tf.size(item), tf.size(target), self._uniform])
         vectors = self.items(pool, training=training)

@@ -44,9 +44,14 @@ class RowAdam(tf.Module):
                 shrink = self._decay * rate if len(variable.shape) > 1 else 0.0
                 variable.assign(variable * (1 - shrink) - rate * m / (tf.sqrt(v) + self._epsilon))
 
+    @property
+    def state(self) -> list[Any]:
+        """The number of steps and the moments."""
+        return [self.step, *self._m, *self._v]
+
     def reset(self) -> None:
         """Forget the moments and the number of steps."""
-        for variable in (self.step, *self._m, *self._v):
+        for variable in self.state:
             variable.assign(tf.zeros_like(variable))
 
     def _rows(self, variable: Any, m: Any, v: Any, gradient: Any, rate: Tensor) -> None:

@@ -1,7 +1,8 @@
 """Fits the towers of one fold: learn on its older part, stop by recall on its newest, then pass over the whole of it with a falling rate.
 
 Cold, the number of epochs is chosen by recall@100 of the held-back part (validate.py). Warm (`warm_from`: towers of a window that ends no later),
-only the final passes are made. Seeded: two runs on one machine give the same towers, unless the time budget ends one of them.
+only the final passes are made. Seeded: two runs on one machine give the same towers, unless the time budget ends one of them; so do one run and
+one that was killed and goes on from its checkpoint, because all chance is a function of seed, phase and pass (noise.py).
 """
 
 from __future__ import annotations
@@ -10,36 +11,42 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
 
+from core.artifact import code_version, hash_json
 from core.columns import Array
-from core.config import PipelineConfig
+from core.config import PipelineConfig, TowersConfig
 from core.prepared import Fold, Interactions, Prepared
 from retrieval.towers import validate
+from retrieval.towers.checkpoint import Checkpoint, Progress
 from retrieval.towers.content import item_bags, look_up, vocabulary
 from retrieval.towers.export import Facts, export, load_weights
-from retrieval.towers.files import check_window
+from retrieval.towers.files import check_window, read_header
 from retrieval.towers.inputs import Window
-from retrieval.towers.loss import log_expected
+from retrieval.towers.learner import Learner
 from retrieval.towers.model import Shape, Towers
-from retrieval.towers.optimizer import RowAdam
-from retrieval.towers.stream import Rows, Stream
+from retrieval.towers.noise import generator
 
 Say = Callable[[str], None]
 
 _TOKEN_ITEMS = 2  # a token of fewer items says no more than their ids
 _MOST_TOKENS = 50_000
-_BUYS_AGAIN = 0.02  # share of repeats from which having an item does not rule it out (as `evaluation.seen: auto`)
-_REPEAT_HORIZON = 50
-_WARM_UP = 50  # steps
 _LAST_RATE = 0.1  # of the learning rate, reached at the end of the final passes
+_SEARCH_SHARE = 0.7  # of the time budget
+_START, _VALIDATION, SEARCH, FINAL = range(4)  # what is drawn for: each has its own chance
 
 
 def fit_towers(
-    prepared: Prepared, fold: Fold, config: PipelineConfig, out: Path, say: Say, warm_from: Path | None = None
+    prepared: Prepared,
+    fold: Fold,
+    config: PipelineConfig,
+    out: Path,
+    say: Say,
+    warm_from: Path | None = None,
+    checkpoint: Path | None = None,
 ) -> None:
     """Fit the towers as of `fold` into the folder `out` (see export.py for what it then holds).
 
@@ -50,98 +57,170 @@ def fit_towers(
         out: Made if it is not there.
         say: Progress for a person.
         warm_from: A folder that this function wrote for the same item rows and a window that ends no later than `fold`'s.
+        checkpoint: A folder of this fit's own, outside `out`: kept up while it runs, so that a killed one goes on from its last whole pass, and a
+            finished one is only exported. What another fit left there is written over.
     """
-    Fit(prepared, fold, config, say, warm_from).run(out)
+    Fit(prepared, fold, config, say, warm_from, checkpoint).run(out)
 
 
 class Fit:
     """One fold's fit."""
 
+    model: ClassVar[type[Towers]] = Towers
+
     def __init__(
-        self, prepared: Prepared, fold: Fold, pipeline: PipelineConfig, say: Say, warm_from: Path | None
+        self,
+        prepared: Prepared,
+        fold: Fold,
+        pipeline: PipelineConfig,
+        say: Say,
+        warm_from: Path | None = None,
+        checkpoint: Path | None = None,
     ) -> None:
-        self._prepared, self._fold, self._config, self._say = prepared, fold, pipeline.towers, say
-        self._events, self._clock = prepared.interactions(fold), not prepared.synthetic_time
-        self._fresh = _leaves_out_seen(prepared, pipeline)
-        self._rng = np.random.default_rng(self._config.seed)
-        tf.keras.utils.set_random_seed(self._config.seed)
+        self._began = time.monotonic()
+        self.prepared, self.fold, self.config, self._say = prepared, fold, pipeline.towers, say
+        self._events, self.clock = prepared.interactions(fold), not prepared.synthetic_time
+        # what pages leave out, because the person has it, is no target either
+        self.fresh = prepared.seen(pipeline.evaluation.seen) == "remove"
+        tf.keras.utils.set_random_seed(self.config.seed)
         tf.config.experimental.enable_op_determinism()
-        self._bags, n, c = item_bags(prepared.items), self._events.n_items, self._config
+        self._bags, n, c = item_bags(prepared.items), self._events.n_items, self.config
         self._tokens = vocabulary(self._bags, np.unique(self._events.item), _TOKEN_ITEMS, _MOST_TOKENS)
         content = look_up(self._bags, self._tokens)
         shape = Shape(n, len(self._tokens), c.dimensions, c.events, c.blocks, c.heads, c.dropout, c.id_dropout)
         unknown, rare = np.zeros(n, bool), np.zeros(n, np.float32)  # until the learner tells
-        self.towers = Towers(shape, content, unknown, rare, c.uniform_negatives, self._rng)
+        self.towers = self.model(shape, content, unknown, rare, c.uniform_negatives, generator(c.seed, _START))
         self._warm = warm_from is not None
         if warm_from is not None:
             check_window(warm_from, fold, self._events.until)
             load_weights(self.towers, self._tokens, warm_from)
         self._variables = self.towers.trainable_variables
-        self._learner = Learner(self)
+        self.learner = Learner(self.towers, c, fresh=self.fresh, clock=self.clock)
+        self._checkpoint = Checkpoint(checkpoint, self._id(warm_from))
 
     def run(self, out: Path) -> None:
         """Learn and export."""
-        start, c = time.monotonic(), self._config
-        epochs, found = 0, None
-        if not self._warm and len(self._events.item):
-            older, newer = validate.hold_back(self._events, self._fold.protocol)
-            epochs, found = self._until_it_stops(older, newer, start + 0.7 * c.seconds)
-        if len(self._events.item):
-            self._final(self._events, start + c.seconds)
-        seconds = time.monotonic() - start
+        progress = self.learn()
         known = self.towers.items.id_row.numpy() < self._events.n_items
         facts = Facts(
-            fold=self._fold.name,
-            protocol=self._fold.protocol,
-            below=self._fold.below,
-            prepared=self._prepared.manifest.id,
+            fold=self.fold.name,
+            protocol=self.fold.protocol,
+            below=self.fold.below,
+            prepared=self.prepared.manifest.id,
             until=self._events.until,
-            clock=self._clock,
-            epochs=epochs,
-            validation_recall=found,
-            config=c.fingerprint(),
+            clock=self.clock,
+            epochs=progress.best_at,
+            validation_recall=max(progress.best, 0.0) if progress.best_at else None,
+            config=self.config.fingerprint(),
         )
         export(self.towers, self._tokens, self._bags, facts, out)
-        how = "warm" if self._warm else f"{epochs} epochs, recall@100 {found or 0:.3f} on the newest part"
+        how = (
+            "warm"
+            if self._warm
+            else f"{facts.epochs} epochs, recall@100 {facts.validation_recall or 0:.3f} on the newest part"
+        )
         self._say(
-            f"{self._fold.name}: towers of {known.sum():,} items learned from {len(self._events.item):,} events ({how}; {seconds:.0f} s)"
+            f"{self.fold.name}: towers of {known.sum():,} items learned from {len(self._events.item):,} events ({how}; {progress.spent:.0f} s)"
         )
 
-    def _until_it_stops(self, older: Interactions, newer: Interactions, deadline: float) -> tuple[int, float]:
-        """Epochs over `older` while recall of `newer` grows; leaves the best weights. The number of epochs that made them, and that recall."""
-        c = self._config
-        asked = validate.requests(older, newer, length=c.events, clock=self._clock, fresh=self._fresh, rng=self._rng)
-        self._learner.take(older)
-        best, best_at, kept = -1.0, 0, [v.numpy() for v in self._variables]
-        for epoch in range(1, c.epochs + 1):
-            began = time.monotonic()
-            loss = self._learner.epoch()
-            found = self._recall(asked) if asked.relevant else -loss
-            self._say(
-                f"{self._fold.name}: epoch {epoch}, loss {loss:.4f}, recall@100 {max(found, 0):.4f}, {time.monotonic() - began:.1f} s"
-            )
-            if found > best or epoch == 1:
-                best, best_at, kept = found, epoch, [v.numpy() for v in self._variables]
-            if epoch - best_at >= c.patience or 2 * time.monotonic() - began > deadline:
+    def learn(self) -> Progress:
+        """All passes, from where a killed fit of the same kind stopped if there was one. How far they came."""
+        if not len(self._events.item):
+            return Progress(FINAL)
+        saved = self._checkpoint.load()
+        progress, groups = saved or (Progress(FINAL if self._warm else SEARCH), {})
+        self._began -= progress.spent
+        if saved:
+            self._say(f"{self.fold.name}: going on after pass {progress.epoch} of a fit that was stopped")
+        if progress.phase == SEARCH:
+            self.search(progress, groups)
+            progress.phase, progress.epoch, groups = FINAL, 0, {}
+        self._final(progress, groups)
+        return progress
+
+    def search(self, progress: Progress, groups: dict[str, list[Array]]) -> None:
+        """Epochs over the older part while recall of the newer part grows; leaves the best weights. `groups`: of the checkpoint, if there was one."""
+        c = self.config
+        older, newer = self.parts()
+        asked = self.questions(older, newer)
+        self.learner.take(older, SEARCH)
+        kept = groups.get("best") or groups.get("towers", [])[: len(self._variables)] or self._weights()
+        self._restore(groups)
+        while progress.epoch < c.epochs and not self._late(progress, _SEARCH_SHARE):
+            if progress.epoch - progress.best_at >= c.patience:
                 break
+            began = time.monotonic()
+            loss = self.learner.epoch(progress.epoch + 1)
+            found = self.recall(asked) if asked.relevant else -loss
+            progress.epoch += 1
+            if found > progress.best or progress.epoch == 1:
+                progress.best, progress.best_at = found, progress.epoch
+                kept = self._weights()
+            self._passed(progress, began, kept)
+            self._say(
+                f"{self.fold.name}: epoch {progress.epoch}, loss {loss:.4f}, recall@100 {max(found, 0):.4f}, {progress.last:.1f} s"
+            )
         for variable, value in zip(self._variables, kept, strict=True):
             variable.assign(value)
-        return best_at, max(best, 0.0)
 
-    def _final(self, events: Interactions, deadline: float) -> None:
+    def _final(self, progress: Progress, groups: dict[str, list[Array]]) -> None:
         """The passes over everything, at a rate that falls from `learning_rate` to a tenth of it."""
-        self._learner.take(events)
-        rates = np.linspace(1, _LAST_RATE, self._config.final_epochs + 1)
-        for begin, end in pairwise(rates):
+        self.learner.take(self._events, FINAL)
+        self._restore(groups)
+        rates = list(pairwise(np.linspace(1, _LAST_RATE, self.config.final_epochs + 1).tolist()))
+        while progress.epoch < len(rates) and not self._late(progress, 1.0):
             began = time.monotonic()
-            self._learner.epoch(float(begin), float(end))
-            if 2 * time.monotonic() - began > deadline:
-                break
+            self.learner.epoch(progress.epoch + 1, *rates[progress.epoch])
+            progress.epoch += 1
+            self._passed(progress, began, [])
+            self._say(f"{self.fold.name}: final pass {progress.epoch} of {len(rates)}, {progress.last:.1f} s")
 
-    def _recall(self, asked: validate.Requests) -> float:
+    def _weights(self) -> list[Array]:
+        return [v.numpy() for v in self._variables]
+
+    def _late(self, progress: Progress, share: float) -> bool:
+        """Whether another pass like the last one would not fit into `share` of the time budget; the first is always made."""
+        return progress.epoch > 0 and progress.spent + progress.last > share * self.config.seconds
+
+    def _passed(self, progress: Progress, began: float, best: list[Array]) -> None:
+        """A whole pass has been made: take the time and leave a checkpoint."""
+        now = time.monotonic()
+        progress.spent, progress.last = now - self._began, now - began
+        state = {"towers": self.towers.state, "adam": self.learner.adam.state}
+        groups = {name: [v.numpy() for v in variables] for name, variables in state.items()}
+        newest = progress.phase == SEARCH and progress.best_at == progress.epoch
+        self._checkpoint.save(progress, groups if newest else groups | {"best": best})
+
+    def _restore(self, groups: dict[str, list[Array]]) -> None:
+        state = {"towers": self.towers.state, "adam": self.learner.adam.state}
+        for name, variables in state.items():
+            for variable, value in zip(variables, groups.get(name, []), strict=name in groups):
+                variable.assign(value)
+
+    def _id(self, warm_from: Path | None) -> str:
+        """Names everything that this fit's weights follow from."""
+        warm = read_header(warm_from)["embedding_id"] if warm_from is not None else None
+        fold = [self.fold.protocol, self.fold.below, self._events.until]
+        facts = [self.prepared.manifest.id, *fold, self.config.fingerprint(), self.fresh, warm]
+        return hash_json([*facts, type(self).__name__, tf.__version__, code_version("core", "retrieval")])
+
+    def parts(self) -> tuple[Interactions, Interactions]:
+        """What the search learns from, and what it is judged by."""
+        return validate.hold_back(self._events, self.fold.protocol)
+
+    def questions(self, older: Interactions, newer: Interactions) -> validate.Requests:
+        """What the towers are asked after each epoch of the search."""
+        return validation_requests(older, newer, self.config, fresh=self.fresh, clock=self.clock)
+
+    def recall(self, asked: validate.Requests) -> float:
+        """Recall@100 of `ranked`."""
+        return validate.recall(self.ranked(asked), asked.relevant)
+
+    def ranked(self, asked: validate.Requests) -> Array:
+        """The 100 best of the items learned so far for each person, by exact search: int32 `[q, 100]`."""
         vectors = self.vectors()
         allowed = self.towers.items.id_row.numpy() < len(vectors)
-        return validate.recall(validate.ranked(asked, vectors, allowed, self._encoder(vectors), 100), asked.relevant)
+        return validate.ranked(asked, vectors, allowed, self._encoder(vectors), 100)
 
     def vectors(self) -> Array:
         """Every item's vector float32 `[n, d]`."""
@@ -162,67 +241,9 @@ class Fit:
         return encode
 
 
-class Learner:
-    """Passes over events, one optimizer through all passes over the same ones. TensorFlow traces the pass once."""
-
-    def __init__(self, fit: Fit) -> None:
-        c, self._fit = fit._config, fit
-        self._horizon = c.horizon or (1 if fit._fresh else _REPEAT_HORIZON)
-        self._targets, self._size = min(c.targets, self._horizon), c.batch_events // c.events
-        self._adam = RowAdam(fit._variables)
-        row, target = [None, c.events], [None, c.events, self._targets]
-        rows = [
-            *(tf.TensorSpec(row, tf.int32) for _ in range(4)),
-            tf.TensorSpec(target, tf.int32),
-            tf.TensorSpec(target),
-        ]
-        self._pass = tf.function(self._steps, input_signature=[tf.TensorSpec([None]), *rows])
-
-    def take(self, events: Interactions) -> None:
-        """From now on learn from these events, with a fresh optimizer."""
-        c, fit = self._fit._config, self._fit
-        self._stream = Stream(
-            events, length=c.events, targets=self._targets, horizon=self._horizon, fresh=fit._fresh, clock=fit._clock
-        )
-        self._done = 0  # steps
-        self._adam.reset()
-
-    def epoch(self, begin: float = 1.0, end: float = 1.0) -> float:
-        """One pass, from `begin` to `end` of the learning rate (the very first steps are gentler). The mean loss."""
-        rows = self._stream.epoch(self._fit._rng)
-        steps = -(-len(rows.item) // self._size)
-        if not self._done:
-            self._calibrate(rows)
-        gentle = np.minimum(1, (self._done + 1 + np.arange(steps)) / _WARM_UP)
-        rates = self._fit._config.learning_rate * gentle * np.linspace(begin, end, steps)
-        self._done += steps
-        inputs = (rows.item, rows.type, rows.gap, rows.segment, rows.target, rows.weight)
-        return float(self._pass(tf.constant(rates, tf.float32), *map(tf.constant, inputs)))
-
-    def _calibrate(self, rows: Rows) -> None:
-        """Tell the loss which items there are and how often each is in a pool."""
-        n, uniform = self._fit.towers.shape.items, self._fit._config.uniform_negatives
-        frequency = np.bincount(self._stream.items, minlength=n) / max(len(self._stream), 1)
-        batches = [slice(a, a + self._size) for a in range(0, len(rows.item), self._size)]
-        distinct = np.mean(
-            [len(np.union1d(rows.item[b][rows.segment[b] >= 0], rows.target[b][rows.weight[b] > 0])) for b in batches]
-        )
-        known = frequency > 0
-        self._fit.towers.know(known, log_expected(frequency, float(distinct), known, uniform))
-
-    def _steps(self, rates: Any, *rows: Any) -> Any:
-        total = 0.0
-        for step in tf.range(tf.size(rates)):
-            batch = tuple(t[step * self._size : (step + 1) * self._size] for t in rows)
-            with tf.GradientTape() as tape:
-                loss = self._fit.towers.compute_loss(batch)
-            self._adam.apply(tape.gradient(loss, self._fit._variables), rates[step])
-            total += loss
-        return total / tf.cast(tf.size(rates), tf.float32)
-
-
-def _leaves_out_seen(prepared: Prepared, config: PipelineConfig) -> bool:
-    """Whether pages leave out what a person already has, so that it is no target either (the rule of retrieval.fit.removes_seen)."""
-    if config.evaluation.seen == "auto":
-        return float(prepared.manifest.about["repeat_share"]) < _BUYS_AGAIN
-    return config.evaluation.seen == "remove"
+def validation_requests(
+    older: Interactions, newer: Interactions, config: TowersConfig, *, fresh: bool, clock: bool
+) -> validate.Requests:
+    """The people of `newer` that a fit on `older` is judged by; the same ones for the same seed."""
+    rng = generator(config.seed, _VALIDATION)
+    return validate.requests(older, newer, length=config.events, clock=clock, fresh=fresh, rng=rng)

@@ -24,6 +24,7 @@ Encode = Callable[[Window], Array]  # windows of q people -> query vectors float
 class Requests:
     """q people with what they did, and what they went on to choose."""
 
+    people: Array  # int32 [q]
     windows: Window
     seen: tuple[Array, ...]  # item rows each of them has, int32
     relevant: tuple[Array, ...]  # distinct item rows chosen after that, int32
@@ -55,17 +56,18 @@ def requests(
     """A sample of the people of `newer` who are known in `older`; `fresh`: what they already have is not asked for."""
     people = np.intersect1d(older.user, newer.user)
     people = np.sort(rng.permutation(people)[:_PEOPLE])
-    windows, seen, relevant = [], [], []
+    asked, windows, seen, relevant = [], [], [], []
     for person in people:
         a, b = np.searchsorted(older.user, [person, person + 1])
         c, d = np.searchsorted(newer.user, [person, person + 1])
         wanted = np.setdiff1d(newer.item[c:d], older.item[a:b]) if fresh else np.unique(newer.item[c:d])
         if len(wanted):
+            asked.append(person)
             windows.append(window(older.item[a:b], older.type[a:b], older.time[a:b], length, clock))
             seen.append(np.unique(older.item[a:b]) if fresh else np.empty(0, np.int32))
             relevant.append(wanted)
     empty = Window(*(np.zeros((0, length), np.int32) for _ in range(4)))
-    return Requests(joined(windows) if windows else empty, tuple(seen), tuple(relevant))
+    return Requests(np.array(asked, np.int32), joined(windows) if windows else empty, tuple(seen), tuple(relevant))
 
 
 def ranked(asked: Requests, vectors: Array, allowed: Array, encode: Encode, k: int) -> Array:

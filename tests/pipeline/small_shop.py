@@ -18,6 +18,7 @@ from pipeline.twin import release_settings
 from ranking import item_statistics
 from ranking.feature_list import NAMES
 from ranking.train import TrainingSet, grow
+from retrieval import quotas
 from retrieval.fit import fit_sources
 from retrieval.sources import open_sources
 
@@ -29,6 +30,7 @@ def small_release(data: Path, work: Work, config: PipelineConfig) -> Path:
     fit_sources(prepared, FULL, config, sources / FULL.name, lambda _: None)
     names = [s.name for s in open_sources(sources / FULL.name)]
     (sources / "weights.json").write_text(json.dumps(dict.fromkeys(names, 1.0)))
+    (sources / quotas.FILE).write_text(json.dumps(dict.fromkeys(names, 100)))
     item_statistics.write(prepared, FULL, config.sources.recent_days, ranker / STATISTICS / FULL.name)
     grow([noise()], 3, config.ranker).write(ranker / RANKER / FULL.name, names, {})
     return publish(work, prepared, Parts(sources, ranker=ranker), release_settings(sources, config), config, {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,9 @@ from ranking import item_statistics
 from ranking.feature_list import NAMES
 from ranking.features import ItemTable, matrix
 from ranking.train import GRADES
+from retrieval import quotas
 from retrieval.fit import fit_sources
+from retrieval.sources import SOURCES
 from serving.batch import Batch, BatchQuery
 from tests.prepared_fixture import make_prepared
 
@@ -29,6 +32,7 @@ START = 1_700_000_000_000_000
 T1 = START + 100 * DAY
 CUTS = [START, T1, T1 + 20 * DAY, T1 + 30 * DAY, T1 + 40 * DAY]
 BUY = "purchase-complete"
+QUOTAS = dict.fromkeys(SOURCES, 50)
 ROWS = [
     ("u:ann", "a", BUY, T1 - 30 * DAY),
     ("u:ann", "b", BUY, T1 - 20 * DAY),
@@ -58,6 +62,7 @@ def shop(tmp_path: Path) -> Prepared:
 def fitted(shop: Prepared, tmp_path: Path) -> Fitted:
     sources, statistics = tmp_path / "sources" / TRAIN.name, tmp_path / "ranker" / STATISTICS / TRAIN.name
     fit_sources(shop, TRAIN, load_pipeline(), sources, print)
+    (sources.parent / quotas.FILE).write_text(json.dumps(QUOTAS))
     item_statistics.write(shop, TRAIN, 7, statistics)
     return Fitted(shop.path, TRAIN, sources, statistics)
 
@@ -106,8 +111,8 @@ def test_labels_are_what_followed_in_the_window(
 def test_what_retrieval_missed_is_not_put_in_and_counted(fitted: Fitted) -> None:
     """Quotas of nothing: no request has a candidate, so none is kept."""
     config = configured()
-    blind = config.model_copy(update={"sources": config.sources.model_copy(update={"quotas": {}})})
-    rows = build(fitted, requests_after(Prepared(fitted.prepared), TRAIN, config.ranker), blind, None, 100)
+    (fitted.sources.parent / quotas.FILE).write_text("{}")
+    rows = build(fitted, requests_after(Prepared(fitted.prepared), TRAIN, config.ranker), config, None, 100)
     assert (len(rows), rows.dropped, len(rows.grades)) == (0, 4, 0)
 
 
@@ -145,7 +150,7 @@ def test_serving_computes_the_same_features_bit_for_bit(fitted: Fitted, shop: Pr
     """The release of TRAIN, asked through `batch` at the moments of the training requests."""
     config = configured()
     settings = ReleaseSettings(
-        quotas=config.sources.quotas,
+        quotas=QUOTAS,
         weights={"popularity": 1.0},
         history_events=config.sources.history_events,
         warm_events=3,

@@ -19,6 +19,7 @@ from core.prepared import CHOOSE, FULL, LAST_TRAIN, TRAIN, TWIN, Prepared
 from core.work import Work
 from retrieval import fit
 from retrieval.known import Known
+from retrieval.quotas import read_quotas
 from retrieval.requests import past_requests
 from retrieval.sources import SOURCES, TOWERS, open_sources
 from retrieval.sources.popularity import Popularity
@@ -61,6 +62,9 @@ def test_the_stage_leaves_one_folder_a_cut_and_the_weights(work: Work) -> None:
         assert [s.name for s in open_sources(path / fold.name)] == EVERY
         header = json.loads((path / fold.name / "sources.json").read_bytes())
         assert (header["prepared"], header["fold"]) == ("fixture", fold.name)
+    # 30 items: they all fit
+    assert read_quotas(path) == manifest.about["quotas"] == dict.fromkeys(EVERY, 30)
+    assert "sources.use" in {d["setting"] for d in manifest.about["decisions"]}
     weights = json.loads((path / "weights.json").read_bytes())
     assert set(weights) == set(EVERY)
     assert max(weights.values()) == 1
@@ -163,6 +167,13 @@ def test_weights_mix_what_is_right_together() -> None:
     assert min(weights.values()) > 0.2
 
 
+def test_ndcg_of_more_candidates_than_places_counts_the_first_ten() -> None:
+    # 30 candidates in the order of their scores; relevant are the 3rd and the 12th: 1 / log2(4) of an ideal of 1
+    scores = [[[1 - n / 100] for n in range(30)]]
+    c = cases(scores, [[int(n in (2, 11)) for n in range(30)]])
+    assert c.ndcg(np.array([1.0])) == pytest.approx(0.5)
+
+
 def test_weights_without_requests_are_equal() -> None:
     empty = Cases(np.zeros((0, 0, 2), np.float32), np.zeros((0, 0), bool), np.zeros((0, 0), bool), np.zeros(0))
     weights, ndcg = choose_weights(empty, ["a", "b"])
@@ -174,9 +185,10 @@ def test_cases_are_the_candidates_of_the_request_path(work: Work) -> None:
     prepared = Prepared(work.latest("prepare"))
     sources = open_sources(fit.run(work, CONFIG, quiet) / "train")
     requests = past_requests(prepared, TRAIN, remove_seen=False, history_events=99, most=5, seed=1)
-    c = Cases.of(sources, CONFIG.sources.quotas, requests)
+    quotas = dict.fromkeys(EVERY, 20)
+    c = Cases.of(sources, quotas, requests)
     for q, r in enumerate(requests):
-        candidates = gather(sources, CONFIG.sources.quotas, r.query, r.excluded)
+        candidates = gather(sources, quotas, r.query, r.excluded)
         assert c.filled[q].sum() == len(candidates)
         assert c.relevant[q].sum() == len(np.intersect1d(candidates.rows, r.relevant))
     assert c.scores.max() == 1
@@ -184,5 +196,5 @@ def test_cases_are_the_candidates_of_the_request_path(work: Work) -> None:
 
 def test_fewer_requests_than_asked_for_and_a_stranger(work: Work) -> None:
     sources = open_sources(fit.run(work, CONFIG, quiet) / "full")
-    stranger = gather(sources, CONFIG.sources.quotas, Query(time=2000), NONE)
+    stranger = gather(sources, dict.fromkeys(EVERY, 50), Query(time=2000), NONE)
     assert len(stranger) == 30  # popularity still answers

@@ -1,8 +1,10 @@
 """The item tower in numpy: by hand, one item at a time and a whole catalogue at once."""
 
+from typing import Any
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.columns import Coded, Columns
@@ -46,3 +48,26 @@ def test_a_catalogue_at_once_gives_the_bits_of_each_item_alone(brands: list[str]
         assert vectors[row].tobytes() == items.vector({"brand": brand}, row).tobytes()
         assert known[row] == (brand in BRANDS or (row < len(learned) and learned[row]))
         assert np.linalg.norm(vectors[row]) == pytest.approx(float(known[row]), abs=1e-6)
+
+
+ITEMS = st.fixed_dictionaries(
+    {},
+    optional={
+        "title": st.sampled_from(["red lamp", "lamp", "Zzz"]),
+        "category": st.sampled_from(["home", "home > lamps"]),
+        "brand": st.sampled_from(["acme", "best"]),
+        "price": st.sampled_from([1.0, 20, 500.0]),
+        "use": st.sampled_from(
+            ["hall", ["hall", "desk"], ["desk", "desk"], 3.0]
+        ),  # a text, a list or a number, by item
+        "attribute.use2": st.sampled_from(["hall", None]),
+    },
+)
+
+
+@settings(deadline=None)
+@given(asked=st.lists(st.tuples(ITEMS, st.integers(-1, 4)), min_size=1, max_size=6))
+def test_several_items_at_once_have_the_vectors_of_each_alone(asked: list[tuple[dict[str, Any], int]]) -> None:
+    one = tower([True, False, True])
+    found = one.of_items([item for item, _ in asked], [row for _, row in asked])
+    assert [v.tobytes() for v in found] == [one.vector(item, row).tobytes() for item, row in asked]

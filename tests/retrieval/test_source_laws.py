@@ -25,6 +25,10 @@ class TestItemKnn(SourceLaws):
     name = "item_knn"
 
 
+class TestLinear(SourceLaws):
+    name = "linear"
+
+
 class TestTransitions(SourceLaws):
     name = "transitions"
 

@@ -5,7 +5,7 @@ import pytest
 
 from core.columns import Coded, Columns, Tags, Texts
 from core.ids import hash64
-from retrieval.towers.content import bag_of, item_bags, look_up, vocabulary
+from retrieval.towers.content import bags_of, item_bags, look_up, vocabulary
 
 ITEMS = Columns(
     {
@@ -42,21 +42,23 @@ def test_every_field_speaks_with_the_same_weight() -> None:
 
 
 def test_one_item_reads_as_it_does_in_the_table() -> None:
-    one = bag_of(
-        {
-            "title": "Red LAMP red",
-            "category": "home > light",
-            "brand": "acme",
-            "price": 8.0,
-            "tags": ["b", "a"],
-            "color": None,
-        }
+    one = bags_of(
+        [
+            {
+                "title": "Red LAMP red",
+                "category": "home > light",
+                "brand": "acme",
+                "price": 8.0,
+                "tags": ["b", "a"],
+                "color": None,
+            }
+        ]
     )
     assert dict(zip(one.tokens.tolist(), one.weights.tolist(), strict=True)) == names(0)
 
 
 def test_an_item_without_attributes_has_an_empty_bag() -> None:
-    assert len(bag_of({}).tokens) == 0
+    assert len(bags_of([{}]).tokens) == 0
     assert len(item_bags(Columns({"available": np.ones(2, bool)}))) == 2
 
 

@@ -276,7 +276,9 @@ def test_a_warm_start_from_a_later_window_is_refused(prepared: Prepared, fitted:
         fit_towers(prepared, TRAIN, config(), tmp_path, lambda _: None, fitted)
     check_window(fitted, TWIN, prepared.until(TWIN))
     # all folds of `last` stand for one moment: the number of the fold decides
-    (tmp_path / "towers.json").write_text(json.dumps({"protocol": "last", "below": 2, "fold": "last-twin", "until": 5}))
+    (tmp_path / "towers.json").write_text(
+        json.dumps({"format_version": 1, "protocol": "last", "below": 2, "fold": "last-twin", "until": 5})
+    )
     check_window(tmp_path, LAST_TWIN, 5)
     for fold in (LAST_TRAIN, TWIN):
         with pytest.raises(ArtifactError, match="must not"):

@@ -75,6 +75,42 @@ def test_it_is_what_tfrs_computes_over_in_batch_candidates_without_accidental_hi
     assert float(ours) == pytest.approx(float(theirs) / 4, rel=1e-4)  # theirs is a sum
 
 
+def test_the_written_out_gradient_is_the_derived_one() -> None:
+    # The oracle is the same loss in plain operations, which TensorFlow differentiates itself; targets repeat, one query has none, one weight is 0.
+    rng = np.random.default_rng(2)
+    queries, pool = (tf.constant(rng.normal(size=(n, 4)), tf.float32) for n in (5, 7))
+    positive = tf.constant([[0, 0], [3, 6], [1, 1], [6, 3], [2, 5]])
+    weight = tf.constant([[1.0, 2.0], [0.5, 0.0], [0.0, 0.0], [3.0, 1.0], [1.0, 1.0]])
+    log_q, sharpness = tf.constant(np.log(rng.uniform(0.1, 1, 7)), tf.float32), tf.constant(2.0)
+
+    def plain(queries: tf.Tensor, pool: tf.Tensor, sharpness: tf.Tensor) -> tf.Tensor:
+        logits = sharpness * queries @ tf.transpose(pool) - log_q
+        surprise = tf.reduce_logsumexp(logits, 1)[:, None] - tf.gather(logits, positive, batch_dims=1)
+        return tf.reduce_sum(weight * surprise) / tf.reduce_sum(weight)
+
+    def ours(queries: tf.Tensor, pool: tf.Tensor, sharpness: tf.Tensor) -> tf.Tensor:
+        return sampled_softmax(queries, pool, positive, weight, log_q, sharpness)
+
+    values, gradients = [], []
+    for f in (plain, ours):
+        with tf.GradientTape() as tape:
+            tape.watch([queries, pool, sharpness])
+            value = 3 * f(queries, pool, sharpness)
+        values.append(float(value))
+        gradients.append(tape.gradient(value, [queries, pool, sharpness]))
+    assert values[1] == pytest.approx(values[0], rel=1e-5)
+    for want, got in zip(*gradients, strict=True):
+        assert got.numpy() == pytest.approx(want.numpy(), abs=1e-5)
+
+
+def test_no_target_has_no_gradient() -> None:
+    queries = tf.ones((1, 2))
+    with tf.GradientTape() as tape:
+        tape.watch(queries)
+        value = sampled_softmax(queries, tf.eye(2), tf.constant([[0]]), tf.zeros((1, 1)), tf.zeros(2), tf.constant(1.0))
+    assert tape.gradient(value, queries).numpy().tolist() == [[0, 0]]
+
+
 def test_expected_counts_by_hand() -> None:
     # Two draws from (1/2, 1/2, 0) and one from the two known items: missed with (1/2)^2 * 1/2 = 1/8. The third is never drawn.
     got = expected_counts(np.array([0.5, 0.5, 0.0]), 2, np.array([True, True, False]), 1)

@@ -19,6 +19,7 @@ def test_what_fails_while_reading_never_aborts_an_answer() -> None:
         Failure.STREAM_FULL,
         Failure.NOT_DURABLE,
         Failure.SPOOL_FULL,
+        Failure.CATALOG_LOG,
     }
 
 

@@ -2,7 +2,6 @@
 
 # bazel: size=medium, imports=[cli.*]
 
-import json
 import os
 import shutil
 import signal
@@ -19,33 +18,12 @@ from aisle.v1.recommender_pb2 import RecommendRequest
 from core.work import Work
 from serving.admin_service import HEAVY_MODULES
 from serving.client import Client, ServerError
+from tests.serving.served import Served, children
 from tests.serving.shop import make_shop
 from tests.waiting import until
 
 # Files that those modules map into a process.
 HEAVY_FILES = ("tensorflow", "pyspark", "pandas", "feast", "pyarrow", "libarrow", "duckdb", "keras")
-
-
-class Served:
-    """`serve` as a process of its own."""
-
-    def __init__(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "cli", "serve", "--listen", "127.0.0.1:0", *arguments]
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-        )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line, self.process.communicate()[1]
-        self.ready = json.loads(line)
-        self.address = self.ready["listening"]
-
-    def stop(self) -> str:
-        """SIGTERM to the group, as a service manager does; what it said on stderr."""
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGTERM)
-        _, said = self.process.communicate(timeout=30)
-        return said
 
 
 @pytest.fixture
@@ -65,12 +43,6 @@ def serve() -> Iterator[Callable[..., Served]]:
     yield start
     for one in started:
         one.stop()
-
-
-def children(pid: int) -> list[int]:
-    """Process ids below `pid`."""
-    below = [int(c) for t in Path(f"/proc/{pid}/task").iterdir() for c in (t / "children").read_text().split()]
-    return below + [g for c in below for g in children(c)]
 
 
 def alive(pid: int) -> bool:

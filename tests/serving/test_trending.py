@@ -148,7 +148,7 @@ def test_another_release_brings_other_rows_and_items_that_were_unknown(
     redis_url: str, release: Release, clock: Clock
 ) -> None:
     ids = [release.item_ids[row] for row in range(len(release.item_ids))]
-    few = replace(release, item_ids=IdMap.of([i for i in reversed(ids) if i != "tea-1"]))
+    few = replace(release, item_ids=IdMap.of([i for i in reversed(ids) if i != "tea-1"]), path=Path("few"))
     resident = Resident(few, "")
     one = Trending(RedisLink(redis_url, PATIENT.redis), KEYS, SETTINGS, resident, clock)
     write(redis_url, *[("purchase-complete", "tea-1", clock.now)] * 2, ("purchase-complete", "cup-1", clock.now))
@@ -156,7 +156,7 @@ def test_another_release_brings_other_rows_and_items_that_were_unknown(
     one.publish()
     assert best(one, few) == ["cup-1"]
     assert one.of(release) is NOTHING
-    resident.release = release
+    resident._held = release
     assert one.of(release) is NOTHING  # until the rows are those of the new one
     one.publish()
     assert best(one, release) == ["tea-1", "cup-1"]
