@@ -39,7 +39,7 @@ RANGES: Final[dict[str, tuple[float, float]]] = {  # low, high
 }
 """What is searched; a present value outside widens its range. Those over more than a factor of 4 are searched by their logarithm."""
 _STARTING: Final = 8  # trials at random before TPE begins
-_CONFIRMING: Final = 0.85  # share of the time after which no trial begins: the rest is for the second seed
+_LEFT: Final = 3  # trials that there must be time for when another one begins: itself, and two with the second seed
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,6 @@ def search(
     learn: TrainingSet, validate: TrainingSet, present: RankerConfig, deadline: float, seed: int, say: Say
 ) -> Found:
     """Trials until shortly before `deadline` (of time.monotonic), at least the present settings; then the winner with another seed."""
-    began = time.monotonic()
 
     def reached(values: dict[str, Any]) -> float:
         config = checked(RankerConfig, present.model_dump() | values, "tune ranker")
@@ -124,9 +123,12 @@ def search(
     sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=_STARTING)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     study.enqueue_trial({name: getattr(present, name) for name in RANGES})
-    study.optimize(trial, n_trials=1)
-    while time.monotonic() < began + _CONFIRMING * (deadline - began):
+    longest, enough = 0.0, False
+    while not enough:
+        began = time.monotonic()
         study.optimize(trial, n_trials=1)
+        longest = max(longest, time.monotonic() - began)
+        enough = time.monotonic() + _LEFT * longest > deadline
     first, winner = study.trials[0], study.best_trial
     default = study.trials[0].values[0]
     if winner.number == first.number:

@@ -40,7 +40,7 @@ def test_better_settings_are_found_in_time() -> None:
     said: list[str] = []
     learn, validate = learnable(150, 1), learnable(60, 2)
     start = time.monotonic()
-    found = search(learn, validate, crippled(), start + 6, 7, said.append)
+    found = search(learn, validate, crippled(), start + 10, 7, said.append)
     assert found.trials >= 2
     assert found.best > found.default
     assert set(found.values) == set(RANGES)
@@ -63,7 +63,7 @@ def test_what_is_found_is_a_configuration(tmp_path: Path, monkeypatch: pytest.Mo
     base = {"ranker": {"trees": 30, "patience": 10, "leaves": 2, "feature_share": 0.05}, "towers": {"epochs": 3}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(base))
     out = tmp_path / "tuned.yaml"
-    said = tune_ranker.tune_ranker(Work(tmp_path), tmp_path / "mine.yaml", 6, 100, out, 7, lambda _: None)
+    said = tune_ranker.tune_ranker(Work(tmp_path), tmp_path / "mine.yaml", 10, 100, out, 7, lambda _: None)
     config = load_pipeline(out)
     assert said["config"] == str(out)
     assert said["best"] > said["default"]
