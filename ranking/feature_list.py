@@ -158,8 +158,6 @@ FEATURES: Final[tuple[Feature, ...]] = (
     *USER,
 )
 NAMES: Final = tuple(f.name for f in FEATURES)
-RISING: Final = frozenset(f.name for f in (*SCORES, *RANKS, *LATE, *AGREE))
-"""More of these never lowers a score: what a source proposes higher is no worse for it. Keeps trees on few requests from fitting noise."""
 
 
 def schema_hash() -> str:

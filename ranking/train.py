@@ -18,7 +18,7 @@ import numpy as np
 from core.columns import Array
 from core.config import RankerConfig
 from ranking import model_text
-from ranking.feature_list import NAMES, RISING, SOURCES, schema_hash
+from ranking.feature_list import NAMES, SOURCES, schema_hash
 from ranking.scorer import FORMAT_VERSION, HEADER, MODEL, TREES
 
 GRADES: Final = 20
@@ -173,7 +173,6 @@ def _parameters(config: RankerConfig) -> dict[str, Any]:
         "bagging_freq": 1,
         "bagging_by_query": True,
         "lambda_l2": config.shrinkage,
-        "monotone_constraints": [int(name in RISING) for name in NAMES],
         "seed": config.seed,
         "deterministic": True,
         "force_row_wise": True,

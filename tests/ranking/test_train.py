@@ -190,13 +190,3 @@ def test_a_missing_or_truncated_file_is_named(ranker: Path, name: str) -> None:
     (ranker / name).unlink()
     with pytest.raises(ArtifactError, match=name):
         Scorer.open(ranker, SOURCES)
-
-
-def test_a_higher_score_of_a_source_never_lowers_the_rank() -> None:
-    """Labels that fall with the score: trees without the constraint would learn just that."""
-    rows = learnable(100, 8)
-    against = TrainingSet(-rows.matrix, rows.grades, rows.sizes, rows.ideals, 0)
-    booster = grow([against], 20, config()).booster
-    row = np.tile(np.median(against.matrix, axis=0), (50, 1))
-    row[:, SIGNAL] = np.linspace(-1, 0, 50)
-    assert (np.diff(booster.predict(row)) >= 0).all()
