@@ -1,5 +1,7 @@
 """Why an item is there and why it is not, in the shop that a reader can reason about: every item ends in exactly one place."""
 
+# bazel: imports=[cli.*]
+
 from __future__ import annotations
 
 import json

@@ -1,5 +1,7 @@
 """The caller's own list: everything in it that is known comes back once, in the order that `Recommend` would have."""
 
+# bazel: imports=[cli.*]
+
 from __future__ import annotations
 
 import json
