@@ -1,6 +1,6 @@
 """A fit that is killed goes on from its last whole pass and ends with the very towers that an undisturbed one leaves."""
 
-# bazel: size=medium, data=[//configs:all_files]
+# bazel: size=medium, data=[//configs:all_files], imports=[retrieval.towers.train]
 
 import json
 import os
