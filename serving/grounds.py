@@ -48,7 +48,7 @@ def _as_group(name: str) -> str:
     return Group.POPULAR if name in ("popularity", "recent_popularity") else Group.RELATED if name in _RELATED else name
 
 
-_RELATED: Final = ("transitions", "covisitation", "item_knn", "linear", "content", "towers")
+_RELATED: Final = ("transitions", "covisitation", "item_knn", "content", "towers")
 
 
 def _nothing(release: Release, query: Query, row: int) -> Iterable[str]:

@@ -17,7 +17,6 @@ from serving.trend import NOTHING, Trend
 # What to say where a source names the item behind its proposal.
 _ANCHORED: Final[Mapping[str, str]] = {
     "item_knn": "people who chose {} also chose it",
-    "linear": "people who chose {} also chose it",
     "transitions": "often follows {}",
     "covisitation": "often together with {}",
     "content": "similar to {}",

@@ -27,6 +27,7 @@ class Linear:
     Steck, Embarrassingly shallow autoencoders for sparse data (WWW 2019), equation 8: of all B with a zero diagonal, the one that best rebuilds
     the binary person-item matrix X from X B under an L2 penalty is B = I - P / diag(P), P = (X'X + penalty I)^-1. Unlike a cosine it knows that
     two items of the history say the same. Weights may be negative: an item can speak against another.
+    It names no single item as the reason: a weight can be positive between items that nobody had together.
     """
 
     name: ClassVar[str] = "linear"
@@ -69,10 +70,6 @@ class Linear:
     def scoring(self, query: Query) -> Scoring:
         """From the page's items and the whole history."""
         return self._neighbours.near(*self._seeds(query))
-
-    def because(self, query: Query, row: int) -> int | None:
-        """See core.candidates.Explains."""
-        return self._neighbours.strongest_for(*self._seeds(query), row)
 
     def _seeds(self, query: Query) -> tuple[Array, Array]:
         return seeds(query, self._neighbours.n_items, len(query.history), self._recency)

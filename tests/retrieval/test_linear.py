@@ -65,12 +65,6 @@ def test_older_items_weigh_less(tmp_path: Path) -> None:
     assert scores[0] / scores[1] == pytest.approx(2**-CONFIG.linear_recency, rel=1e-5)
 
 
-def test_the_item_that_speaks_most_is_named(tmp_path: Path) -> None:
-    source = Linear.fit(shop(tmp_path))
-    assert source.because(bought(2, 0), 1) == 0
-    assert source.because(bought(2), 1) is None
-
-
 def test_of_a_larger_catalogue_the_most_chosen_items_are_modelled(tmp_path: Path) -> None:
     known = shop(tmp_path)
     small = Known(known.prepared, FULL, CONFIG.model_copy(update={"linear_items": 2}))
