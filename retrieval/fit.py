@@ -96,7 +96,7 @@ def _run(
     recipe = artifact.hash_json([prepared.manifest.id, learned_by, *settings])
     if last is not None and artifact.read_manifest(last).about.get("recipe") == recipe:
         return last
-    tonight = renewal.plan(prepared, folds, config, last)
+    tonight = renewal.plan(prepared, folds, config, learned_by, last)
     for decision in decisions:
         say(str(decision))
     say(f"towers {'stay' if tonight.keep else 'learn'}: {tonight.reason}")

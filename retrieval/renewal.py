@@ -77,13 +77,13 @@ def settings_of(prepared: Prepared, config: PipelineConfig) -> str:
     return artifact.hash_json([code, config.towers.fingerprint(), seen, prepared.synthetic_time])
 
 
-def plan(prepared: Prepared, folds: Collection[Fold], config: PipelineConfig, last: Path | None) -> Plan:
-    """Whether the towers of the artifact `last` (of the night before; None: there is none) stay tonight, and why."""
+def plan(prepared: Prepared, folds: Collection[Fold], config: PipelineConfig, settings: str, last: Path | None) -> Plan:
+    """Whether the towers of the artifact `last` (of the night before; None: there is none) stay tonight, and why; `settings`: of `settings_of`."""
     if last is None or FULL not in folds:
         return Plan(None, "there are none yet" if last is None else "an evaluation by people's last events is no night")
     about = artifact.read_manifest(last).about
     if why := _outdated(prepared, folds, config.retraining, last) or (
-        about.get("settings") != settings_of(prepared, config) and "their settings or code changed"
+        about.get("settings") != settings and "their settings or code changed"
     ):
         return Plan(None, str(why))
     reference, folder = _recall(about.get("towers", {}).get("reference")), last / FULL.name / TOWERS

@@ -141,6 +141,18 @@ def test_the_next_night_keeps_them_and_embeds_what_is_new(work: Work) -> None:
         )
 
 
+def test_what_the_data_decide_of_the_settings_does_not_make_them_learn(learned: Work, tmp_path: Path) -> None:
+    """Of a shop so small the data want 32 dimensions, the configuration 64: on both nights, and the towers stay."""
+    work = Work(tmp_path / "other")
+    (work.root / "made").mkdir(parents=True)
+    wide = settings()
+    wide = wide.model_copy(update={"towers": wide.towers.model_copy(update={"dimensions": 64, "epochs": 1})})
+    prepare(work, 10)
+    assert towers(night(work, wide))["dimensions"] == 32
+    prepare(work, 11)
+    assert about(night(work, wide))["kept"]
+
+
 def test_a_second_run_of_the_same_night_is_skipped(work: Work) -> None:
     prepare(work, 11)
     path = night(work, settings())
@@ -169,9 +181,9 @@ def test_by_schedule_they_learn_anew(work: Work) -> None:
 
 def planned(work: Work, config: PipelineConfig) -> str:
     """Why they learn tonight; empty where they stay."""
-    tonight = renewal.plan(
-        Prepared(work.latest("prepare")), (TRAIN, CHOOSE, TWIN, FULL), config, work.latest(fit.STAGE)
-    )
+    prepared, last = Prepared(work.latest("prepare")), work.latest(fit.STAGE)
+    learned_by = renewal.settings_of(prepared, config)
+    tonight = renewal.plan(prepared, (TRAIN, CHOOSE, TWIN, FULL), config, learned_by, last)
     return "" if tonight.keep else tonight.reason
 
 
