@@ -27,7 +27,7 @@ from retrieval import renewal
 from retrieval.defaults import adapted, decide, fitted_sources, recorded
 from retrieval.known import Known
 from retrieval.quotas import Chosen, choose_quotas
-from retrieval.requests import past_requests
+from retrieval.requests import choosing_requests
 from retrieval.sources import HEADER, SOURCES, TOWERS, open_sources
 from retrieval.towers.files import carry
 from retrieval.weights import Cases, choose_weights
@@ -147,7 +147,7 @@ def fit_weights(
 ) -> tuple[Chosen, dict[str, float], float]:
     """Quotas, blend weights and their NDCG@10, chosen on what came right after `fold`, with sources `fitted` there."""
     sources = open_sources(fitted)
-    requests = past_requests(
+    requests = choosing_requests(
         prepared,
         fold,
         remove_seen=prepared.seen(config.evaluation.seen) == "remove",

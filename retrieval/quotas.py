@@ -17,12 +17,11 @@ import numpy as np
 from core.candidates import Source
 from core.columns import Array
 from core.config import SourcesConfig
-from retrieval.requests import PastRequest
+from retrieval.requests import ENOUGH, PastRequest
 
 FILE: Final = "quotas.json"  # of the artifact of `train-retrieval`: source -> quota
 STEP: Final = 25
 _FAR: Final = 8  # a source may be given so many steps at once: its first ones often repeat what the others propose
-_LEAST_REQUESTS: Final = 100  # fewer cannot tell one source from another: all get the same
 _LEAST: Final = {
     "popularity": 50,
     "recent_popularity": 50,
@@ -67,7 +66,7 @@ def choose_quotas(
         return Chosen({n: config.quotas.get(n, 0) for n in names}, float("nan"), float("nan"), "as configured")
     if n_items <= budget:
         return Chosen(dict.fromkeys(names, n_items), float("nan"), float("nan"), f"all {n_items} items fit")
-    if len(requests) < _LEAST_REQUESTS:
+    if len(requests) < ENOUGH:
         even = max(STEP, 2 * budget // max(1, len(names)))  # about half of what the sources propose is proposed twice
         reason = f"{len(requests)} past requests are too few to choose on"
         return Chosen(dict.fromkeys(names, even), float("nan"), float("nan"), reason)

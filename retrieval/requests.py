@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from core.columns import Array
-from core.history import Query
+from core.history import Histories, Query
 from core.prepared import Fold, Prepared
 from core.schema import Column
 
@@ -19,6 +20,22 @@ class PastRequest:
     query: Query
     excluded: Array  # int32 ascending: the items that the person already had, where those are removed
     relevant: Array  # int32 ascending, at least one
+
+
+ENOUGH: Final = 100
+"""Requests; fewer cannot tell one source from another."""
+
+
+def choosing_requests(
+    prepared: Prepared, fold: Fold, *, remove_seen: bool, history_events: int, most: int, seed: int
+) -> list[PastRequest]:
+    """`past_requests`; where these are fewer than ENOUGH, as in a shop whose people come once, those of `later_requests` with them."""
+    asked = past_requests(prepared, fold, remove_seen=remove_seen, history_events=history_events, most=most, seed=seed)
+    if fold.protocol == "last" or len(asked) >= ENOUGH:
+        return asked
+    return asked + later_requests(
+        prepared, fold, remove_seen=remove_seen, history_events=history_events, most=most - len(asked), seed=seed
+    )
 
 
 def past_requests(
@@ -44,15 +61,48 @@ def past_requests(
     people, first = np.unique(user[target], return_index=True)
     bounds = np.append(first, len(target))
     histories = prepared.histories(history_events)
-    requests = []
+    requests: list[PastRequest] = []
     for p in np.random.default_rng(seed).permutation(len(people)):
-        rows = target[bounds[p] : bounds[p + 1]]
-        time = int(events.numbers(Column.TIME)[rows[0]]) if fold.protocol == "last" else prepared.until(fold)
-        query = Query(time, int(people[p]), histories.before(int(people[p]), time))
-        had = np.unique(query.history.items[query.history.gains > 0]) if remove_seen else np.empty(0, np.int32)
-        relevant = np.setdiff1d(item[rows], had)
-        if len(relevant):
-            requests.append(PastRequest(query, had, relevant))
         if len(requests) == most:
             break
+        rows = target[bounds[p] : bounds[p + 1]]
+        time = int(events.numbers(Column.TIME)[rows[0]]) if fold.protocol == "last" else prepared.until(fold)
+        _add(requests, histories, int(people[p]), time, item[rows], remove_seen)
     return sorted(requests, key=lambda r: r.query.user)
+
+
+def later_requests(
+    prepared: Prepared, fold: Fold, *, remove_seen: bool, history_events: int, most: int, seed: int
+) -> list[PastRequest]:
+    """Requests in the window after `fold` (protocol `global`), one a person, at most `most` (a seeded sample), in the order of the users.
+
+    Everyone with two moments or more of success in the window, visitors and people who were new in it too, asks at one of the later moments, drawn
+    evenly; what the person chose from then until the next cut is relevant.
+    """
+    events = prepared.events
+    user, item, time = (events.numbers(c) for c in (Column.USER, Column.ITEM, Column.TIME))
+    inside = np.flatnonzero((events.numbers(fold.column) == fold.below) & (events.numbers(Column.GAIN) > 0))
+    begins = np.flatnonzero((user[inside][1:] == user[inside][:-1]) & (time[inside][1:] != time[inside][:-1])) + 1
+    people, first, count = np.unique(user[inside][begins], return_index=True, return_counts=True)
+    stops = np.searchsorted(user[inside], people, "right")
+    rng = np.random.default_rng(seed)
+    drawn = begins[first + rng.integers(0, np.maximum(count, 1))]
+    histories = prepared.histories(history_events)
+    requests: list[PastRequest] = []
+    for p in rng.permutation(len(people)):
+        if len(requests) == most:
+            break
+        rows = inside[drawn[p] : stops[p]]
+        _add(requests, histories, int(people[p]), int(time[rows[0]]), item[rows], remove_seen)
+    return sorted(requests, key=lambda r: r.query.user)
+
+
+def _add(
+    requests: list[PastRequest], histories: Histories, user: int, time: int, chosen: Array, remove_seen: bool
+) -> None:
+    """Append the request of `user` at `time`, if what was `chosen` from then on holds something that may be returned."""
+    query = Query(time, user, histories.before(user, time))
+    had = np.unique(query.history.items[query.history.gains > 0]) if remove_seen else np.empty(0, np.int32)
+    relevant = np.setdiff1d(chosen, had)
+    if len(relevant):
+        requests.append(PastRequest(query, had, relevant))
