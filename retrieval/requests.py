@@ -24,6 +24,7 @@ class PastRequest:
 
 ENOUGH: Final = 100
 """Requests; fewer cannot tell one source from another."""
+_MOMENTS: Final = 10  # of one person
 
 
 def choosing_requests(
@@ -74,27 +75,27 @@ def past_requests(
 def later_requests(
     prepared: Prepared, fold: Fold, *, remove_seen: bool, history_events: int, most: int, seed: int
 ) -> list[PastRequest]:
-    """Requests in the window after `fold` (protocol `global`), one a person, at most `most` (a seeded sample), in the order of the users.
+    """Requests in the window after `fold` (protocol `global`), at most `most` (a seeded sample), in the order of the users.
 
-    Everyone with two moments or more of success in the window, visitors and people who were new in it too, asks at one of the later moments, drawn
-    evenly; what the person chose from then until the next cut is relevant.
+    Everyone with several moments of success in the window, visitors and people who were new in it too, asks at the later ones, at a seeded sample of
+    at most 10; what the person chose from then until the next cut is relevant.
     """
     events = prepared.events
     user, item, time = (events.numbers(c) for c in (Column.USER, Column.ITEM, Column.TIME))
     inside = np.flatnonzero((events.numbers(fold.column) == fold.below) & (events.numbers(Column.GAIN) > 0))
-    begins = np.flatnonzero((user[inside][1:] == user[inside][:-1]) & (time[inside][1:] != time[inside][:-1])) + 1
-    people, first, count = np.unique(user[inside][begins], return_index=True, return_counts=True)
-    stops = np.searchsorted(user[inside], people, "right")
-    rng = np.random.default_rng(seed)
-    drawn = begins[first + rng.integers(0, np.maximum(count, 1))]
+    who, when = user[inside], time[inside]
+    moments = np.flatnonzero((who[1:] == who[:-1]) & (when[1:] != when[:-1])) + 1
+    shuffled = np.random.default_rng(seed).permutation(moments)
+    order = shuffled[np.argsort(who[shuffled], kind="stable")]
+    nth = np.arange(len(order)) - np.searchsorted(who[order], who[order])
+    stops = np.searchsorted(who, who, "right")
     histories = prepared.histories(history_events)
     requests: list[PastRequest] = []
-    for p in rng.permutation(len(people)):
+    for at in shuffled[np.isin(shuffled, order[nth < _MOMENTS])].tolist():
         if len(requests) == most:
             break
-        rows = inside[drawn[p] : stops[p]]
-        _add(requests, histories, int(people[p]), int(time[rows[0]]), item[rows], remove_seen)
-    return sorted(requests, key=lambda r: r.query.user)
+        _add(requests, histories, int(who[at]), int(when[at]), item[inside[at : stops[at]]], remove_seen)
+    return sorted(requests, key=lambda r: (r.query.user, r.query.time))
 
 
 def _add(
