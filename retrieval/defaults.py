@@ -21,6 +21,8 @@ from retrieval.sources.popularity import Popularity
 _SMALL: Final = 500  # items: vectors of so few need no 64 numbers
 _LONG: Final = 0.99  # of the people have no more successes than the towers read
 _EVENTS: Final = (20, 50, 100)  # lengths that the towers are given
+_SPARSE: Final = 30  # successes of an item on average; an id embedding learned from fewer is mostly noise
+_SPARSE_DROPOUT: Final = 0.5
 _SECONDS_PER_MILLION: Final = 60.0  # events; more data earns more time than `towers.seconds`
 
 
@@ -82,7 +84,7 @@ def _sources(prepared: Prepared, config: PipelineConfig) -> Decision:
 
 
 def _towers(prepared: Prepared, config: PipelineConfig) -> list[Decision]:
-    lengths = _successes(prepared)
+    lengths = _successes(prepared, Column.USER)
     n_items, n_events = len(prepared.item_ids), int(lengths.sum())
     usual = int(np.quantile(lengths, _LONG)) if len(lengths) else 0
     towers = config.towers
@@ -92,6 +94,11 @@ def _towers(prepared: Prepared, config: PipelineConfig) -> list[Decision]:
         made.append(Decision("towers.dimensions", 32, f"{n_items:,} items"))
     if read < towers.events:
         made.append(Decision("towers.events", read, f"{_LONG:.0%} of the people have at most {usual} successes"))
+    mean = _successes(prepared, Column.ITEM).mean() if n_events else 0.0
+    if mean < _SPARSE and towers.id_dropout < _SPARSE_DROPOUT and _described(prepared):
+        made.append(
+            Decision("towers.id_dropout", _SPARSE_DROPOUT, f"{mean:.0f} successes of an item teach its id little")
+        )
     seconds = towers.seconds
     while seconds < _SECONDS_PER_MILLION * n_events / 1e6:
         seconds *= 2
@@ -100,10 +107,10 @@ def _towers(prepared: Prepared, config: PipelineConfig) -> list[Decision]:
     return made
 
 
-def _successes(prepared: Prepared) -> Array:
-    """Events with gain of each person that has any: int64 `[people]`."""
+def _successes(prepared: Prepared, of: Column) -> Array:
+    """Events with gain of each person (or item) that has any: int64 `[n]`."""
     success = np.asarray(prepared.events.numbers(Column.GAIN)) > 0
-    counts = np.bincount(prepared.events.numbers(Column.USER)[success])
+    counts = np.bincount(prepared.events.numbers(of)[success])
     return counts[counts > 0]
 
 

@@ -70,6 +70,16 @@ def test_towers_read_no_more_than_people_have(tmp_path: Path) -> None:
     assert adapted(CONFIG, decide(shop(tmp_path / "b"), CONFIG)).towers.events == 50
 
 
+def test_ids_of_few_successes_are_left_out_more_often_where_attributes_speak(tmp_path: Path) -> None:
+    # 30 items: 4 x 3 + 30 successes are 1.4 an item; 30 x 30 + 30 are 31
+    def dropout(prepared: Prepared) -> float:
+        return adapted(CONFIG, decide(prepared, CONFIG)).towers.id_dropout
+
+    assert dropout(shop(tmp_path / "sparse", columns=attributes())) == 0.5
+    assert dropout(shop(tmp_path / "dense", each=30, people=30, columns=attributes())) == CONFIG.towers.id_dropout
+    assert dropout(shop(tmp_path / "bare", columns={})) == CONFIG.towers.id_dropout
+
+
 def test_more_events_earn_towers_more_time_in_steps(tmp_path: Path) -> None:
     # 36 successes: a limit of 0.0005 s is doubled until it holds 60 s a million, 0.00216 s: 0.001, 0.002, 0.004
     config = CONFIG.model_copy(update={"towers": CONFIG.towers.model_copy(update={"seconds": 0.0005})})
