@@ -27,7 +27,13 @@ _DEEP_QUERIES: Final = 100  # measured there
 _DEEPEST: Final = _DEEPER[-1]
 _WIDEN: Final = (8, 4, 2)  # shortlists tried, in k
 _SHORTER: Final = 4  # a shorter shortlist that needs more than so many times the effort is not worth it
-_FAR: Final = (1, 2, 4, 8, 16, 32)  # times the allowed items, where a filter keeps away from the query
+_FAR: Final = (1, 1.5, 2, 3, 4, 6, 8, 12, 16, 32)  # times the allowed items, where a filter goes with the vectors
+_CATEGORIES: Final = (
+    (4, 3),
+    (2, 1),
+    (4, 1),
+    (8, 1),
+)  # filters that do: of so many lists in a row, the items of so many
 _NO_GAIN: Final = 0.002  # where the target is out of reach: the least effort within this of the best
 _TIMED: Final = 200  # queries
 
@@ -57,12 +63,12 @@ class Truth:
         return overlap(self._nearest(min(k, len(self._exact)), asked), index.search(asked, k)[0])
 
     def filtered(self, allowed: Array, k: int) -> Callable[[Index], float] | None:
-        """What measures recall under a filter bool `[items]`, on a few queries; None where there is nothing to measure."""
+        """What measures recall under a filter bool `[items]`, on a few queries, each alone; None where there is nothing to measure."""
         asked, k = self.queries[:_DEEP_QUERIES], min(k, int(np.count_nonzero(allowed)))
         if not len(asked) or not k:
             return None
         rows = self._exact.search(asked, k, allowed)[0]
-        return lambda index: overlap(rows, index.search(asked, k, allowed)[0])
+        return lambda index: overlap(rows, np.vstack([index.search(q[None], k, allowed)[0] for q in asked]))
 
     def _nearest(self, k: int, asked: Array) -> Array:
         deepest = min(k if len(asked) == len(self.queries) else _DEEPEST * self._k, len(self._exact))
@@ -104,15 +110,16 @@ def tuned(index: FaissIndex, kind: str, truth: Truth, config: IndexConfig) -> Tu
 
 
 def _with_far(index: FaissIndex, setting: Setting, truth: Truth, config: IndexConfig) -> Setting:
-    """`far` doubled until the target is reached where a filter allows only the items of every second list, so often none near the query."""
-    allowed = np.zeros(len(index), bool)
-    for number in range(0, index.most, 2):
+    """The least `far` with which the target is reached under every filter of `_CATEGORIES`, in the manner of categories of all sizes."""
+    lists = np.empty(len(index), np.int32)
+    for number in range(index.most):
         if size := int(index.index.get_list_size(number)):
-            allowed[faiss.rev_swig_ptr(index.index.invlists.get_ids(number), size)] = True
-    wanted = truth.filtered(allowed, config.k)
+            lists[faiss.rev_swig_ptr(index.index.invlists.get_ids(number), size)] = number
+    asked = [truth.filtered(lists % n < some, config.k) for n, some in _CATEGORIES]
     for far in _FAR:
         setting = replace(setting, far=far)
-        if wanted is None or wanted(replace(index, setting=setting)) >= config.recall_target:
+        at_this = replace(index, setting=setting)
+        if all(recall is None or recall(at_this) >= config.recall_target for recall in asked):
             break
     return setting
 
