@@ -6,6 +6,7 @@ Efforts are tuned at several depths, see `faiss_index`: at k for plain searches,
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -34,6 +35,7 @@ _CATEGORIES: Final = (
     (4, 1),
     (8, 1),
 )  # filters that do: of so many lists in a row, the items of so many
+_HALVED: Final = 2  # times, so that two builds of one catalogue end within a fifth of the same effort
 _NO_GAIN: Final = 0.002  # where the target is out of reach: the least effort within this of the best
 _TIMED: Final = 200  # queries
 
@@ -127,14 +129,20 @@ def _with_far(index: FaissIndex, setting: Setting, truth: Truth, config: IndexCo
 def _effort(
     index: FaissIndex, widen: int, truth: Truth, depth: int, target: float, bounds: tuple[int, int]
 ) -> tuple[int, float]:
-    """The least effort, doubling within the bounds, that reaches the target at `depth`, and the recall there."""
+    """The effort within the bounds that just reaches the target at `depth`, and the recall there: doubled until it does, then halved in between."""
     effort, most = max(bounds[0], depth if index.is_graph else 1), bounds[1]
     seen: list[tuple[int, float]] = []
     while not seen or (seen[-1][1] < target and seen[-1][0] < most):
         seen.append((min(effort, index.most), truth.recall(index.at(effort, widen), depth)))
         effort = min(2 * effort, max(most, effort))
     if seen[-1][1] >= target:
-        return seen[-1]
+        enough, least = seen[-1], seen[-2][0] if len(seen) > 1 else seen[-1][0]
+        for _ in range(_HALVED):
+            effort = round(math.sqrt(least * enough[0]))
+            if least < effort < enough[0]:
+                recall = truth.recall(index.at(effort, widen), depth)
+                least, enough = (least, (effort, recall)) if recall >= target else (effort, enough)
+        return enough
     best = max(recall for _, recall in seen)
     return next((e, r) for e, r in seen if r >= best - _NO_GAIN)
 

@@ -207,7 +207,7 @@ def test_the_night_after_takes_in_what_the_live_catalog_was_told(
 
         gone, off, changed_one, like, *_ = sorted(shown())
         release = Release.open(work / "releases" / "current")
-        told = {c: release.items[c][release.item_ids.row(like)] for c in ("category", "brand")}
+        told: dict[str, Any] = {c: release.items[c][release.item_ids.row(like)] for c in ("category", "brand")}
         client.upsert_items([Item(item_id=i, title="new", price=5, **told) for i in ("new-1", "new-2")])
         client.upsert_items([Item(item_id=changed_one, title="changed", price=7, **told)])
         client.delete_items([gone, "new-2"])
