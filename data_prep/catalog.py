@@ -151,7 +151,10 @@ def _written(items: Entities, written: Mapping[str, int]) -> Array:
 def _silent(rows: pa.Table) -> Array:
     """Whether a row says nothing of its availability, bool `[rows]`."""
     columns = [rows.column(c) for c in (Column.AVAILABLE, Column.STOCK) if c in rows.column_names]
-    return np.logical_and.reduce([np.ones(rows.num_rows, bool), *(pc.is_null(c).to_numpy() for c in columns)])
+    silent = np.ones(rows.num_rows, bool)
+    for column in columns:
+        silent &= pc.is_null(column).to_numpy()
+    return silent
 
 
 def _flagged(rows: pa.Table, flags: Mapping[int, bool]) -> pa.Table:

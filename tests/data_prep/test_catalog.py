@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ def table(rows: dict[str, dict[str, object]], attributes: dict[str, AttributeKin
     return Entities("item_id", pa.table(columns), pa.table({"reason": pa.array([], pa.string())}), attributes or {})
 
 
-def upsert(time: int, *items: dict[str, object]) -> Entry:
+def upsert(time: int, *items: Mapping[str, object]) -> Entry:
     return Entry(Kind.UPSERT, time, items=items)
 
 
