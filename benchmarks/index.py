@@ -171,6 +171,7 @@ def _built(folder: Path, vectors: Array, queries: Array, config: IndexConfig, sa
         "kind": facts["kind"],
         "efforts": facts["efforts"],
         "widen": facts["widen"],
+        "far": facts["far"],
         "build_seconds": build,
         "choice_seconds": round(max(seconds - build, 0.0), 2),
         "bytes_per_vector": facts["bytes_per_vector"],

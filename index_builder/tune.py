@@ -42,12 +42,13 @@ _TIMED: Final = 200  # queries
 
 @dataclass(frozen=True)
 class Tuned:
-    """A setting and what it costs. `recall` at k; `p50_ms`: one query on one thread."""
+    """A setting and what it costs. `recall` at k; `p50_ms`: one query on one thread; `filtered`: recall at k under the worst of `_CATEGORIES`."""
 
     setting: Setting
     recall: float
     p50_ms: float
     p99_ms: float
+    filtered: float = 1.0
 
 
 class Truth:
@@ -108,22 +109,27 @@ def tuned(index: FaissIndex, kind: str, truth: Truth, config: IndexConfig) -> Tu
         bounds = (efforts[-1][1], index.most)
         efforts.append((depth, _effort(index, best.setting.widen, truth, depth, config.recall_target, bounds)[0]))
     setting = Setting(tuple(efforts), best.setting.widen)
-    return replace(best, setting=setting if index.is_graph else _with_far(index, setting, truth, config))
+    if not index.is_graph:  # a graph scores what such a filter allows
+        setting, filtered = _with_far(index, setting, truth, config)
+        best = replace(best, filtered=filtered)
+    return replace(best, setting=setting)
 
 
-def _with_far(index: FaissIndex, setting: Setting, truth: Truth, config: IndexConfig) -> Setting:
-    """The least `far` with which the target is reached under every filter of `_CATEGORIES`, in the manner of categories of all sizes."""
+def _with_far(index: FaissIndex, setting: Setting, truth: Truth, config: IndexConfig) -> tuple[Setting, float]:
+    """The least `far` with which the target is reached under every filter of `_CATEGORIES`, in the manner of categories of all sizes; the lowest recall."""
     lists = np.empty(len(index), np.int32)
     for number in range(index.most):
         if size := int(index.index.get_list_size(number)):
             lists[faiss.rev_swig_ptr(index.index.invlists.get_ids(number), size)] = number
     asked = [truth.filtered(lists % n < some, config.k) for n, some in _CATEGORIES]
+    lowest = 1.0
     for far in _FAR:
         setting = replace(setting, far=far)
         at_this = replace(index, setting=setting)
-        if all(recall is None or recall(at_this) >= config.recall_target for recall in asked):
+        lowest = min((recall(at_this) for recall in asked if recall is not None), default=1.0)
+        if lowest >= config.recall_target:
             break
-    return setting
+    return setting, lowest
 
 
 def _effort(
