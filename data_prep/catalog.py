@@ -66,9 +66,9 @@ class CatalogLog:
             return cls()
         try:
             id, entries = everything(folder)
-        except PermissionError as e:
+        except OSError as e:
             raise InputError(
-                f"{e.filename or folder}: cannot be read and written; run this as the user that runs the servers"
+                f"{e.filename or folder}: cannot be read and written ({e.strerror}); run this as the user that runs the servers"
             ) from None
         listings = Listings()
         for entry in entries:
@@ -196,22 +196,14 @@ def _in_kinds(rows: pa.Table, had: Mapping[str, AttributeKind], kinds: Mapping[s
 
 def _table(upserted: list[tuple[Row, bool]], kinds: Mapping[str, AttributeKind], like: pa.Schema) -> pa.Table:
     """Upserted rows, each with its availability, as rows of a table whose columns have the types of `like` where it has them."""
-    types = {c.value: _TYPES[kind] for c, kind in ITEMS.kinds.items()}
+    types: dict[str, Any] = {c.value: _TYPES[kind] for c, kind in ITEMS.kinds.items()}
     types |= {ATTRIBUTE + name: _ATTRIBUTE_TYPES[kind] for name, kind in kinds.items()}
-    columns: dict[str, list[Any]] = {
-        c.value: [row.get(c) or (row.get(c) if kind != "time" else None) for row, _ in upserted]
-        for c, kind in ITEMS.kinds.items()
-    }
+    columns = {c.value: [row.get(c) for row, _ in upserted] for c in ITEMS.kinds}
     columns[Column.AVAILABLE] = [flag for _, flag in upserted]
     for name, kind in kinds.items():
         columns[ATTRIBUTE + name] = [_value(row.get(ATTRIBUTES, {}).get(name), kind) for row, _ in upserted]
-    arrays = {name: pa.array(values, types[name]) for name, values in columns.items()}
-    return pa.table(
-        {
-            n: a.cast(like.field(n).type) if n in like.names and not pa.types.is_null(like.field(n).type) else a
-            for n, a in arrays.items()
-        }
-    )
+    types |= {f.name: f.type for f in like if f.name in types and not pa.types.is_null(f.type)}
+    return pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})
 
 
 def _value(value: str | float | list[str] | None, kind: AttributeKind) -> Any:

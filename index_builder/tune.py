@@ -6,6 +6,7 @@ Efforts are tuned at several depths, see `faiss_index`: at k for plain searches,
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -57,6 +58,9 @@ class Truth:
     def __init__(self, vectors: Array, queries: Array, k: int) -> None:
         self._exact, self._k, self.queries = ExactIndex(vectors), k, queries
         self._rows: dict[int, Array] = {}  # by the number of queries
+        self._filtered: dict[
+            bytes, Array
+        ] = {}  # by a hash of the filter: kinds that share their lists are asked the same
 
     def recall(self, index: Index, k: int) -> float:
         """Mean share of the true k nearest that `index` returns; 1 without queries."""
@@ -70,7 +74,10 @@ class Truth:
         asked, k = self.queries[:_DEEP_QUERIES], min(k, int(np.count_nonzero(allowed)))
         if not len(asked) or not k:
             return None
-        rows = self._exact.search(asked, k, allowed)[0]
+        key = hashlib.blake2b(np.packbits(allowed).tobytes()).digest()
+        if key not in self._filtered:
+            self._filtered[key] = self._exact.search(asked, k, allowed)[0]
+        rows = self._filtered[key]
         return lambda index: overlap(rows, np.vstack([index.search(q[None], k, allowed)[0] for q in asked]))
 
     def _nearest(self, k: int, asked: Array) -> Array:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.catalog_entry import Entry, Kind, Listings
@@ -198,6 +198,7 @@ def by_hand(rows: dict[str, dict[str, object]], entries: list[Entry], item: str)
     return exists, True if flag is None else flag, title
 
 
+@settings(deadline=None)
 @given(rows=ROWS, entries=ENTRIES)
 def test_any_entries_over_any_table_are_what_the_rules_say(
     rows: dict[str, dict[str, object]], entries: list[Entry]
