@@ -34,13 +34,13 @@ import numpy as np
 
 from aisle.v1.catalog_pb2 import Item
 from aisle.v1.recommender_pb2 import RecommendRequest, SimilarItemsRequest
+from core.catalog_entry import Entry, Kind
 from core.columns import Array
 from core.errors import AisleError
 from core.history import Query
 from core.schema import Column
 from core.work import Work
 from serving.catalog import Catalog
-from serving.catalog_entry import Entry, Kind
 from serving.catalog_service import row_of
 from serving.client import Client
 from serving.config import load_serving

@@ -2,11 +2,16 @@
 
     ./aisle bench index --items 1000000 [--nights 30] [--kills 200]
     ./aisle bench index --vectors V.npy --queries Q.npy --k 100 --out ROWS.npy
+    ./aisle bench index --work WORK        # the item vectors of its trained towers, asked what its people would ask
 
 Without files the catalogue is made up (`catalogue`): unit vectors of 64 dimensions around 2000 centres of very different sizes, the queries around the
 same centres but farther from them. Effort is tuned on 1000 queries and judged on 500 others; with files, on the queries given. Latency: one query at a time
 on one thread. `build_seconds`: training, adding and writing the kind that was chosen; trying the others and tuning is `choice_seconds`. `incremental_ratio`:
 seconds of appending 1 % and deleting 1 %, over `build_seconds`; `compact_ratio`: of merging that into the base, which a night may do later.
+
+`memory`: gigabytes (1e9 bytes). `searching_gb` and `searching_anonymous_gb`: most that a process of its own holds while it opens the index and answers, and
+what of that is not mapped from files. `built_gb`: most that this process held up to then, building and looking for the truth included; `changed_gb`: up to
+the end of the changes; `peak_gb`: with the plain indexes. The made-up vectors lie in a file, mapped.
 """
 
 from __future__ import annotations
@@ -22,15 +27,21 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks.index_baselines import baselines
+from benchmarks.index_memory import peak_gb, searching
 from core import atomic
 from core.columns import Array, load_array
 from core.config import IndexConfig, load_pipeline
 from core.errors import InputError
+from core.prepared import FULL, Prepared
+from core.work import Work
 from index_builder.build import build_index
 from index_builder.exact import ExactIndex
 from index_builder.search import LiveIndex, open_index
 from index_builder.tune import latency, one_thread, overlap
 from index_builder.writer import index_writer
+from pipeline.index import query_vectors
+from retrieval.query import QueryTower
+from retrieval.sources import TOWERS
 
 Say = Callable[[str], None]
 
@@ -44,6 +55,7 @@ _CHANGED: Final = 100  # one item in so many is new, and one is deleted
 _K: Final = 100
 _LARGE_K: Final = 500
 _EMBEDDING: Final = "bench"
+_BLOCK: Final = 1 << 18  # rows made, or copied, at a time
 
 
 @dataclass(frozen=True)
@@ -56,18 +68,25 @@ class Catalogue:
     judge: Array
 
 
-def catalogue(items: int, seed: int) -> Catalogue:
-    """Items around `_CENTRES` normal centres, chosen with Dirichlet(0.5) weights, with noise 0.7; queries alike with noise 1; all of unit length."""
+def catalogue(items: int, seed: int, file: Path | None = None) -> Catalogue:
+    """Items around `_CENTRES` normal centres, chosen with Dirichlet(0.5) weights, with noise 0.7; queries alike with noise 1; all of unit length.
+
+    With a `file` (.npy) the vectors are written there, and mapped.
+    """
     rng = np.random.default_rng(seed)
     places = rng.normal(size=(_CENTRES, _DIMENSIONS)).astype(np.float32)
     weights = rng.dirichlet(np.full(_CENTRES, 0.5))
-    centres = rng.choice(_CENTRES, items, p=weights)
-    vectors = np.empty((items, _DIMENSIONS), np.float32)
-    for at in range(0, items, 1 << 18):
-        part = slice(at, at + (1 << 18))
+    centres = rng.choice(_CENTRES, items, p=weights).astype(np.int32)
+    vectors = np.empty((items, _DIMENSIONS), np.float32) if file is None else _mapped(file, items)
+    for at in range(0, items, _BLOCK):
+        part = slice(at, at + _BLOCK)
         vectors[part] = _around(places[centres[part]], _ITEM_SPREAD, rng)
     queries = _around(places[rng.choice(_CENTRES, _TUNED_ON + _JUDGED_ON, p=weights)], _QUERY_SPREAD, rng)
     return Catalogue(vectors, centres, queries[:_TUNED_ON], queries[_TUNED_ON:])
+
+
+def _mapped(file: Path, rows: int) -> Array:
+    return np.lib.format.open_memmap(file, "w+", np.float32, (rows, _DIMENSIONS))
 
 
 def _around(centres: Array, spread: float, rng: np.random.Generator) -> Array:
@@ -105,18 +124,34 @@ def bench_items(items: int, nights: int, budget: float, seed: int, say: Say) -> 
     """The made-up catalogue: search, filters, a night of changes (`nights` of them with compaction), baselines."""
     config, extra = load_pipeline().index.model_copy(update={"k": _K}), max(items // _CHANGED, 1)
     say(f"making {items:,} items around {_CENTRES} centres")
-    shop = catalogue(items + extra * max(nights, 1), seed)
-    base = shop.vectors[:items]
-    with _folder() as folder:
+    with _folder() as place, _folder() as folder:
+        shop = catalogue(items + extra * max(nights, 1), seed, place / "vectors.npy")
+        base = shop.vectors[:items]
         figures = _built(folder, base, shop.tune, config, say)
         index = open_index(folder, base, _EMBEDDING)
         figures |= _searched(index, base, shop.judge, (_K, _LARGE_K))
         say(f"recall@{_K} {figures[f'recall@{_K}']:.4f}, p50 {figures['p50_ms']} ms; filters")
         figures["filters"] = _filtered(index, base, shop, say)
+        np.save(place / "queries.npy", shop.judge)
+        memory = searching(folder, place / "vectors.npy", items, place / "queries.npy", _K) | {"built_gb": peak_gb()}
         figures |= _changed(folder, shop, items, config, figures, say)
         figures |= _nights(folder, shop, items, nights, config, say) if nights else {}
-    figures["baselines"] = baselines(base, shop.judge, _K, figures[f"recall@{_K}"], budget, say)
-    return figures
+        memory["changed_gb"] = peak_gb()
+        figures["baselines"] = baselines(base, shop.judge, _K, figures[f"recall@{_K}"], budget, say)
+    return figures | {"memory": memory | {"peak_gb": peak_gb()}}
+
+
+def bench_work(work: Work, budget: float, say: Say) -> dict[str, Any]:
+    """The item vectors of the newest towers of a work directory, judged on half of the people's queries, tuned on the other half."""
+    settings, prepared = load_pipeline(), Prepared(work.latest("prepare"))
+    tower = QueryTower.open(work.latest("train-retrieval") / FULL.name / TOWERS)
+    vectors, queries = np.asarray(tower.item_vectors), query_vectors(prepared, FULL, tower, settings)
+    config = settings.index.model_copy(update={"exact_below": 0, "k": _K})
+    with _folder() as folder:
+        figures = _built(folder, vectors, queries[::2], config, say)
+        figures |= _searched(open_index(folder, vectors, _EMBEDDING), vectors, queries[1::2], (_K, _LARGE_K))
+    figures["baselines"] = baselines(vectors, queries[1::2], _K, figures[f"recall@{_K}"], budget, say)
+    return figures | {"memory": {"peak_gb": peak_gb()}}
 
 
 @contextmanager
@@ -136,6 +171,7 @@ def _built(folder: Path, vectors: Array, queries: Array, config: IndexConfig, sa
         "kind": facts["kind"],
         "efforts": facts["efforts"],
         "widen": facts["widen"],
+        "far": facts["far"],
         "build_seconds": build,
         "choice_seconds": round(max(seconds - build, 0.0), 2),
         "bytes_per_vector": facts["bytes_per_vector"],
@@ -224,8 +260,11 @@ def _changed(
     with _folder() as other:
         only = config.model_copy(update={"kinds": {before["kind"]: (0, None)}}) if before["kind"] != "exact" else config
         whole = np.flatnonzero(alive)
-        build_index(vectors[whole], shop.tune, _EMBEDDING, only, other, say)
-        fresh = open_index(other, vectors[whole], _EMBEDDING).search(shop.judge, _K)[0]
+        left = _mapped(other / "vectors.npy", len(whole))
+        for at in range(0, len(whole), _BLOCK):
+            left[at : at + _BLOCK] = vectors[whole[at : at + _BLOCK]]
+        build_index(left, shop.tune, _EMBEDDING, only, other / "index", say)
+        fresh = open_index(other / "index", left, _EMBEDDING).search(shop.judge, _K)[0]
         rebuilt = overlap(truth, whole[fresh])
     return {
         "incremental_seconds": round(seconds, 3),

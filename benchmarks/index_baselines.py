@@ -38,17 +38,21 @@ def baselines(vectors: Array, queries: Array, k: int, recall: float, budget: flo
     flat.add(whole)
     truth = flat.search(queries, k)[1]
     found: dict[str, Any] = {"IndexFlatIP": _figures(flat, None, queries, k, truth, 0.0, 4 * d)}
-    for name, index, size in (
-        ("IndexIVFFlat", faiss.IndexIVFFlat(faiss.IndexFlatIP(d), d, lists, metric), 4 * d + 8),
-        ("IndexHNSWFlat", faiss.IndexHNSWFlat(d, _LINKS, metric), 4 * d + 8 * _LINKS + 4),
-    ):
+    flat.reset()  # one copy of the vectors at a time
+    makers: dict[str, tuple[Callable[[], Any], int]] = {
+        "IndexIVFFlat": (lambda: faiss.IndexIVFFlat(faiss.IndexFlatIP(d), d, lists, metric), 4 * d + 8),
+        "IndexHNSWFlat": (lambda: faiss.IndexHNSWFlat(d, _LINKS, metric), 4 * d + 8 * _LINKS + 4),
+    }
+    for name, (make, size) in makers.items():
         say(f"baseline {name}")
+        index = make()
         seconds = _build(index, whole, budget)
         if seconds is None:
             found[name] = {"left_out": f"not built within {budget:g} s"}
         else:
             effort = _effort(index, queries, k, truth, recall)
             found[name] = _figures(index, effort, queries, k, truth, seconds, size)
+        index.reset()
         say(f"baseline {name}: {found[name]}")
     return found
 

@@ -1,7 +1,7 @@
 """The prepared data set: what `prepare` writes once and every later stage reads, with numpy alone.
 
     prepared/<id>/
-      manifest.json           about: cuts, window, synthetic_time, repeat_share, counts, profile
+      manifest.json           about: cuts, window, synthetic_time, repeat_share, counts, profile, catalog_sequence and catalog_log (core.release)
       ids/items/ ids/users/   id maps (core.ids); user keys are person keys: "u:<user_id>" or "v:<visitor_id>"
       events/                 column folder, sorted by (user, time, item, type): user item time type gain price quantity value session
                               position fold_global fold_last. Not sent: price and value NaN, quantity 1, position -1 (int32).
@@ -9,6 +9,7 @@
       items/                  column folder, row-aligned with the item id map: title text, category, brand, currency and item_group_id
                               coded, price float32 (the table's, else the median of the item's events, else NaN), available bool,
                               created_at, available_from and available_until int64 (-1: unknown), known bool (in the items table),
+                              deleted bool (the catalog's log says it is gone: never available),
                               and attribute columns `attribute.<name>` (coded, tags, or float32 with NaN where there is none)
       users/                  column folder, row-aligned with the user id map: known bool (has a user_id), created_at, `attribute.<name>`
       item_days/              column folder, sorted by (item, day): item int32, day int32 (days since the epoch, UTC), one float32 count for

@@ -31,9 +31,9 @@ SOURCES: Final = "sources"
 INDEX: Final = "index"
 STATISTICS: Final = "statistics"
 RANKER: Final = "ranker"
-CATALOG_SEQUENCE: Final = (
-    "catalog_sequence"  # in the manifest's `about`: the newest entry of the catalog's log that the items table has seen
-)
+# In the manifest's `about`: the newest entry of the catalog's log that the items table has seen, and the id of that log.
+CATALOG_SEQUENCE: Final = "catalog_sequence"
+CATALOG_LOG: Final = "catalog_log"
 
 STATE_KIND: Final = "user-state"
 STATE_FORMAT_VERSION: Final = 2

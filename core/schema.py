@@ -60,6 +60,7 @@ class Column(StrEnum):
     TYPE = "type"  # int8 code of the event type
     GAIN = "gain"  # float32, what the event counts as a label
     SESSION = "session"  # int64, unique in the prepared set
+    DELETED = "deleted"  # bool: the live catalog's log says that the item is gone
 
 
 class EventType(StrEnum):

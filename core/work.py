@@ -43,6 +43,11 @@ class Work:
         """The link to the champion."""
         return self.releases / "current"
 
+    @property
+    def catalog(self) -> Path:
+        """The log of the live catalog."""
+        return self.root / "catalog"
+
     def stage(self, stage: str, id: str) -> Path:
         """Where the artifact `id` of `stage` is, or will be."""
         return self.root / "stages" / stage / id

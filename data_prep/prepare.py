@@ -27,6 +27,7 @@ from core.prepared import FORMAT_VERSION, KIND
 from core.schema import EVENTS, ITEMS, USERS
 from core.work import Work
 from data_prep import inputs, inventory, profiles, reading, spark
+from data_prep.catalog import CatalogLog
 from data_prep.cuts import describe
 from data_prep.derive import ClockChangedError, Since, derive, events_by_type
 from data_prep.inventory import Carried, Inputs, Night
@@ -37,7 +38,9 @@ STAGE: Final = "prepare"
 _SMALL: Final = 32 << 20  # bytes of input, about a million events in Parquet
 
 
-def run(data: Path, work: Work, config: PipelineConfig, say: Say, *, full: bool = False) -> Path:
+def run(
+    data: Path, work: Work, config: PipelineConfig, say: Say, *, full: bool = False, catalog: Path | None = None
+) -> Path:
     """Prepare `data`; the path of the prepared artifact, at once where it is there already. The caller holds the work directory's lock.
 
     Args:
@@ -46,17 +49,19 @@ def run(data: Path, work: Work, config: PipelineConfig, say: Say, *, full: bool 
         config: The settings.
         say: Prints a line of progress.
         full: Read every file, whatever is there; the id maps are continued all the same.
+        catalog: Folder of the live catalog's log; None: there is none.
 
     Raises:
         InputError: The data cannot be prepared; nothing was changed.
+        ArtifactError: The log is damaged.
     """
     if not data.is_dir():
         raise InputError(f"{data}: no such directory, expected a data directory with events/ (and items/, users/)")
     latest = work.latest(STAGE) if work.has(STAGE) else None
     carried = Carried.open(latest) if latest is not None else None
     files = inventory.look(data, carried.files if carried else {})
-    settings = _settings(data, config)
-    wanted = hash_json([inventory.fingerprint(data, files), settings])
+    log, settings = CatalogLog.read(catalog, data, files), _settings(data, config)
+    wanted = hash_json([inventory.fingerprint(data, files), settings, log.fingerprint()])
     if latest is not None and not full and read_manifest(latest).about["inputs"] == wanted:
         return latest
     base = _base(work)
@@ -68,7 +73,8 @@ def run(data: Path, work: Work, config: PipelineConfig, say: Say, *, full: bool 
     if not path.exists():
         with publish(path, kind=KIND, format_version=FORMAT_VERSION, id=id) as draft:
             draft.parents["ids"] = base
-            draft.about |= _prepare(data, draft.path, path.parent, _maps(work), config, say, night) | {"inputs": wanted}
+            draft.about |= _prepare(data, draft.path, path.parent, _maps(work), config, say, night, log)
+            draft.about |= log.facts | {"inputs": wanted}
     work.set_latest(STAGE, id)
     return path
 
@@ -139,7 +145,14 @@ def _scratch(folder: Path) -> Iterator[Path]:
 
 
 def _prepare(
-    data: Path, draft: Path, folder: Path, maps: tuple[IdMap, IdMap], config: PipelineConfig, say: Say, night: Night
+    data: Path,
+    draft: Path,
+    folder: Path,
+    maps: tuple[IdMap, IdMap],
+    config: PipelineConfig,
+    say: Say,
+    night: Night,
+    log: CatalogLog,
 ) -> dict[str, Any]:
     """Write the artifact's files; its `about`. What turns out not to hold any more is read again."""
     if not night.inputs.events:
@@ -149,7 +162,7 @@ def _prepare(
     while True:
         try:
             with _scratch(folder) as scratch:
-                return _attempt(data, draft, scratch, maps, config, say, night)
+                return _attempt(data, draft, scratch, maps, config, say, night, log)
         except ReopenError as e:
             names = frozenset(name for name, code in night.codes.items() if code in e.codes)
             say(f"reading {len(names)} more files: {e}")
@@ -171,12 +184,13 @@ def _attempt(
     config: PipelineConfig,
     say: Say,
     night: Night,
+    log: CatalogLog,
 ) -> dict[str, Any]:
     groups = {c.table: inputs.groups(data, c, say, night.read if c is EVENTS else None) for c in (EVENTS, ITEMS, USERS)}
     read = sum((data / name).stat().st_size for name in night.read)
     try:
         with spark.session(scratch / "spill", small=read < _SMALL) as session:
-            found = rows_from(Job(session, data, draft, scratch, config, say), groups, maps, night)
+            found = rows_from(Job(session, data, draft, scratch, config, say, log), groups, maps, night)
     except (PySparkException, Py4JJavaError) as e:
         if (problem := reading.unreadable(e, data)) is not None:
             raise problem from None

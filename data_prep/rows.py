@@ -20,6 +20,7 @@ from core.config import PipelineConfig
 from core.ids import IdMap
 from core.schema import EVENTS, ITEMS, REASON, SECOND, USERS, Column, Table, TableContract
 from data_prep import aside, currency, events, rejects, repeats, tables, tally, validate
+from data_prep.catalog import CatalogLog, listed
 from data_prep.currency import Rates
 from data_prep.inputs import Group
 from data_prep.inventory import Night
@@ -49,6 +50,7 @@ class Job:
     scratch: Path
     config: PipelineConfig
     say: Say
+    catalog: CatalogLog
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,8 @@ def rows_from(job: Job, groups: dict[Table, list[Group]], maps: tuple[IdMap, IdM
     """
     usable = _usable_events(job, groups[EVENTS.table], night, maps[1])
     items, users = (_entities(job, c, groups[c.table], night) for c in (ITEMS, USERS))
-    item_ids = maps[0].extended(usable.items.union(items.ids))
+    said = listed(items, job.catalog, Rates.of(job.config.data), job.say)
+    item_ids = maps[0].extended(usable.items.union(said.items.ids))
     person_ids = maps[1].extended(usable.people.union(f"{KNOWN_PREFIX}{u}" for u in users.ids))
     item_ids.write(job.draft / "ids" / "items")
     person_ids.write(job.draft / "ids" / "users")
@@ -108,7 +111,8 @@ def rows_from(job: Job, groups: dict[Table, list[Group]], maps: tuple[IdMap, IdM
     known = np.fromiter((p.startswith(KNOWN_PREFIX) for p in person_ids.texts), bool, len(person_ids))
     seen = np.zeros(len(item_ids), bool)
     seen[np.asarray(written.numbers(Column.ITEM))] = True
-    tables.item_columns(items, item_ids, seen, tables.event_prices(items, item_ids, written)).write(job.draft / "items")
+    prices = tables.event_prices(said.items, item_ids, written)
+    tables.item_columns(said.items, item_ids, seen, prices, said.deleted, said.shelf).write(job.draft / "items")
     tables.user_columns(users, person_ids, known).write(job.draft / "users")
     counts = {
         "rows_read": usable.rows_read,

@@ -8,10 +8,11 @@ from an earlier night) is not `available`.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
@@ -21,17 +22,18 @@ from pyspark.sql import Column as Expr
 from pyspark.sql import functions as F
 
 from core.columns import AnyColumn, Array, Coded, Columns, Tags, Texts
-from core.ids import IdMap
+from core.ids import NO_ROW, IdMap
 from core.schema import REASON, Column, TableContract
 from data_prep.reading import ATTRIBUTE, BAD, BLOCK, FILE, LINE, RAW, AttributeKind, TableRows
 
+SOURCE: Final = "_source"  # in `Entities.rows`: the name of the row's file, relative to the data directory
 _FILE_NAME: Final = "_file_name"
 NO_TIME: Final = -1  # in time columns: unknown
 
 
 @dataclass(frozen=True)
 class Entities:
-    """The rows of a table that are kept, one for each id, and those that are not."""
+    """The rows of a table that are kept, one for each id, and those that are not. `rows` may hold `SOURCE` beside the columns of the contract."""
 
     id_column: str
     rows: pa.Table
@@ -90,8 +92,18 @@ def entities(table: TableRows, contract: TableContract, file_name: Expr) -> Enti
         _as_they_came(replaced, duplicate, sent, raw=False),
     ]
     return Entities(
-        id_column, kept.drop([FILE, BLOCK, LINE, RAW, REASON, _FILE_NAME]), pa.concat_tables(rejected), table.attributes
+        id_column,
+        _with_source(kept.drop([FILE, BLOCK, LINE, RAW, REASON])),
+        pa.concat_tables(rejected),
+        table.attributes,
     )
+
+
+def _with_source(rows: pa.Table) -> pa.Table:
+    """The names of files, which Spark has as parts of a URI, as they are."""
+    encoded = rows.column(_FILE_NAME).combine_chunks().dictionary_encode()
+    names = pa.array([unquote(name) for name in encoded.dictionary.to_pylist()], pa.string())
+    return rows.drop([_FILE_NAME]).append_column(SOURCE, names.take(encoded.indices))
 
 
 def _last_of_each(ids: pa.ChunkedArray) -> pa.Array:
@@ -108,7 +120,9 @@ def _as_they_came(rows: pa.Table, reason: pa.Array, columns: list[str], *, raw: 
     return pa.table([reason, rows.column(_FILE_NAME), *texts], names=[REASON, "file", *columns])
 
 
-def item_columns(items: Entities, ids: IdMap, seen: Array, event_prices: Array) -> Columns:
+def item_columns(
+    items: Entities, ids: IdMap, seen: Array, event_prices: Array, deleted: Collection[str], shelf: Mapping[str, bool]
+) -> Columns:
     """The `items/` folder.
 
     Args:
@@ -116,6 +130,8 @@ def item_columns(items: Entities, ids: IdMap, seen: Array, event_prices: Array) 
         ids: Item id map, n rows.
         seen: Whether an event names the item, bool `[n]`.
         event_prices: Median price of the item's events, NaN where unknown, float32 `[n]`.
+        deleted: Items that are gone, whatever events and table say; a row that one has stays.
+        shelf: Availability of items that the table lacks, where it is known.
     """
     rows, n = ids.rows(items.ids), len(ids)
     given = {c: items.rows.column(c) for c in items.rows.column_names}
@@ -125,11 +141,15 @@ def item_columns(items: Entities, ids: IdMap, seen: Array, event_prices: Array) 
     price = np.where(price >= 0, price, event_prices)
     stock = _numbers(given.get(Column.STOCK), rows, n)
     available = _numbers(given.get(Column.AVAILABLE), rows, n)
-    available = np.where(np.isnan(available), ~(stock <= 0), available > 0)
+    available = np.where(np.isnan(available), ~(stock <= 0), available > 0) & (known | seen)
+    _set(available, ids, shelf)
+    gone = np.zeros(n, bool)
+    _set(gone, ids, dict.fromkeys(deleted, True))
     columns: dict[str, AnyColumn] = {
         Column.TITLE: Texts.of(_scattered(given.get(Column.TITLE), rows, n)),
         Column.PRICE: price.astype(np.float32),
-        Column.AVAILABLE: available & (known | seen),
+        Column.AVAILABLE: available & ~gone,
+        Column.DELETED: gone,
         "known": known,
     }
     for c in (Column.CATEGORY, Column.BRAND, Column.CURRENCY, Column.ITEM_GROUP_ID):
@@ -137,6 +157,13 @@ def item_columns(items: Entities, ids: IdMap, seen: Array, event_prices: Array) 
     for c in (Column.CREATED_AT, Column.AVAILABLE_FROM, Column.AVAILABLE_UNTIL):
         columns[c] = _times(given.get(c), rows, n)
     return Columns(columns | _attribute_columns(items, rows, n), n)
+
+
+def _set(flags: Array, ids: IdMap, values: Mapping[str, bool]) -> None:
+    """Write values into the rows of their ids, as far as these have any."""
+    rows = ids.rows(values)
+    there = rows != NO_ROW
+    flags[rows[there]] = np.fromiter(values.values(), bool, len(values))[there]
 
 
 def event_prices(items: Entities, ids: IdMap, events: Columns) -> Array:
@@ -168,6 +195,8 @@ def profile(entities: Entities, contract: TableContract) -> dict[str, Any]:
     """Nulls, range and distinct values of each column of the kept rows."""
     found = {}
     for name in entities.rows.column_names:
+        if name == SOURCE:
+            continue
         column = entities.rows.column(name)
         if column.null_count == len(column) and name in contract.kinds:
             continue  # not sent
@@ -204,14 +233,14 @@ def _attribute(column: pa.ChunkedArray, kind: AttributeKind, rows: Array, n: int
         return Tags.of(
             [[v for v in row if v is not None] if row is not None else None for row in _scattered(column, rows, n)]
         )
-    if kind == "csv" and (numbers := _csv_numbers(column)) is not None:
+    if kind == "csv" and (numbers := csv_numbers(column)) is not None:
         return _numbers(numbers, rows, n).astype(np.float32)
     if kind == "number":
         return _numbers(column, rows, n).astype(np.float32)
     return Coded.of(_scattered(column, rows, n))
 
 
-def _csv_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
+def csv_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
     """A CSV column whose every value is a number, as one; leading zeros make a code of it ("007")."""
     present = column.drop_null()
     if len(present) == 0 or pc.any(pc.match_substring_regex(present, r"^-?0\d")).as_py():

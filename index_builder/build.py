@@ -156,6 +156,7 @@ def _tried(
     found = tuned(FaissIndex(built, Setting(((1, 1),)), half), kind, truth, config)
     facts = {
         f"recall@{config.k}": found.recall,
+        f"filtered_recall@{config.k}": found.filtered,
         "p50_ms": found.p50_ms,
         "p99_ms": found.p99_ms,
         "bytes_per_vector": round(path.stat().st_size / len(vectors) + half.itemsize * half.shape[1], 1),

@@ -27,9 +27,7 @@ from index_builder.protocol import check_queries, mask_of, merged, nothing
 _SCANNED: Final = 5000  # so many rows are scored one by one sooner than any index answers
 _NEARLY_ALL: Final = 0.8  # from this share on the disallowed are dropped afterwards
 _WORTH_A_SCAN: Final = 3  # up to so many times the rows that lists would be visited for
-_AWAY: Final = (
-    0.75  # a filter keeps away from a query whose own lists hold less than this of its share of the catalogue
-)
+_CLUMPED: Final = 1.25  # a filter whose share differs between lists more than so many times what chance makes of it goes with the vectors
 _FARTHER: Final = 4  # so many times the tuned shortlist where a filter may keep away from the query
 _SAMPLE: Final = 1 << 16  # rows that stand for all when a filter's spread over the lists is looked at
 _DEVIATIONS: Final = 4  # so many more are fetched then that chance rarely leaves too few
@@ -40,12 +38,12 @@ class Setting:
     """How much work a search does, as tuned. `efforts`: (depth, lists visited or graph candidates), depths rising; there is one at least.
 
     `widen`: where vectors are compressed, the shortlist to score exactly is so many times k; 0: scores are exact as they are. `far`: where a filter
-    keeps away from the query, so many times the allowed items are looked at.
+    goes with the vectors, as a category does, so many times the allowed items are looked at.
     """
 
     efforts: tuple[tuple[int, int], ...]
     widen: int = 0
-    far: int = 1
+    far: float = 1
 
     def effort(self, depth: float) -> int:
         """The effort for the best `depth` items: between two tuned depths by power law, beyond the last in proportion."""
@@ -141,15 +139,19 @@ class FaissIndex:
         return float(lists * self.index.ntotal / self.most)
 
     def _pushed(self, queries: Array, k: int, mask: Array, mass: float) -> tuple[Array, Array]:
-        """Visit the nearest lists until they hold `mass` allowed items: where the filter keeps away from the query, those are more lists."""
-        rows, lists = self._sample
-        there, held = np.bincount(lists[mask[rows]], minlength=self.most), np.bincount(lists, minlength=self.most)
+        """Visit the nearest lists until they hold `mass` allowed items; `far` times as many where the filter is no matter of chance.
+
+        A category lies in some lists and not in others: what is nearest to the query among its items is spread over more lists than as many items
+        drawn at random would be.
+        """
+        rows, lists, held = self._sample
+        there = np.bincount(lists[mask[rows]], minlength=self.most)
+        share = there.sum() / len(rows)
+        chance = len(rows) * share * (1 - share)  # expected sum of the squares below, were each item allowed by chance
+        is_clumped = float(((there - share * held) ** 2).sum()) > _CLUMPED * chance
         _, order = self.index.quantizer.search(queries, self.most)
-        met, near = np.cumsum(there[order], axis=1), order[:, : self.setting.effort(k)]
-        share = there[near].sum(axis=1) / np.maximum(held[near].sum(axis=1), 1)
-        away = share < _AWAY * there.sum() / len(rows)
-        wanted = mass * len(rows) / self.index.ntotal * np.where(away, self.setting.far, 1)
-        efforts = 1 + (met < wanted[:, None]).sum(axis=1)
+        wanted = mass * (self.setting.far if is_clumped else 1) * len(rows) / self.index.ntotal
+        efforts = 1 + (np.cumsum(there[order], axis=1) < wanted).sum(axis=1)
         found, scores = nothing(len(queries), k)
         # a few sizes of effort only, so that queries are searched together
         efforts = np.minimum(2 ** np.ceil(np.log2(efforts)).astype(int) if len(queries) > 1 else efforts, self.most)
@@ -161,8 +163,8 @@ class FaissIndex:
         return found, scores
 
     @cached_property
-    def _sample(self) -> tuple[Array, Array]:
-        """Rows of every n-th vector, list by list, and the list of each: enough to tell how a filter is spread over the lists."""
+    def _sample(self) -> tuple[Array, Array, Array]:
+        """Rows of every n-th vector, list by list, the list of each, and how many are of each list: enough to tell how a filter is spread over them."""
         step, passed, rows, numbers = -(-int(self.index.ntotal) // _SAMPLE), 0, [], []
         for number in range(self.index.nlist):
             size = int(self.index.get_list_size(number))
@@ -173,7 +175,8 @@ class FaissIndex:
                 rows.append(chosen)
                 numbers.append(np.full(len(chosen), number))
             passed += size
-        return np.concatenate(rows), np.concatenate(numbers)
+        lists = np.concatenate(numbers)
+        return np.concatenate(rows), lists, np.bincount(lists, minlength=self.most)
 
     def _scan(self, queries: Array, k: int, mask: Array | None) -> tuple[Array, Array]:
         few = np.flatnonzero(np.ones(len(self), bool) if mask is None else mask).astype(np.int32)

@@ -66,8 +66,14 @@ def nothing(n: int, k: int) -> tuple[Array, Array]:
 def merged(rows: Array, scores: Array, k: int) -> tuple[Array, Array]:
     """The k best of each line, best first, ties by row. `rows` int `[n, m]` with NO_ROW and `scores` float32 `[n, m]` with -inf beside it."""
     scores = np.where(rows == NO_ROW, -np.inf, scores)
-    order = np.lexsort((rows, -scores), axis=-1)[:, :k]
-    line = np.arange(len(rows))[:, None]
+    line, key = np.arange(len(rows))[:, None], -scores
+    order = np.argsort(
+        key, axis=-1, kind="stable"
+    )  # nearly nothing where the parts are in order already, as FAISS leaves them
+    key = key[line, order]
+    if ((key[:, 1:] == key[:, :-1]) & (key[:, 1:] < np.inf)).any():
+        order = np.lexsort((rows, -scores), axis=-1)
+    order = order[:, :k]
     top, values = rows[line, order].astype(np.int32), scores[line, order].astype(np.float32)
     top[values == -np.inf] = NO_ROW
     if order.shape[1] == k:

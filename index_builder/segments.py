@@ -59,7 +59,7 @@ class State(_Part):
     kind: str
     efforts: tuple[tuple[int, int], ...]  # (depth, nprobe or efSearch)
     widen: int
-    far: int = 1
+    far: float = 1
     embedding_id: str
     dimensions: int
     rows: int  # one past the highest row

@@ -6,6 +6,8 @@ Efforts are tuned at several depths, see `faiss_index`: at k for plain searches,
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -27,19 +29,27 @@ _DEEP_QUERIES: Final = 100  # measured there
 _DEEPEST: Final = _DEEPER[-1]
 _WIDEN: Final = (8, 4, 2)  # shortlists tried, in k
 _SHORTER: Final = 4  # a shorter shortlist that needs more than so many times the effort is not worth it
-_FAR: Final = (1, 2, 4, 8, 16, 32)  # times the allowed items, where a filter keeps away from the query
+_FAR: Final = (1, 1.5, 2, 3, 4, 6, 8, 12, 16, 32)  # times the allowed items, where a filter goes with the vectors
+_CATEGORIES: Final = (
+    (4, 3),
+    (2, 1),
+    (4, 1),
+    (8, 1),
+)  # filters that do: of so many lists in a row, the items of so many
+_HALVED: Final = 2  # times, so that two builds of one catalogue end within a fifth of the same effort
 _NO_GAIN: Final = 0.002  # where the target is out of reach: the least effort within this of the best
 _TIMED: Final = 200  # queries
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """A setting and what it costs. `recall` at k; `p50_ms`: one query on one thread."""
+    """A setting and what it costs. `recall` at k; `p50_ms`: one query on one thread; `filtered`: recall at k under the worst of `_CATEGORIES`."""
 
     setting: Setting
     recall: float
     p50_ms: float
     p99_ms: float
+    filtered: float = 1.0
 
 
 class Truth:
@@ -48,6 +58,9 @@ class Truth:
     def __init__(self, vectors: Array, queries: Array, k: int) -> None:
         self._exact, self._k, self.queries = ExactIndex(vectors), k, queries
         self._rows: dict[int, Array] = {}  # by the number of queries
+        self._filtered: dict[
+            bytes, Array
+        ] = {}  # by a hash of the filter: kinds that share their lists are asked the same
 
     def recall(self, index: Index, k: int) -> float:
         """Mean share of the true k nearest that `index` returns; 1 without queries."""
@@ -57,12 +70,15 @@ class Truth:
         return overlap(self._nearest(min(k, len(self._exact)), asked), index.search(asked, k)[0])
 
     def filtered(self, allowed: Array, k: int) -> Callable[[Index], float] | None:
-        """What measures recall under a filter bool `[items]`, on a few queries; None where there is nothing to measure."""
+        """What measures recall under a filter bool `[items]`, on a few queries, each alone; None where there is nothing to measure."""
         asked, k = self.queries[:_DEEP_QUERIES], min(k, int(np.count_nonzero(allowed)))
         if not len(asked) or not k:
             return None
-        rows = self._exact.search(asked, k, allowed)[0]
-        return lambda index: overlap(rows, index.search(asked, k, allowed)[0])
+        key = hashlib.blake2b(np.packbits(allowed).tobytes()).digest()
+        if key not in self._filtered:
+            self._filtered[key] = self._exact.search(asked, k, allowed)[0]
+        rows = self._filtered[key]
+        return lambda index: overlap(rows, np.vstack([index.search(q[None], k, allowed)[0] for q in asked]))
 
     def _nearest(self, k: int, asked: Array) -> Array:
         deepest = min(k if len(asked) == len(self.queries) else _DEEPEST * self._k, len(self._exact))
@@ -100,34 +116,46 @@ def tuned(index: FaissIndex, kind: str, truth: Truth, config: IndexConfig) -> Tu
         bounds = (efforts[-1][1], index.most)
         efforts.append((depth, _effort(index, best.setting.widen, truth, depth, config.recall_target, bounds)[0]))
     setting = Setting(tuple(efforts), best.setting.widen)
-    return replace(best, setting=setting if index.is_graph else _with_far(index, setting, truth, config))
+    if not index.is_graph:  # a graph scores what such a filter allows
+        setting, filtered = _with_far(index, setting, truth, config)
+        best = replace(best, filtered=filtered)
+    return replace(best, setting=setting)
 
 
-def _with_far(index: FaissIndex, setting: Setting, truth: Truth, config: IndexConfig) -> Setting:
-    """`far` doubled until the target is reached where a filter allows only the items of every second list, so often none near the query."""
-    allowed = np.zeros(len(index), bool)
-    for number in range(0, index.most, 2):
+def _with_far(index: FaissIndex, setting: Setting, truth: Truth, config: IndexConfig) -> tuple[Setting, float]:
+    """The least `far` with which the target is reached under every filter of `_CATEGORIES`, in the manner of categories of all sizes; the lowest recall."""
+    lists = np.empty(len(index), np.int32)
+    for number in range(index.most):
         if size := int(index.index.get_list_size(number)):
-            allowed[faiss.rev_swig_ptr(index.index.invlists.get_ids(number), size)] = True
-    wanted = truth.filtered(allowed, config.k)
+            lists[faiss.rev_swig_ptr(index.index.invlists.get_ids(number), size)] = number
+    asked = [truth.filtered(lists % n < some, config.k) for n, some in _CATEGORIES]
+    lowest = 1.0
     for far in _FAR:
         setting = replace(setting, far=far)
-        if wanted is None or wanted(replace(index, setting=setting)) >= config.recall_target:
+        at_this = replace(index, setting=setting)
+        lowest = min((recall(at_this) for recall in asked if recall is not None), default=1.0)
+        if lowest >= config.recall_target:
             break
-    return setting
+    return setting, lowest
 
 
 def _effort(
     index: FaissIndex, widen: int, truth: Truth, depth: int, target: float, bounds: tuple[int, int]
 ) -> tuple[int, float]:
-    """The least effort, doubling within the bounds, that reaches the target at `depth`, and the recall there."""
+    """The effort within the bounds that just reaches the target at `depth`, and the recall there: doubled until it does, then halved in between."""
     effort, most = max(bounds[0], depth if index.is_graph else 1), bounds[1]
     seen: list[tuple[int, float]] = []
     while not seen or (seen[-1][1] < target and seen[-1][0] < most):
         seen.append((min(effort, index.most), truth.recall(index.at(effort, widen), depth)))
         effort = min(2 * effort, max(most, effort))
     if seen[-1][1] >= target:
-        return seen[-1]
+        enough, least = seen[-1], seen[-2][0] if len(seen) > 1 else seen[-1][0]
+        for _ in range(_HALVED):
+            effort = round(math.sqrt(least * enough[0]))
+            if least < effort < enough[0]:
+                recall = truth.recall(index.at(effort, widen), depth)
+                least, enough = (least, (effort, recall)) if recall >= target else (effort, enough)
+        return enough
     best = max(recall for _, recall in seen)
     return next((e, r) for e, r in seen if r >= best - _NO_GAIN)
 

@@ -38,6 +38,7 @@ from index_builder.segments import (
     write_state,
 )
 
+_BLOCK: Final = 1 << 18  # rows copied at a time
 _DELTAS: Final = 8  # files; the next change makes one of them
 
 
@@ -114,14 +115,11 @@ class IndexWriter:
         state, stem = self._state, f"base-{self._state.generation + 1}"
         base_alive, in_delta = self._alive[: state.base.rows], self._alive[state.base.rows :]
         fresh = self._entries[in_delta]
-        by_row = np.zeros((state.rows, state.dimensions), np.float32 if state.kind == EXACT else np.float16)
-        by_row[: state.base.rows] = self._stored()
         gone = np.ones(state.rows, bool)
         gone[: state.base.rows] = ~base_alive
-        by_row[gone] = 0
-        by_row[fresh["row"]] = fresh["vector"]
         names = {"vectors": f"{stem}.vectors.npy"}
-        files = {names["vectors"]: save_array(self._folder / names["vectors"], by_row)}
+        by_row = self._merged_vectors(self._folder / names["vectors"], gone, fresh)
+        files = {names["vectors"]: entry_of(self._folder / names["vectors"])}
         base: ExactIndex | FaissIndex = ExactIndex(by_row)
         if state.base.index is not None:
             names["index"] = f"{stem}.{state.kind}.faiss"
@@ -172,6 +170,18 @@ class IndexWriter:
         if self._state.base.vectors is None:
             return self._vectors[: self._state.base.rows]
         return np.load(self._folder / self._state.base.vectors, mmap_mode="r")  # type: ignore[no-any-return]
+
+    def _merged_vectors(self, path: Path, gone: Array, fresh: Array) -> Array:
+        """Write and map the base's vectors without those where `gone` bool `[rows]` is set, with the entries `fresh`; zeros where there is none."""
+        state, stored = self._state, self._stored()
+        kind = np.float32 if state.kind == EXACT else np.float16
+        by_row = np.lib.format.open_memmap(path, "w+", kind, (state.rows, state.dimensions))
+        for at in range(0, state.base.rows, _BLOCK):
+            part = slice(at, min(at + _BLOCK, state.base.rows))
+            by_row[part] = np.where(gone[part, None], 0, stored[part])
+        by_row[fresh["row"]] = fresh["vector"]
+        by_row.flush()
+        return by_row
 
     def _without(self, rows: Array) -> Array:
         """The tombstone bitmap with every copy of `rows` dead."""

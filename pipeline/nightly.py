@@ -111,7 +111,8 @@ def run(
         _sweep(work, full, say)
         _forget(data, work, serving, redis_url, say)
         before = drift.baseline(work)
-        prepared = night.stage("prepare", lambda: prepare(data, work, config, say, full=full))
+        catalog = serving.catalog.log_folder(work.root)
+        prepared = night.stage("prepare", lambda: prepare(data, work, config, say, full=full, catalog=catalog))
         night.judged([gates.data(drift.drifts(before, prepared, config.drift, say))], say)
         if night.refused:
             return night

@@ -13,6 +13,7 @@ from core import artifact, atomic
 from core.config import PipelineConfig
 from core.prepared import FULL, Fold, Prepared
 from core.release import (
+    CATALOG_LOG,
     CATALOG_SEQUENCE,
     FORMAT_VERSION,
     INDEX,
@@ -94,6 +95,7 @@ def publish(
         "user_state": state_id(state),
         "seen": prepared.seen(config.evaluation.seen),
         CATALOG_SEQUENCE: int(prepared.manifest.about.get(CATALOG_SEQUENCE, 0)),
+        CATALOG_LOG: str(prepared.manifest.about.get(CATALOG_LOG, "")),
         "metrics": dict(metrics),
         "metrics_of": f"the twin: sources as of {prepared.cuts.test} us (T2), judged on what came after",
     }

@@ -99,7 +99,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         return pb.CatalogStatus(
             state=self._catalog.failure or "up",
             sequence=counts.sequence,
-            release_sequence=live.base.catalog_sequence,
+            release_sequence=live.seen,
             new_items=counts.new,
             changed_items=counts.changed,
             deleted_items=counts.deleted,

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.catalog_entry import Entry, Kind
+from core.catalog_log import CatalogLog
+from core.catalog_users import CatalogUser
 from core.errors import AisleError
 from core.schema import Column
-from serving.catalog_entry import Entry, Kind
-from serving.catalog_log import CatalogLog
-from serving.catalog_users import CatalogUser
 from serving.config import CatalogConfig
+from serving.failures import Failure, StoreError
 from serving.live_release import LiveRelease
 from serving.release import Release
 
@@ -52,6 +53,8 @@ class Catalog:
 
     def over(self, release: Release) -> LiveRelease:
         """`release` with every entry of the log that it has not seen."""
+        if release.catalog_log == self._log.id:
+            self._log.count_from(release.catalog_sequence)
         return LiveRelease(release, self._log, self._clock)
 
     def start(self, live: Callable[[], LiveRelease | None]) -> None:
@@ -90,9 +93,10 @@ class Catalog:
 
         try:
             sequence = self._log.append(payload)
-        except AisleError as e:
-            self.failure = str(e)
-            raise
+        except (OSError, AisleError) as e:
+            refusal = StoreError(Failure.CATALOG_LOG, e.strerror or str(e)) if isinstance(e, OSError) else e
+            self.failure = str(refusal)
+            raise refusal from None
         self.failure = ""
         live.take()
         live.absorb()

@@ -10,10 +10,10 @@ import grpc
 
 from aisle.v1 import catalog_pb2 as pb
 from aisle.v1 import catalog_pb2_grpc
+from core.catalog_entry import ATTRIBUTES, Entry, Kind
 from core.errors import EnvironmentGapError
 from core.schema import ITEMS, Column
 from serving.catalog import Catalog, Written
-from serving.catalog_entry import ATTRIBUTES, Entry, Kind
 from serving.recommender_service import Clock, wall_clock
 from serving.refusals import guarded
 from serving.resident import Resident

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from core.catalog_entry import ATTRIBUTES, Row, is_available
 from core.columns import Array
 from core.live_columns import LiveColumns
 from core.release import SOURCES
@@ -14,7 +15,6 @@ from core.schema import Column
 from ranking.live_items import LiveItemTable
 from retrieval.query import TowerSource
 from retrieval.sources import TOWERS
-from serving.catalog_entry import ATTRIBUTES, Row, is_available
 from serving.live_ids import LiveIds
 from serving.live_towers import LiveTowers, Newcomers
 from serving.release import Release
@@ -57,6 +57,11 @@ class LiveItems:
         """Whether the release has the item."""
         return item_id not in self._new and self._base.item_ids.row(item_id) >= 0
 
+    def deleted(self, item_id: str) -> bool:
+        """Whether the release knows that an item of its is gone, from the entries that it has seen."""
+        items = self._base.items
+        return Column.DELETED in items and bool(items.numbers(Column.DELETED)[self._base.item_ids.row(item_id)])
+
     def vectors(self, rows: Sequence[Row]) -> Sequence[Array | None]:
         """Of items as upserted, float32 `[d]` each; None in a release without towers. Reads nothing that `write` changes, and takes some time."""
         if self._towers is None:
@@ -77,7 +82,7 @@ class LiveItems:
         if at < 0:
             at = self.rows
             self._fill[at] = at
-        self._columns.write(at, columns | {Column.AVAILABLE: is_available(row)})
+        self._columns.write(at, columns | {Column.AVAILABLE: is_available(row), Column.DELETED: False})
         if self._table is not None:
             self._table.write(at, row.get(Column.PRICE), _tags(columns))
         if self._towers is not None and vector is not None:

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
+from core.catalog_entry import Entry, Kind, Listing, Listings, Row, window
+from core.catalog_log import CatalogLog
 from core.columns import Array
 from core.ids import NO_ROW
 from core.schema import Column
-from serving.catalog_entry import Entry, Kind, Listing, Listings, Row, window
-from serving.catalog_log import CatalogLog
 from serving.live_items import LiveItems
 from serving.release import Release
+from serving.windows import Windows
 
 _NEVER: Final = float("inf")
 _BATCH: Final = (
@@ -44,12 +45,15 @@ class LiveRelease:
 
     def __init__(self, base: Release, log: CatalogLog, clock: Callable[[], int]) -> None:
         self.base, self._log, self._clock = base, log, clock
+        self.seen = base.catalog_sequence if base.catalog_log == log.id else 0  # entries that its items table has
         self._items = LiveItems(base)
+        self._windows = Windows(base.items, self._now())
+        self._items.available[self._windows.closed] = False
         self._listings = Listings()
         self._waiting: dict[str, Row] = {}
         self._at, self._sequence = log.start, 0
         self._edges: list[tuple[float, str]] = []  # when the window of an item opens or closes
-        self._next: float = _NEVER
+        self._next = self._windows.next
         self._taking, self._absorbing = threading.RLock(), threading.Lock()
         self.view = self._items.view()
         self.take()
@@ -58,7 +62,7 @@ class LiveRelease:
     @property
     def current(self) -> Release:
         """The release for a request that begins now."""
-        if self._log.committed != self._at or (self._edges and self._next <= self._now()):
+        if self._log.committed != self._at or (self._next < _NEVER and self._next <= self._now()):
             self.take()
         return self.view
 
@@ -69,11 +73,14 @@ class LiveRelease:
             for frame in frames:
                 entry = Entry.of(*frame)
                 self._sequence = entry.sequence
-                if entry.sequence > self.base.catalog_sequence:
+                if entry.sequence > self.seen:
                     self._apply(entry)
-            while self._edges and self._edges[0][0] <= (now := self._now()):
+            now = self._now()
+            for row in self._windows.due(now):
+                self._show(self.base.item_ids[row], now)
+            while self._edges and self._edges[0][0] <= now:
                 self._show(heapq.heappop(self._edges)[1], now)
-            self._next = self._edges[0][0] if self._edges else _NEVER
+            self._next = min(self._windows.next, self._edges[0][0] if self._edges else _NEVER)
             self._at = end  # last: who sees it goes on without waiting for this thread
 
     def absorb(self) -> None:
@@ -92,7 +99,7 @@ class LiveRelease:
     def there(self, item_id: str) -> bool:
         """Whether an item exists now, available or not."""
         with self._taking:
-            return self._listings.of.get(item_id, Listing()).there(self._items.known(item_id))
+            return self._listings.of.get(item_id, Listing()).there(self._in_table(item_id))
 
     def new_with(self, item_ids: list[str]) -> int:
         """How many rows of new items there would be with these."""
@@ -139,9 +146,13 @@ class LiveRelease:
         """Bring the availability of an item up to date. One that waits for its vector can only disappear."""
         at = self._items.row(item_id)
         if at != NO_ROW:
-            known = self._items.known(item_id)
-            holds = self._listings.of[item_id].holds(known, known and bool(self.base.available[at]), now)
+            known, listing = self._in_table(item_id), self._listings.of.get(item_id, Listing())
+            holds = listing.holds(known, known and bool(self.base.available[at]), now, self._windows.of(at))
             self._items.available[at] = holds and (item_id not in self._waiting or self._items.available[at])
+
+    def _in_table(self, item_id: str) -> bool:
+        """Whether the release's items table has the item, and no entry that it has seen says that it is gone."""
+        return self._items.known(item_id) and not self._items.deleted(item_id)
 
     def _now(self) -> int:
         return max(self._clock(), self.base.window_end)

@@ -13,7 +13,17 @@ from core.columns import Array, Columns
 from core.errors import ArtifactError
 from core.history import Query
 from core.ids import IdMap
-from core.release import CATALOG_SEQUENCE, FORMAT_VERSION, INDEX, KIND, RANKER, SOURCES, STATISTICS, ReleaseSettings
+from core.release import (
+    CATALOG_LOG,
+    CATALOG_SEQUENCE,
+    FORMAT_VERSION,
+    INDEX,
+    KIND,
+    RANKER,
+    SOURCES,
+    STATISTICS,
+    ReleaseSettings,
+)
 from core.schema import Column
 from index_builder.search import open_index
 from ranking.features import ItemTable
@@ -55,6 +65,11 @@ class Release:
     def catalog_sequence(self) -> int:
         """Number of the newest entry of the catalog's log that its items table has seen; 0 where it knows of no log."""
         return int(self.manifest.about.get(CATALOG_SEQUENCE, 0))
+
+    @property
+    def catalog_log(self) -> str:
+        """Id of that log."""
+        return str(self.manifest.about.get(CATALOG_LOG, ""))
 
     @property
     def state_id(self) -> str:

@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
         with place.locked():
             before = place.latest(STAGE) if place.has(STAGE) else None
             held_against = drift.baseline(place)
-            path = run(data, place, settings, step, full=full)
+            path = run(data, place, settings, step, full=full, catalog=place.catalog)
         about = read_manifest(path).about
         seconds = round(time.monotonic() - start, 1)
         step(f"prepared: {path}" + (" (unchanged)" if path == before else ""))

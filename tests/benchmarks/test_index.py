@@ -26,6 +26,8 @@ def test_a_made_up_catalogue() -> None:
     assert figures["incremental_recall@100"] == figures["rebuilt_recall@100"] == figures["nights_recall@100"] == 1.0
     assert figures["incremental_deleted_returned"] == figures["nights_deleted_returned"] == 0
     assert set(figures["baselines"]) == {"IndexFlatIP", "IndexIVFFlat", "IndexHNSWFlat"}
+    memory = figures["memory"]
+    assert 0 < memory["searching_anonymous_gb"] <= memory["searching_gb"] <= memory["built_gb"] <= memory["peak_gb"] < 8
     for filtered in figures["filters"].values():
         assert (filtered["recall@100"], filtered["violations"]) == (1.0, 0)
 

@@ -15,9 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from core.columns import AnyColumn, Array, Columns
+from core.catalog_entry import Entry, Kind
+from core.catalog_log import CatalogLog
+from core.columns import AnyColumn, Array, Columns, Texts
 from core.config import PipelineConfig
 from core.prepared import Prepared
+from core.release import CATALOG_LOG, CATALOG_SEQUENCE
 from core.work import Work
 from data_prep import inventory
 from data_prep.pairs import PROTOCOLS
@@ -81,8 +84,9 @@ class Shop:
         if self.work.root.exists():
             shutil.copytree(self.work.root, other.root, symlinks=True)
         self.said.clear()
-        mine = Prepared(run(self.data, self.work, self.settings, self.said.append))
-        same(mine, Prepared(run(self.data, other, self.settings, lambda _: None, full=True)))
+        mine = Prepared(run(self.data, self.work, self.settings, self.said.append, catalog=self.work.catalog))
+        again = run(self.data, other, self.settings, lambda _: None, full=True, catalog=self.work.catalog)
+        same(mine, Prepared(again))
         shutil.rmtree(other.root)
         return mine
 
@@ -168,6 +172,51 @@ def test_nights_leave_what_a_full_run_leaves(spark: SparkSession, tmp_path: Path
     (shop.data / "events" / "day-1.parquet").unlink()
     shop.night()
     assert shop.read() == "reading 0 of 7 event files that are new or changed; 1 are gone"
+
+
+def test_a_longer_catalog_log_changes_items_and_nothing_else(
+    spark: SparkSession, tmp_path: Path, loose: PipelineConfig
+) -> None:
+    """i1 is deleted, i2 off the shelf, i3 upserted, and n is new; then a newer file speaks of all of them, and a later upsert of i1."""
+    shop, log = Shop(tmp_path, loose), CatalogLog(tmp_path / "work" / "catalog")
+    items = pd.DataFrame({"item_id": [f"i{i}" for i in range(10)], "title": "of a file", "weight": 1.5})
+    shop.put("all", items, "items")
+    for d in range(4):
+        shop.put(f"day {d}", day(d))
+    first = shop.night()
+    written = (shop.data / "items" / "all.parquet").stat().st_mtime_ns // 1000
+    upserted = {"title": "upserted", "attributes": {"weight": 2.0}}
+
+    def say(kind: Kind, after: int, **what: Any) -> None:
+        log.append(Entry(kind, written + after, **what).payload)
+
+    say(Kind.DELETE, 1, item_ids=("i1",))
+    say(Kind.AVAILABILITY, 2, item_ids=("i2",), available=False)
+    say(Kind.UPSERT, 3, items=({"item_id": "i3", **upserted}, {"item_id": "n", **upserted}))
+    second = shop.night()
+    assert shop.read() == "reading 0 of 4 event files that are new or changed"
+    assert list(second.item_ids.texts) == [*first.item_ids.texts, "n"]
+    assert (second.manifest.about[CATALOG_SEQUENCE], second.manifest.about[CATALOG_LOG]) == (3, log.id)
+    assert first.manifest.about[CATALOG_SEQUENCE] == 0
+    for folder in ("events", "users"):
+        equal(Columns.open(first.path / folder), Columns.open(second.path / folder), ())
+    rows = second.item_ids.rows(["i1", "i2", "i3", "n", "i4"])
+    assert second.items.numbers("available")[rows].tolist() == [False, False, True, True, True]
+    assert second.items.numbers("deleted")[rows].tolist() == [True, False, False, False, False]
+    np.testing.assert_array_equal(
+        second.items.numbers("attribute.weight")[rows], np.array([np.nan, 1.5, 2, 2, 1.5], np.float32)
+    )
+    assert shop.night().path == second.path  # nothing is new
+    assert shop.said == []
+
+    shop.put("all", items.assign(available=True, title="newer"), "items")
+    os.utime(shop.data / "items" / "all.parquet", ns=(0, (written + 10) * 1000))
+    say(Kind.UPSERT, 5, items=({"item_id": "i1", "title": "back"},))
+    third = shop.night()
+    titles = third.items["title"]
+    assert isinstance(titles, Texts)
+    assert [titles[int(r)] for r in rows] == ["newer", "newer", "newer", "upserted", "newer"]
+    assert third.items.numbers("available")[rows].all()
 
 
 def test_scripts_come_and_go(spark: SparkSession, tmp_path: Path, loose: PipelineConfig) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from core.columns import Array
 from core.config import IndexConfig, load_pipeline
 from index_builder.build import build_index
+from index_builder.device import Device
 from index_builder.protocol import Index
 from index_builder.search import open_index
 from index_builder.segments import read_state, write_state
@@ -48,10 +49,18 @@ def config_of(kind: str) -> IndexConfig:
     return CONFIG.model_copy(update={"exact_below": 0, "kinds": {kind: (0, None)}})
 
 
-def built(folder: Path, kind: str, vectors: Array, queries: Array | None = None, embedding_id: str = "e") -> Path:
+def built(
+    folder: Path,
+    kind: str,
+    vectors: Array,
+    queries: Array | None = None,
+    embedding_id: str = "e",
+    device: Device = "auto",
+) -> Path:
     """An index folder as `build-index` makes it."""
     queries = clustered(50, vectors.shape[1], seed=9) if queries is None else queries
-    build_index(vectors, queries, embedding_id, config_of(kind), folder, quiet)
+    config = config_of(kind).model_copy(update={"device": device})
+    build_index(vectors, queries, embedding_id, config, folder, quiet)
     return folder
 
 
@@ -64,6 +73,6 @@ def at_its_exact_setting(folder: Path) -> Path:
     return folder
 
 
-def exactly(folder: Path, kind: str, vectors: Array) -> Index:
+def exactly(folder: Path, kind: str, vectors: Array, device: Device = "auto") -> Index:
     """The opened index of a kind that visits everything."""
-    return open_index(at_its_exact_setting(built(folder, kind, vectors)), vectors, "e")
+    return open_index(at_its_exact_setting(built(folder, kind, vectors, device=device)), vectors, "e")

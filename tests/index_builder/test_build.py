@@ -139,3 +139,21 @@ def test_a_filter_that_keeps_away_from_the_query_keeps_its_recall(kind: str, tmp
     found = open_index(tmp_path, vectors, "e").search(queries, 10, allowed)[0]
     assert allowed[found].all()
     assert overlap(truth, found) >= CONFIG.recall_floor
+
+
+@pytest.mark.parametrize("kind", ["ivf-flat", "ivf-sq8", "ivf-pq"])
+def test_filters_keep_the_floor_at_every_share(kind: str, tmp_path: Path) -> None:
+    """Whole clusters and items by chance, from nearly all to a few, each query alone: what was tuned is what a request gets."""
+    rng = np.random.default_rng(1)
+    centres, of = rng.normal(size=(200, 32)), rng.integers(200, size=40_000)
+    vectors = (centres[of] + rng.normal(size=(len(of), 32))).astype(np.float32)
+    queries = (centres[rng.integers(200, size=400)] + 1.4 * rng.normal(size=(400, 32))).astype(np.float32)
+    config = config_of(kind).model_copy(update={"k": 20})
+    build_index(vectors, queries[:300], "e", config, tmp_path, quiet)
+    index, oracle = open_index(tmp_path, vectors, "e"), ExactIndex(vectors)
+    for share in (0.9, 0.7, 0.5, 0.3, 0.15, 0.01):
+        for allowed in (of < 200 * share, rng.random(len(of)) < share):
+            truth = oracle.search(queries[300:], 20, allowed)[0]
+            found = np.vstack([index.search(q[None], 20, allowed)[0] for q in queries[300:]])
+            assert allowed[found].all()
+            assert overlap(truth, found) >= CONFIG.recall_floor, share

@@ -12,6 +12,7 @@ import pytest
 from core.columns import Array
 from core.errors import InputError
 from core.ids import NO_ROW
+from index_builder import device
 from index_builder.exact import ExactIndex
 from index_builder.protocol import Index
 from index_builder.search import open_index
@@ -47,10 +48,23 @@ def compacted(folder: Path, kind: str, vectors: Array) -> Index:
     return open_index(folder, first, "e", verify=True)
 
 
-@pytest.fixture(scope="module", params=[f"{k} {how}" for k in KINDS for how in ("built", "grown", "compacted")])
+def trained_on_a_gpu(folder: Path, kind: str, vectors: Array) -> Index:
+    """Clustered and assigned on a GPU, searched on the CPU like any other."""
+    if not device.gpus("auto"):
+        pytest.skip("FAISS sees no GPU: the laws of what it trains are not tested")
+    return exactly(folder, kind, vectors, "gpu")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        *(f"{kind} {how}" for kind in KINDS for how in ("built", "grown", "compacted")),
+        *(f"{kind} gpu" for kind in KINDS[1:]),
+    ],
+)
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Index, Array]:
     kind, how = request.param.split()
-    make = {"built": exactly, "grown": grown, "compacted": compacted}[how]
+    make = {"built": exactly, "grown": grown, "compacted": compacted, "gpu": trained_on_a_gpu}[how]
     vectors = clustered(N)
     return make(tmp_path_factory.mktemp("index"), kind, vectors), vectors
 

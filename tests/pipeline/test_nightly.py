@@ -19,8 +19,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from aisle.v1.catalog_pb2 import Item
+from aisle.v1.recommender_pb2 import RecommendRequest
 from core import artifact
+from core.ids import NO_ROW
 from core.release import ReleaseSettings
+from core.work import Work
+from retrieval.query import TowerSource
+from serving.client import Client
+from serving.embedded_redis import EmbeddedRedis
+from serving.process import ServingProcess
+from serving.release import Release
+from tests.serving.conftest import bare, changed, options_for
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "COLUMNS": "200"}
 # small towers: what is tested here is the night and not the model
@@ -174,6 +184,66 @@ def test_the_night_after_keeps_the_towers_and_publishes_what_is_new(
     assert headers[0]["embedding_id"] == headers[1]["embedding_id"]
     assert headers[1]["items"] == headers[0]["items"] + 1
     artifact.verify(second)
+
+
+def test_the_night_after_takes_in_what_the_live_catalog_was_told(
+    tmp_path: Path, shop: Path, night: tuple[Path, dict[str, Any]]
+) -> None:
+    """Two new items, one changed, one gone, one off the shelf, on a running server; a night later the release has them itself, and the server shows
+    the same items from it. What it is told afterwards is replayed from the number on that the release has seen."""
+    work = tmp_path / "work"
+    shutil.copytree(night[0], work, symlinks=True)
+    redis = EmbeddedRedis(tmp_path / "redis")
+    redis.launch()
+    redis.wait()
+    process = ServingProcess(options_for(Work(work), redis.url, changed(bare(), "redis", read_deadline_ms=5000.0)))
+    process.start()
+    with Client(f"127.0.0.1:{process.port}", timeout=60) as client:
+
+        def shown() -> set[str]:
+            """Every item there is: the page is as long as the catalogue, and filled."""
+            found = client.recommend(RecommendRequest(user_id="u0000001", page_size=300, exclude_seen=False))
+            return {r.item_id for r in found.results}
+
+        gone, off, changed_one, like, *_ = sorted(shown())
+        release = Release.open(work / "releases" / "current")
+        told: dict[str, Any] = {c: release.items[c][release.item_ids.row(like)] for c in ("category", "brand")}
+        client.upsert_items([Item(item_id=i, title="new", price=5, **told) for i in ("new-1", "new-2")])
+        client.upsert_items([Item(item_id=changed_one, title="changed", price=7, **told)])
+        client.delete_items([gone, "new-2"])
+        client.set_availability([off], False)
+        before = shown()
+        assert "new-1" in before
+        assert not before & {gone, off, "new-2"}
+
+        done = aisle(*nightly(shop, work))
+        second = Release.open(Path(result(done)["release"]))
+        assert "towers stay" in " ".join(done.stderr.split()), done.stderr
+        client.load_release(str(second.path))
+        assert shown() == before
+        status = client.status().catalog
+        assert (status.release_sequence, status.sequence) == (4, 4)
+        assert (status.new_items, status.changed_items, status.deleted_items) == (0, 0, 0)
+
+        # the new item is one like any other, with a vector of the kept towers that the index finds
+        rows = second.item_ids.rows(["new-1", changed_one])
+        titles = second.items["title"]
+        assert [titles[int(r)] for r in rows] == ["new", "changed"]
+        assert second.items.numbers("known")[rows].all()
+        assert second.item_ids.row("new-2") == NO_ROW  # came and went between two nights
+        (towers,) = (s for s in second.sources if isinstance(s, TowerSource))
+        assert towers.tower.has_vector[rows].all()
+        for row in rows.tolist():
+            assert row in towers.search(towers.tower.item_vectors[row], 20)[0]
+
+        # what comes now is replayed over it: availability does not bring back what is gone, an upsert does
+        assert client.set_availability([gone, off], True).missing_ids == [gone]
+        assert shown() == before | {off}
+        client.upsert_items([Item(item_id=gone, title="back")])
+        assert shown() == before | {off, gone}
+        assert client.status().catalog.release_sequence == 4
+    process.stop()
+    redis.stop()
 
 
 def ask(tmp_path: Path, work: Path, queries: dict[str, list[Any]], *more: object) -> list[dict[str, Any]]:

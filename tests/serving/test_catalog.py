@@ -19,14 +19,16 @@ from hypothesis import strategies as st
 from aisle.v1.catalog_pb2 import CustomAttribute, Item
 from aisle.v1.events_pb2 import Event
 from aisle.v1.recommender_pb2 import ExplainRequest, RankRequest, RecommendRequest, SimilarItemsRequest
+from core.catalog_entry import Entry, Kind
+from core.columns import Columns
 from core.errors import InputError
 from core.history import Query
-from core.release import CATALOG_SEQUENCE, SOURCES
+from core.release import CATALOG_LOG, CATALOG_SEQUENCE, SOURCES
+from core.schema import Column
 from core.work import Work
 from retrieval.item_tower import ItemTower
 from retrieval.sources import TOWERS
 from serving.catalog import Catalog
-from serving.catalog_entry import Entry, Kind
 from serving.client import Client, ServerError
 from serving.config import ServingConfig, load_serving
 from serving.live_release import LiveRelease
@@ -238,12 +240,79 @@ def test_a_release_replays_only_what_it_has_not_seen(work: Work, clock: Clock) -
     catalog.write(Entry(Kind.DELETE, 3, item_ids=("alpha-2",)), live)
     base = live.base
     assert base.manifest.about[CATALOG_SEQUENCE] == 0  # as published: nothing of any log is in its items table
-    about = base.manifest.about | {CATALOG_SEQUENCE: 2}
-    newer = catalog.over(replace(base, manifest=base.manifest.model_copy(update={"about": about})))
+    newer = catalog.over(with_about(base, **{CATALOG_SEQUENCE: 2, CATALOG_LOG: log_id(work)}))
     assert newer.view.item_ids.row("new-a") == -1
     rows = base.item_ids.rows(["alpha-1", "alpha-2"])
     assert newer.view.available[rows].tolist() == [True, False]
     assert newer.counts().sequence == 3
+    assert (newer.seen, live.seen) == (2, 0)
+
+
+def test_what_a_release_has_seen_of_another_log_is_nothing_of_this_one(work: Work, clock: Clock) -> None:
+    """The log was moved away, or the release comes from a host with a log of its own: its numbers mean nothing here."""
+    catalog, live = live_of(work, clock)
+    catalog.write(Entry(Kind.DELETE, 1, item_ids=("alpha-1",)), live)
+    newer = catalog.over(with_about(live.base, **{CATALOG_SEQUENCE: 9, CATALOG_LOG: "of-another"}))
+    assert not newer.view.available[live.base.item_ids.row("alpha-1")]
+    assert newer.seen == 0
+    assert catalog.write(Entry(Kind.DELETE, 1, item_ids=("alpha-2",)), newer).sequence == 2
+
+
+def test_a_log_that_was_put_back_gives_no_number_twice(work: Work, clock: Clock) -> None:
+    """The release has seen entry 9 and the copy of the log ends with 1: what comes next must not be taken for seen."""
+    catalog, live = live_of(work, clock)
+    catalog.write(Entry(Kind.DELETE, 1, item_ids=("alpha-1",)), live)
+    newer = catalog.over(with_about(live.base, **{CATALOG_SEQUENCE: 9, CATALOG_LOG: log_id(work)}))
+    assert newer.view.available[live.base.item_ids.row("alpha-1")]
+    assert catalog.write(Entry(Kind.DELETE, 2, item_ids=("alpha-2",)), newer).sequence == 10
+    assert not newer.view.available[live.base.item_ids.row("alpha-2")]
+
+
+def test_what_the_items_table_has_seen_deleted_stays_so_until_an_upsert(work: Work, clock: Clock) -> None:
+    """A release whose night took the deletion in: its row is there, the item is not."""
+    base = Release.open(work.current)
+    gone = np.array([i == "alpha-1" for i in base.item_ids.texts])
+    items = Columns({**base.items, Column.DELETED: gone}, base.items.rows)
+    catalog, live = live_of(work, clock, replace(base, items=items, available=base.available & ~gone))
+    row = base.item_ids.row("alpha-1")
+    assert catalog.write(Entry(Kind.AVAILABILITY, 1, item_ids=("alpha-1",), available=True), live).missing == (
+        "alpha-1",
+    )
+    assert not live.current.available[row]
+    assert catalog.write(Entry(Kind.UPSERT, 2, items=({"item_id": "alpha-1"},)), live).missing == ("alpha-1",)
+    assert live.current.available[row]
+    assert catalog.write(Entry(Kind.DELETE, 3, item_ids=("alpha-1",)), live).missing == ()
+
+
+def test_windows_of_the_items_table_open_and_close_by_the_clock(work: Work, clock: Clock) -> None:
+    """alpha-1 comes in an hour, alpha-2 goes in two, alpha-3 is gone, alpha-4 is as good as without a window."""
+    base, hour = Release.open(work.current), 3_600_000_000
+    names, now = [f"alpha-{n}" for n in (1, 2, 3, 4)], clock.now
+    rows = base.item_ids.rows(names)
+    since, until = (np.full(base.items.rows, -1, np.int64) for _ in range(2))
+    since[rows] = [now + hour, -1, -1, now - hour]
+    until[rows] = [now + 3 * hour, now + 2 * hour, now - hour, -1]
+    items = Columns({**base.items, Column.AVAILABLE_FROM: since, Column.AVAILABLE_UNTIL: until}, base.items.rows)
+    _, live = live_of(work, clock, replace(base, items=items))
+
+    def shown() -> list[int]:
+        return live.current.available[rows].astype(int).tolist()  # type: ignore[no-any-return]
+
+    seen = [shown()]
+    for _ in range(3):
+        clock.now += hour
+        seen.append(shown())
+    assert seen == [[0, 1, 0, 1], [1, 1, 0, 1], [1, 0, 0, 1], [0, 0, 0, 1]]
+
+
+def with_about(release: Release, **values: object) -> Release:
+    """The release with another manifest."""
+    about = release.manifest.about | values
+    return replace(release, manifest=release.manifest.model_copy(update={"about": about}))
+
+
+def log_id(work: Work) -> str:
+    return (work.root / "catalog" / "id").read_text()
 
 
 def test_vectors_are_the_item_towers(work: Work, clock: Clock) -> None:

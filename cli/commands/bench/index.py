@@ -24,17 +24,21 @@ def index(
     vectors: Annotated[Path | None, typer.Option(help=".npy, float32 [items, d], instead of a made-up one")] = None,
     queries: Annotated[Path | None, typer.Option(help=".npy, float32 [n, d]")] = None,
     k: Annotated[int, typer.Option(min=1, help="neighbours, with files")] = 100,
+    work: Annotated[Path | None, typer.Option(help="work directory: the item vectors of its newest towers")] = None,
     out: Annotated[Path | None, typer.Option(help="where the rows found go: .npy, int32 [n, k]")] = None,
 ) -> None:
     """Build, search, filter and change an index: recall, latency on one thread, bytes, seconds, beside IndexFlatIP, IndexIVFFlat, IndexHNSWFlat."""
-    from benchmarks.index import bench_files, bench_items
+    from benchmarks.index import bench_files, bench_items, bench_work
     from benchmarks.index_kills import kill_writers
     from core.errors import InputError
+    from core.work import Work
 
     if vectors is not None and queries is not None:
         finish(bench_files(vectors, queries, k, out, baseline_seconds, step))
     elif vectors is not None or queries is not None or out is not None:
         raise InputError("bench index takes --vectors and --queries together (and --out with them), or none of them")
+    elif work is not None:
+        finish(bench_work(Work(work), baseline_seconds, step))
     else:
         figures = bench_items(items, nights, baseline_seconds, seed, step)
         finish(figures | ({"kills": kill_writers(kills, seed, step)} if kills else {}))

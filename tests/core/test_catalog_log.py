@@ -14,11 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.catalog_entry import Entry, Kind, Listing, Listings, lasting
+from core.catalog_log import HEADER, MAGIC, CatalogLog
+from core.catalog_users import CatalogUser
 from core.errors import ArtifactError
-from serving.catalog_entry import Entry, Kind, Listing, Listings, lasting
-from serving.catalog_log import HEADER, MAGIC, CatalogLog
-from serving.catalog_users import CatalogUser
-from serving.failures import Failure, StoreError
 
 
 def write(log: CatalogLog, *texts: str) -> list[int]:
@@ -126,21 +125,19 @@ def test_a_disk_that_is_full_takes_nothing_and_the_next_call_goes_on(tmp_path: P
     code = """
 import resource, signal, sys
 from pathlib import Path
-from serving.catalog_log import CatalogLog
-from serving.catalog_users import CatalogUser
-from serving.failures import StoreError
+from core.catalog_log import CatalogLog
+from core.catalog_users import CatalogUser
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 log = CatalogLog(Path(sys.argv[1]))
 log.append(lambda: b"a")
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
     log.append(lambda: b"x" * 5000)
-except StoreError as e:
-    print(e.failure, log.append(lambda: b"b"), log.read(log.start)[0])
+except OSError as e:
+    print(e.strerror, log.append(lambda: b"b"), log.read(log.start)[0])
 """
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "catalog-log-unwritable 2 [(1, b'a'), (2, b'b')]"
-    assert StoreError(Failure.CATALOG_LOG, "").grpc_status == "UNAVAILABLE"
+    assert done.stdout.strip() == "File too large 2 [(1, b'a'), (2, b'b')]"
 
 
 def test_many_threads_of_several_openers_write_every_entry_once(tmp_path: Path) -> None:
@@ -167,7 +164,7 @@ def test_a_killed_writer_loses_nothing_that_it_reported(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from serving.catalog_log import CatalogLog
+from core.catalog_log import CatalogLog
 log = CatalogLog(Path(sys.argv[1]))
 while True:
     print(log.append(lambda: b"x" * (1 + log.committed % 3000)), flush=True)

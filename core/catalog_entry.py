@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import orjson
 
@@ -13,7 +13,9 @@ from core.schema import Column
 
 Row = Mapping[str, Any]  # an item under the names of the items table; attributes under their own
 
-ATTRIBUTES = "attributes"
+ATTRIBUTES: Final = "attributes"
+Window = tuple[float, float]  # half-open, microseconds
+ALWAYS: Final = (float("-inf"), float("inf"))
 
 
 class Kind(StrEnum):
@@ -62,21 +64,23 @@ class Entry:
 
 @dataclass
 class Listing:
-    """What the entries say of one item. None: nothing, so the release's items table counts."""
+    """What the entries say of one item. None: nothing, so the items table counts."""
 
     row: Row | None = None  # of the last upsert
     deleted: bool = False
     available: bool | None = None
+    row_time: int = 0  # microseconds: when `row` was said
+    available_time: int = 0
 
     def there(self, in_table: bool) -> bool:
         """Whether the item exists; `in_table`: the release knows it."""
         return not self.deleted and (in_table or self.row is not None)
 
-    def holds(self, in_table: bool, table_available: bool, now: int) -> bool:
+    def holds(self, in_table: bool, table_available: bool, now: int, table_window: Window = ALWAYS) -> bool:
         """Whether it may be shown at `now`, microseconds."""
         if not self.there(in_table):
             return False
-        since, until = window(self.row)
+        since, until = table_window if self.row is None else window(self.row)
         flag = table_available if self.available is None else self.available
         return flag and since <= now < until
 
@@ -91,14 +95,15 @@ class Listings:
         """Take an entry in; the ids that it speaks of."""
         if entry.kind is Kind.UPSERT:
             for row in entry.items:
-                self.of[row[Column.ITEM_ID]] = Listing(row, available=is_available(row))
+                flag = is_available(row)
+                self.of[row[Column.ITEM_ID]] = Listing(row, False, flag, entry.time, entry.time)
             return tuple(row[Column.ITEM_ID] for row in entry.items)
         for item_id in entry.item_ids:
             listing = self.of.setdefault(item_id, Listing())
             if entry.kind is Kind.DELETE:
                 listing.deleted = True
             else:
-                listing.available = entry.available
+                listing.available, listing.available_time = entry.available, entry.time
         return entry.item_ids
 
 
@@ -134,9 +139,7 @@ def is_available(row: Row) -> bool:
     return stock is None or stock > 0
 
 
-def window(row: Row | None) -> tuple[float, float]:
-    """When an item is available, half-open, microseconds; without an end that is not known."""
-    if row is None:
-        return float("-inf"), float("inf")
+def window(row: Row) -> Window:
+    """When an item is available; without an end that is not known."""
     since, until = row.get(Column.AVAILABLE_FROM), row.get(Column.AVAILABLE_UNTIL)
-    return (since if since else float("-inf")), (until if until else float("inf"))
+    return (since if since else ALWAYS[0]), (until if until else ALWAYS[1])

@@ -3,9 +3,10 @@
 WORK/catalog/
   log         16 bytes that name the format, then frames: payload length u32, crc32 of number and payload u32, sequence number u64 (little-endian), payload
   committed   u64: where the committed part of the log ends, mapped into every process that uses it
-  users       locked by every process that has the log open (serving.catalog_users)
+  users       locked by every process that has the log open (core.catalog_users)
+  id          32 hexadecimal digits that tell this log from any other: a release that has seen entries of another one has seen none of this one's
 
-A payload is the JSON of one call (serving.catalog_entry). Numbers count from 1; where the log was shortened, they have gaps.
+A payload is the JSON of one call (core.catalog_entry). Numbers count from 1; where the log was shortened, they have gaps.
 
 One writer at a time: who appends holds the file's lock, which the kernel takes from a process that dies. It writes the frame, flushes it to disk,
 then moves `committed` over it, and answers. Readers go as far as `committed`, so nobody heeds an entry that a failing disk or a loss of power could
@@ -24,6 +25,7 @@ import mmap
 import os
 import struct
 import threading
+import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -33,7 +35,6 @@ import numpy as np
 
 from core.atomic import fsync_path, write_bytes
 from core.errors import ArtifactError
-from serving.failures import Failure, StoreError
 
 _LOG = logging.getLogger(__name__)
 MAGIC: Final = b"aisle-catalog 1\n"
@@ -59,12 +60,16 @@ class CatalogLog:
         self._end = self._sequence = 0  # of the whole frames that this process has seen as a writer
         with self._locked():
             if os.fstat(self._fd).st_size < len(MAGIC):
+                (folder / "id").unlink(missing_ok=True)
                 os.ftruncate(self._fd, 0)
                 os.pwrite(self._fd, MAGIC, 0)
                 os.fsync(self._fd)
                 fsync_path(folder)
             self._check_format()
+            if not (folder / "id").exists():
+                write_bytes(folder / "id", uuid.uuid4().hex.encode())
             self._recover()
+        self.id = (folder / "id").read_text()
 
     @property
     def start(self) -> int:
@@ -87,19 +92,21 @@ class CatalogLog:
         `payload` is called while no other process can write.
 
         Raises:
-            StoreError: The disk refuses; nothing was stored.
+            OSError: The disk refuses; nothing was stored.
         """
-        try:
-            with self._writing, self._locked():
-                self._recover()
-                frame = _packed(self._sequence + 1, payload())
-                self._write(frame)
-                self._end += len(frame)
-                self._sequence += 1
-                self._committed[0] = self._end
-                return self._sequence
-        except OSError as e:
-            raise StoreError(Failure.CATALOG_LOG, f"{self._path}: {e.strerror or e}") from None
+        with self._writing, self._locked():
+            self._recover()
+            frame = _packed(self._sequence + 1, payload())
+            self._write(frame)
+            self._end += len(frame)
+            self._sequence += 1
+            self._committed[0] = self._end
+            return self._sequence
+
+    def count_from(self, sequence: int) -> None:
+        """Give no number up to `sequence` again: a release has seen entries so far, though a copy that was put back may lack them."""
+        with self._writing:
+            self._sequence = max(self._sequence, sequence)
 
     def read(self, after: int) -> tuple[list[Frame], int]:
         """The committed frames that begin at or behind byte `after`, and where they end."""
@@ -137,7 +144,7 @@ class CatalogLog:
         """Under the lock: see what others wrote, adopt a whole frame behind `committed`, cut off a torn one."""
         size, at, committed = os.fstat(self._fd).st_size, max(self._end, self.start), self.committed
         for end, (sequence, _) in _frames(self._fd, at, size, None):
-            at, self._sequence = end, sequence
+            at, self._sequence = end, max(self._sequence, sequence)
         self._end = at
         if at < committed:
             raise ArtifactError(
