@@ -3,6 +3,7 @@
 ranker/
   model.txt     LightGBM's text format: the oracle, and the fallback
   ranker.json   features, their schema hash, the sources it was trained with, metrics (ranking/train.py writes it)
+  calibration.json  from scores to probabilities (ranking/calibration.py); optional
   trees/        the same trees as portable arrays (ranking/trees.py); rankers of before there were any lack it and are read from model.txt
 """
 
@@ -20,6 +21,7 @@ import numpy as np
 from core.columns import Array
 from core.errors import ArtifactError, EnvironmentGapError
 from ranking import model_text
+from ranking.calibration import Calibration
 from ranking.contributions import Contributions
 from ranking.feature_list import NAMES, schema_hash
 from ranking.kernel import NativeKernel
@@ -87,8 +89,11 @@ def open_kernel(folder: Path) -> Kernel:
 class Scorer:
     """A ranker that fits this code and the sources beside it."""
 
-    def __init__(self, kernel: Kernel, header: dict[str, Any], model: Path) -> None:
+    def __init__(
+        self, kernel: Kernel, header: dict[str, Any], model: Path, calibration: Calibration | None = None
+    ) -> None:
         self._kernel, self.header, self._model = kernel, header, model
+        self.calibration = calibration
 
     @classmethod
     def open(cls, folder: Path, sources: Iterable[str]) -> Scorer:
@@ -115,7 +120,7 @@ class Scorer:
                 f"{folder / MODEL}: takes {kernel.n_features} features, {HEADER} beside it names {len(NAMES)}: "
                 "parts of different releases never meet"
             )
-        return cls(kernel, header, folder / MODEL)
+        return cls(kernel, header, folder / MODEL, Calibration.open(folder, folder / MODEL))
 
     def score(self, matrix: Array) -> Array:
         """float32 `[n, F]` of ranking.features.matrix -> float64 `[n]`, higher is better; comparable within one request only."""

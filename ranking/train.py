@@ -121,8 +121,27 @@ class Trained:
         (folder / HEADER).write_text(json.dumps(header, indent=1) + "\n")
 
 
+@dataclass(frozen=True)
+class Probed:
+    """A ranker grown on the learning requests alone."""
+
+    rounds: int
+    ndcg: float  # on the validation requests
+    booster: lightgbm.Booster
+
+    def score(self, matrix: Array) -> Array:
+        """float32 `[n, F]` -> float64 `[n]`: the scores of a ranker that has not learned from the validation requests."""
+        return np.asarray(self.booster.predict(matrix, num_iteration=self.rounds), np.float64)
+
+
 def probe(learn: TrainingSet, validate: TrainingSet, config: RankerConfig) -> tuple[int, float]:
-    """Grow trees on `learn` until NDCG@10 on `validate` no longer rises: how many they were, and the NDCG@10 then.
+    """How many trees `probed` grew, and their NDCG@10."""
+    found = probed(learn, validate, config)
+    return found.rounds, found.ndcg
+
+
+def probed(learn: TrainingSet, validate: TrainingSet, config: RankerConfig) -> Probed:
+    """Grow trees on `learn` until NDCG@10 on `validate` no longer rises.
 
     Requests that were dropped for want of a relevant candidate count as 0.
     """
@@ -137,7 +156,7 @@ def probe(learn: TrainingSet, validate: TrainingSet, config: RankerConfig) -> tu
         callbacks=[stop, lightgbm.record_evaluation(curve)],
     )
     rounds = best_round(np.array(curve["valid_0"][f"ndcg@{_AT}"]))
-    return rounds, ndcg(validate, booster.predict(validate.matrix, num_iteration=rounds))
+    return Probed(rounds, ndcg(validate, booster.predict(validate.matrix, num_iteration=rounds)), booster)
 
 
 def best_round(curve: Array) -> int:

@@ -18,6 +18,7 @@ from core.ids import NO_ROW
 from serving.explain import UNKNOWN, Explanation, Outcome, explain, parts_of, position
 from serving.grounds import statements
 from serving.online_state import OnlineState, Person, PersonState
+from serving.probability import probabilities, probability
 from serving.reasons import reasons, title
 from serving.refusals import guarded
 from serving.release import Release
@@ -160,6 +161,8 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             release=release.name,
             missing_ids=missing,
         )
+        if found.ranked_by and (chance := probability(release, page, found.score)) is not None:
+            response.probability = chance
         if row != NO_ROW:
             response.title = title(release, row)
             response.available = bool(release.available[row])
@@ -271,10 +274,16 @@ def _results(release: Release, query: Query, page: Answer, trend: Trend = NOTHIN
     said = reasons(release, query, rows, page.sources, trend)
     return [
         pb.Result(
-            item_id=release.item_ids[row], score=score, rank=rank, source=source, reasons=why, title=title(release, row)
+            item_id=release.item_ids[row],
+            score=score,
+            rank=rank,
+            source=source,
+            reasons=why,
+            title=title(release, row),
+            probability=chance,
         )
-        for rank, (row, score, source, why) in enumerate(
-            zip(rows, page.scores.tolist(), page.sources, said, strict=True), 1
+        for rank, (row, score, source, why, chance) in enumerate(
+            zip(rows, page.scores.tolist(), page.sources, said, probabilities(release, page), strict=True), 1
         )
     ]
 
