@@ -80,23 +80,24 @@ def curves(outcomes: Outcomes, fit: Callable[[Array, Array], Curve]) -> tuple[Cu
 
 
 def isotonic(scores: Array, gained: Array) -> Curve:
-    """The rising step function nearest to what came of scores float64 `[r]`, as a curve through the middles of its steps.
+    """The rising step function nearest to what came of scores float64 `[r]`, straight from where a step ends to where the next one begins.
 
-    Each step has one candidate more, of the whole's mean, so that none is certain.
+    One candidate more gained at the lowest score, and one did not at the highest, so that no step is certain.
     """
     values, inverse = np.unique(scores, return_inverse=True)
-    n = np.bincount(inverse).astype(np.float64)
-    good = np.bincount(inverse, weights=gained)
-    middle = values * n  # summed, then divided
-    while len(n) > 1:
-        # pools may be joined in any order, so every run that does not rise becomes one at once
+    n, good = np.bincount(inverse).astype(np.float64), np.bincount(inverse, weights=gained)
+    n[[0, -1]] += 1 if len(n) > 1 else 2
+    good[0] += 1
+    first = np.arange(len(n))  # where each step begins
+    while True:
+        # steps may be joined in any order, so every run that does not rise becomes one at once
         opens = np.flatnonzero(np.append(True, good[1:] * n[:-1] > good[:-1] * n[1:]))
         if len(opens) == len(n):
             break
-        n, good, middle = (np.add.reduceat(a, opens) for a in (n, good, middle))
-    mean = gained.mean()
-    log_odds = np.log((good + mean) / (n - good + 1 - mean))
-    return Curve(middle / n, np.maximum.accumulate(log_odds))
+        n, good, first = np.add.reduceat(n, opens), np.add.reduceat(good, opens), first[opens]
+    log_odds = np.log(good / (n - good))
+    knots, step = np.unique(np.concatenate([first, np.append(first[1:], len(values)) - 1]), return_index=True)
+    return Curve(values[knots], log_odds[step % len(n)])
 
 
 def logistic(scores: Array, gained: Array) -> Curve:

@@ -15,7 +15,7 @@ from aisle.v1 import recommender_pb2_grpc
 from core.columns import Array
 from core.history import Query
 from core.ids import NO_ROW
-from serving.explain import UNKNOWN, Explanation, Outcome, explain, parts_of, position
+from serving.explain import UNKNOWN, Explanation, Outcome, explain, position, score_parts
 from serving.grounds import statements
 from serving.online_state import OnlineState, Person, PersonState
 from serving.probability import probabilities, probability
@@ -290,7 +290,7 @@ def _results(release: Release, query: Query, page: Answer, trend: Trend = NOTHIN
 
 def _add_contributions(release: Release, results: Iterable[pb.Result], page: Answer) -> None:
     """Each source's own score of each item that is a candidate, and what adds up to its score."""
-    for result, row in zip(results, page.rows.tolist(), strict=True):
+    for result, row, parts in zip(results, page.rows.tolist(), score_parts(release, page), strict=True):
         at = position(page, row)
         if at is None:
             continue
@@ -298,7 +298,7 @@ def _add_contributions(release: Release, results: Iterable[pb.Result], page: Ans
             if score:
                 result.contributions[source] = score
         if result.source != TRENDING:  # which leads by no score
-            result.score_parts.update(parts_of(release, page, at)[0])
+            result.score_parts.update(parts)
 
 
 def _reasons_for(release: Release, query: Query, page: Answer, found: Explanation, trend: Trend) -> list[str]:
