@@ -21,14 +21,18 @@ from core import artifact
 from core.config import PipelineConfig
 from core.prepared import CHOOSE, FULL, LAST_TRAIN, LAST_TWIN, TRAIN, TWIN, Fold, Prepared
 from core.release import RANKER, STATISTICS
+from core.schema import Column
 from core.work import Work
 from pipeline.calibrate import calibrate
 from pipeline.candidates import Fitted, Past, build
 from pipeline.requests import Requests, requests_after
 from pipeline.twin import blend_weights
+from pipeline.worths import item_worths
 from ranking import item_statistics
+from ranking.objective import rewarded, worth_at_10
 from ranking.scorer import MODEL
 from ranking.train import TrainingSet, blend_ndcg, grow, probed
+from ranking.train import ndcg as gain_ndcg
 from retrieval.sources import open_sources
 
 KIND: Final = "ranker"
@@ -119,6 +123,7 @@ def _train(cuts: Cutting, windows: tuple[Fold, ...], out: list[Path]) -> dict[st
     The first window teaches, the second validates; of a single one, a fifth of the people do.
     """
     config = cuts.config.ranker
+    item_worths(cuts.prepared, windows[0], config.objective)  # refused here, and not in a worker
     first = requests_after(cuts.prepared, windows[0], config)
     if len(windows) == 1:
         learning, judging = _by_person(first, config.seed)
@@ -131,16 +136,20 @@ def _train(cuts: Cutting, windows: tuple[Fold, ...], out: list[Path]) -> dict[st
         reason = f"{len(learn)} and {len(validate)} requests to learn from and to validate on, wanted {_LEAST} each"
         cuts.say(f"no ranker: {reason}; the blend ranks")
         return {"ranker": False, "reason": reason}
-    found = probed(learn, validate, config)
-    rounds, ndcg = found.rounds, found.ndcg
-    blend = blend_ndcg(validate, cuts.weights)
+    aim = rewarded(validate, config.objective)
+    found = probed(rewarded(learn, config.objective), aim, config)
+    scores = found.score(validate.matrix)
+    # reported in gains, whatever the objective
+    rounds, ndcg, blend = found.rounds, gain_ndcg(validate, scores), blend_ndcg(validate, cuts.weights)
     cuts.say(f"ranker: {rounds} trees, validation NDCG@10 {ndcg:.4f}; the blend {blend:.4f}")
     about: dict[str, object] = {"trees": rounds, "validation_ndcg@10": round(ndcg, 4), "blend_ndcg@10": round(blend, 4)}
-    if ndcg <= blend:
+    if (worth := worth_at_10(validate, scores)) is not None:
+        about["revenue@10" if config.objective.worth == Column.PRICE else "worth@10"] = round(worth, 4)
+    if found.ndcg <= blend_ndcg(aim, cuts.weights):
         return about | {"ranker": False, "reason": "the blend orders the validation window better"}
     names = [s.name for s in open_sources(cuts.sources(windows[0]))]
     rows = [learn, validate.thinned(config.negatives, config.seed)]
-    ranker = grow(rows, rounds, config)
+    ranker = grow([rewarded(r, config.objective) for r in rows], rounds, config)
     past = Past.open(cuts.fitted(windows[-1]), cuts.config)
     calibration = calibrate(past, windows[-1], judging, found.score, cuts.config)
     for folder in out:

@@ -39,6 +39,7 @@ class TrainingSet:
     positions: Array | None = (
         None  # int32 [r]: where on a page each row was shown, from 0; None: rows of candidates that nobody was shown
     )
+    worths: Array | None = None  # float32 [r], of each item to the shop in medians (ranking.objective); None: not known
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -57,6 +58,7 @@ class TrainingSet:
             dropped=sum(s.dropped for s in sets),
             names=sets[0].names,
             positions=_positions(sets),
+            worths=_worths(sets),
         )
 
     def thinned(self, negatives: int, seed: int) -> TrainingSet:
@@ -76,6 +78,7 @@ class TrainingSet:
             self.dropped,
             self.names,
             _at(self.positions, kept),
+            _at(self.worths, kept),
         )
 
 
@@ -92,8 +95,15 @@ def _positions(sets: list[TrainingSet]) -> Array | None:
     )
 
 
-def _at(positions: Array | None, kept: Array) -> Array | None:
-    return None if positions is None else positions[kept]
+def _worths(sets: list[TrainingSet]) -> Array | None:
+    """The median's beside known ones; None where none is known."""
+    if all(s.worths is None for s in sets):
+        return None
+    return np.concatenate([np.ones(len(s.grades), np.float32) if s.worths is None else s.worths for s in sets])
+
+
+def _at(values: Array | None, kept: Array) -> Array | None:
+    return None if values is None else values[kept]
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ static inline __attribute__((always_inline)) void tree(
             on[2 * k + 1] = 1.0 - on[2 * k];
             if (b >= 0) {
                 on[2 * k] *= on[b], on[2 * k + 1] *= on[b];
-                for (i32 p = 0; p < P; p++) path[k * P + p] *= on[b] * (by_on[b * P + p] - by_off[b * P + p]) + by_off[b * P + p];
+                for (i32 p = 0; p < P; p++) path[k * P + p] *= on[b] * by_on[b * P + p] + (1.0 - on[b]) * by_off[b * P + p];
             }
             for (i64 e = 2 * k; e < 2 * k + 2; e++) {
                 i64 child = e & 1 ? right[k] : left[k];
