@@ -42,7 +42,9 @@ def main() -> None:
         now = release.window_end
         query = Query(now, user, people.histories.before(user), facts=people.facts.at(user, now))
         laps.append(timed(release, query, a.page, a.listed, a.repeats))
-    print(json.dumps({n: round(float(np.median([lap[n] for lap in laps])), 4) for n in laps[0]} | shape(release, laps, a)))
+    print(
+        json.dumps({n: round(float(np.median([lap[n] for lap in laps])), 4) for n in laps[0]} | shape(release, laps, a))
+    )
 
 
 def timed(release: Release, query: Query, k: int, listed: int, repeats: int) -> dict[str, float]:

@@ -23,7 +23,9 @@ from ranking.calibration import Calibration
 from serving.release import Release
 from serving.request_path import level_of
 
-WINDOW: Final = "window_us"  # in `about`: how long after the cut a gain counts; 0 where the window is each person's next event
+WINDOW: Final = (
+    "window_us"  # in `about`: how long after the cut a gain counts; 0 where the window is each person's next event
+)
 _MEASURED: Final = 500  # requests of the test window
 
 Score = Callable[[Array], Array]
@@ -67,7 +69,9 @@ def judged(release: Release, prepared: Prepared, fold: Fold, config: PipelineCon
         "method": calibration.method,
         **reliability(outcomes, probabilities(calibration, outcomes)),
         "levels": {
-            level: reliability(part, probabilities(calibration, part)) for level, part in parts.items() if len(part.scores)
+            level: reliability(part, probabilities(calibration, part))
+            for level, part in parts.items()
+            if len(part.scores)
         },
     }
 
@@ -115,4 +119,6 @@ def outcomes_of(past: Past, requests: Requests, score: Score) -> Outcomes:
         levels.append(str(level_of(query, past.config.sources.warm_events)))
         people.append(user)
     sizes = np.array([len(s) for s in scores[1:]], np.int32)
-    return Outcomes(np.concatenate(scores), np.concatenate(gained), sizes, np.array(levels, str), np.array(people, np.int32))
+    return Outcomes(
+        np.concatenate(scores), np.concatenate(gained), sizes, np.array(levels, str), np.array(people, np.int32)
+    )

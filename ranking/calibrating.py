@@ -61,11 +61,15 @@ def calibrated(outcomes: Outcomes, seed: int) -> Calibration:
         ValueError: if every candidate gained, or none did: then nothing can be told apart.
     """
     if outcomes.gained.all() or not outcomes.gained.any():
-        raise ValueError(f"{int(outcomes.gained.sum())} of {len(outcomes.gained)} candidates gained, expected some and not all")
+        raise ValueError(
+            f"{int(outcomes.gained.sum())} of {len(outcomes.gained)} candidates gained, expected some and not all"
+        )
     held_out = {name: _held_out(outcomes, fit, seed) for name, fit in METHODS.items()}
     losses = {name: log_loss(p, outcomes.gained) for name, p in held_out.items()}
     best = min(losses, key=lambda name: losses[name])
-    about = reliability(outcomes, held_out[best]) | {f"log_loss_{name}": round(loss, 6) for name, loss in losses.items()}
+    about = reliability(outcomes, held_out[best]) | {
+        f"log_loss_{name}": round(loss, 6) for name, loss in losses.items()
+    }
     whole, levels = curves(outcomes, METHODS[best])
     return Calibration(best, whole, levels, about)
 
@@ -75,7 +79,9 @@ def curves(outcomes: Outcomes, fit: Callable[[Array, Array], Curve]) -> tuple[Cu
     whole, levels = fit(outcomes.scores, outcomes.gained), {}
     for level in np.unique(outcomes.levels).tolist():
         part = outcomes.only(outcomes.levels == level)
-        levels[level] = fit(part.scores, part.gained).mixed(whole, len(part) / (len(part) + _EVEN)) if len(part.scores) else whole
+        levels[level] = (
+            fit(part.scores, part.gained).mixed(whole, len(part) / (len(part) + _EVEN)) if len(part.scores) else whole
+        )
     return whole, levels
 
 

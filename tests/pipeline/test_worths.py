@@ -18,7 +18,12 @@ START = 1_700_000_000_000_000
 CUTS = [START, START + 10 * DAY, START + 20 * DAY, START + 30 * DAY, START + 40 * DAY]
 BUY = "purchase-complete"
 # before T1 a twice and b once: prices 2, 2 and 6, median 2; c only later; d never
-ROWS = [("u:ann", "a", BUY, START), ("u:bob", "a", BUY, START + DAY), ("u:bob", "b", BUY, START + DAY), ("u:ann", "c", BUY, START + 15 * DAY)]
+ROWS = [
+    ("u:ann", "a", BUY, START),
+    ("u:bob", "a", BUY, START + DAY),
+    ("u:bob", "b", BUY, START + DAY),
+    ("u:ann", "c", BUY, START + 15 * DAY),
+]
 NAN = float("nan")
 
 
@@ -56,5 +61,7 @@ def test_a_shop_without_prices(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_an_attribute_that_is_not_there(tmp_path: Path, share: float) -> None:
-    with pytest.raises(InputError, match=r"no item column 'attribute.margn' that holds numbers; did you mean 'attribute.margin'"):
+    with pytest.raises(
+        InputError, match=r"no item column 'attribute.margn' that holds numbers; did you mean 'attribute.margin'"
+    ):
         item_worths(shop(tmp_path, [1] * 4, [1] * 4), FULL, wanted("attribute.margn", share))

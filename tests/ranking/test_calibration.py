@@ -12,7 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import ArtifactError
-from ranking.calibrating import METHODS, Outcomes, calibrated, curves, isotonic, log_loss, logistic, probabilities, reliability
+from ranking.calibrating import (
+    METHODS,
+    Outcomes,
+    calibrated,
+    curves,
+    isotonic,
+    log_loss,
+    logistic,
+    probabilities,
+    reliability,
+)
 from ranking.calibration import FILE, Calibration, Curve
 
 
@@ -23,7 +33,11 @@ def odds(p: float) -> float:
 def outcomes(scores: Any, gained: Any, sizes: list[int], levels: list[str] | None = None) -> Outcomes:
     q = len(sizes)
     return Outcomes(
-        np.array(scores, float), np.array(gained, bool), np.array(sizes, np.int32), np.array(levels or ["warm"] * q), np.arange(q)
+        np.array(scores, float),
+        np.array(gained, bool),
+        np.array(sizes, np.int32),
+        np.array(levels or ["warm"] * q),
+        np.arange(q),
     )
 
 
@@ -94,7 +108,10 @@ def test_a_small_level_leans_on_the_whole() -> None:
     """200 requests weigh as much as the whole does, so 200 of them are half their own: log-odds half way between."""
     both = [drawn(200, 1, 0.5, "short-history"), drawn(800, 2, 2.0, "warm")]
     all_of = outcomes(
-        np.concatenate([o.scores for o in both]), np.concatenate([o.gained for o in both]), [20] * 1000, ["short-history"] * 200 + ["warm"] * 800
+        np.concatenate([o.scores for o in both]),
+        np.concatenate([o.gained for o in both]),
+        [20] * 1000,
+        ["short-history"] * 200 + ["warm"] * 800,
     )
     whole, levels = curves(all_of, logistic)
     alone = [logistic(o.scores, o.gained) for o in both]
@@ -104,7 +121,9 @@ def test_a_small_level_leans_on_the_whole() -> None:
 
 
 def test_a_level_that_was_not_there_has_the_whole() -> None:
-    calibration = Calibration("", Curve(np.zeros(1), np.array([odds(0.2)])), {"warm": Curve(np.zeros(1), np.array([odds(0.6)]))})
+    calibration = Calibration(
+        "", Curve(np.zeros(1), np.array([odds(0.2)])), {"warm": Curve(np.zeros(1), np.array([odds(0.6)]))}
+    )
     assert calibration(np.zeros(1), "warm") == pytest.approx([0.6])
     assert calibration(np.zeros(1), "popular") == pytest.approx([0.2])
 
@@ -168,7 +187,12 @@ def test_the_page_is_the_ten_best_of_each_request() -> None:
 @pytest.fixture
 def ranker(tmp_path: Path) -> Path:
     (tmp_path / "model.txt").write_text("trees")
-    written = Calibration("isotonic", isotonic(np.arange(4.0), np.array([0, 1, 0, 1], bool)), {"warm": Curve(np.zeros(1), np.ones(1), 2.0)}, {"ece": 0.1})
+    written = Calibration(
+        "isotonic",
+        isotonic(np.arange(4.0), np.array([0, 1, 0, 1], bool)),
+        {"warm": Curve(np.zeros(1), np.ones(1), 2.0)},
+        {"ece": 0.1},
+    )
     written.write(tmp_path, tmp_path / "model.txt")
     return tmp_path
 

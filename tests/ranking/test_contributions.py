@@ -17,14 +17,17 @@ from ranking.native_contributions import NativeContributions
 from ranking.trees import Forest, UnsupportedModelError
 from tests.ranking.forests import random_rows, random_text
 
-
 BOTH = pytest.mark.parametrize("kind", [Contributions, NativeContributions])
 Kind = type[Contributions] | type[NativeContributions]
 
 
 def explainer(kind: Kind, forest: Forest, node_rows: Array, leaf_rows: Array) -> Contributions | NativeContributions:
     """Of trees, in numpy or compiled."""
-    return Contributions.of(forest, node_rows, leaf_rows) if kind is Contributions else NativeContributions(forest, node_rows, leaf_rows)
+    return (
+        Contributions.of(forest, node_rows, leaf_rows)
+        if kind is Contributions
+        else NativeContributions(forest, node_rows, leaf_rows)
+    )
 
 
 def grown(folder: Path, seed: int, leaves: int, categorical: bool) -> tuple[lightgbm.Booster, Path, Array]:

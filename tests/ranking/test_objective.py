@@ -39,7 +39,9 @@ def test_grades_by_hand(share: float, expected: list[int]) -> None:
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, GRADES), st.floats(0, 1e6, width=32)), min_size=2, max_size=20), st.floats(0, 1), st.floats(1, 50)
+    st.lists(st.tuples(st.integers(0, GRADES), st.floats(0, 1e6, width=32)), min_size=2, max_size=20),
+    st.floats(0, 1),
+    st.floats(1, 50),
 )
 def test_grades_stay_grades_and_never_fall_with_worth(rows: list[tuple[int, float]], share: float, cap: float) -> None:
     grades, worths = np.array([g for g, _ in rows], np.int8), np.array([w for _, w in rows], np.float32)
@@ -73,7 +75,10 @@ def test_a_ranker_of_revenue_sells_for_more() -> None:
     """NDCG in worths rises where it learns from them, and NDCG in gains is what it costs."""
     learn, fresh = dear_and_cheap(300, 1), dear_and_cheap(150, 2)
     config: RankerConfig = load_pipeline().ranker.model_copy(update={"rows_per_leaf": 10})
-    scores = {share: grow([rewarded(learn, objective(share))], 40, config).booster.predict(fresh.matrix) for share in (0.0, 1.0)}
+    scores = {
+        share: grow([rewarded(learn, objective(share))], 40, config).booster.predict(fresh.matrix)
+        for share in (0.0, 1.0)
+    }
     in_worths = rewarded(fresh, objective(1.0))
     assert ndcg(in_worths, scores[1.0]) > 1.1 * ndcg(in_worths, scores[0.0])
     assert ndcg(fresh, scores[1.0]) < ndcg(fresh, scores[0.0])
