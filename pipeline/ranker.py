@@ -3,7 +3,7 @@
 stages/train-ranker/<id>/
   manifest.json             kind "ranker"; about: requests, validation figures
   statistics/<fold>/        ranking.item_table, for each fold that a release is made of
-  ranker/<fold>/            model.txt, ranker.json and calibration.json (ranking.scorer); absent where the blend orders better or there is too little to learn from
+  ranker/<fold>/            model.txt, ranker.json, calibration.json (ranking.scorer); absent where the blend orders better or too little can be learned from
 
 The ranker learns from `[T1, Tv)` and, once `[Tv, T2)` has said how many trees to grow, from that too: nothing after T2, which judges it. The twin is
 judged with it and the release published with it, unchanged (design 5): only sources, towers and statistics are refitted up to the end.

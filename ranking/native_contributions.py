@@ -8,6 +8,7 @@ A page of twenty is explained in about a millisecond. Where there is no compiler
 from __future__ import annotations
 
 import ctypes
+import functools
 from pathlib import Path
 from typing import Final, Self
 
@@ -35,6 +36,24 @@ class _Plan(ctypes.Structure):
     ]
 
 
+@functools.cache
+def library() -> ctypes.CDLL:
+    """The kernel, compiled where it is not there.
+
+    Raises:
+        EnvironmentGapError: if it is not there and no compiler makes it.
+    """
+    compiled = load(1, source=_SOURCE)
+    compiled.scratch_bytes.restype = ctypes.c_int64
+    compiled.scratch_bytes.argtypes = [ctypes.c_int64, ctypes.c_int64]
+    compiled.contribute.restype = None
+    compiled.contribute.argtypes = [
+        ctypes.POINTER(_Plan),
+        *(ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p),
+    ]
+    return compiled
+
+
 class NativeContributions:
     """Explains a forest with the compiled kernel: without the GIL, from any number of threads."""
 
@@ -49,15 +68,8 @@ class NativeContributions:
         points = (features_asked + 1) // 2
         if points.max(initial=0) > _MOST:
             raise UnsupportedModelError(f"a way that asks for {int(features_asked.max())} features")
-        library = load(1, source=_SOURCE)
-        library.scratch_bytes.restype = ctypes.c_int64
-        library.scratch_bytes.argtypes = [ctypes.c_int64, ctypes.c_int64]
-        self._contribute = library.contribute
-        self._contribute.argtypes = [
-            ctypes.POINTER(_Plan),
-            *(ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p),
-        ]
-        self._contribute.restype = None
+        compiled = library()
+        self._contribute = compiled.contribute
         at, weight = _quadrature()
         named = {"points": points, "at": at, "weight": weight, "zero": zero, "before": before}
         named |= _inverses(forest, points, at, zero)
@@ -65,7 +77,7 @@ class NativeContributions:
         self._arrays = [np.ascontiguousarray(named[n] if n in named else getattr(forest, n)) for n in _POINTERS]
         most = int(np.diff(forest.nodes).max(initial=0))
         self._plan = _Plan(forest.trees, forest.features, most, *(a.ctypes.data for a in self._arrays))
-        self._room = int(library.scratch_bytes(forest.features, most))
+        self._room = int(compiled.scratch_bytes(forest.features, most))
         self._features, self._expected = forest.features, _expected(forest, leaf_rows)
 
     @classmethod

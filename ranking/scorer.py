@@ -9,6 +9,7 @@ ranker/
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Callable, Iterable
@@ -25,7 +26,7 @@ from ranking.calibration import Calibration
 from ranking.contributions import Contributions
 from ranking.feature_list import NAMES, schema_hash
 from ranking.kernel import NativeKernel
-from ranking.native_contributions import NativeContributions
+from ranking.native_contributions import NativeContributions, library
 from ranking.trees import Forest, UnsupportedModelError
 
 MODEL: Final = "model.txt"
@@ -121,6 +122,8 @@ class Scorer:
                 f"{folder / MODEL}: takes {kernel.n_features} features, {HEADER} beside it names {len(NAMES)}: "
                 "parts of different releases never meet"
             )
+        with contextlib.suppress(EnvironmentGapError):  # the log has it from `open_kernel`
+            library()  # compiled here, so that nobody waits for it who asks for an explanation
         return cls(kernel, header, folder / MODEL, Calibration.open(folder, folder / MODEL))
 
     def score(self, matrix: Array) -> Array:

@@ -226,5 +226,5 @@ def test_what_does_not_fit_is_refused(ranker: Path, change: dict[str, Any], prob
 
 def test_a_truncated_file_is_refused(ranker: Path) -> None:
     (ranker / FILE).write_bytes((ranker / FILE).read_bytes()[:30])
-    with pytest.raises(ArtifactError, match="calibration.json: truncated"):
+    with pytest.raises(ArtifactError, match=r"calibration\.json: truncated"):
         Calibration.open(ranker, ranker / "model.txt")
