@@ -35,7 +35,8 @@ def test_grades_by_hand(share: float, expected: list[int]) -> None:
     grades = np.array([0, 20, 20, 20, 10, 1], np.int8)
     worths = np.array([7, 1, 0.5, 9, 2, 0], np.float32)
     found = grades_of(grades, worths, objective(share))
-    assert (found.tolist(), found.dtype) == (expected, np.int8)
+    assert found.tolist() == expected
+    assert found.dtype == np.int8
 
 
 @given(

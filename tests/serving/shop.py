@@ -77,11 +77,11 @@ def make_shop(
         candidates=100,
         gains=config.data.gains,
     )
-    parts = Parts(sources.parent)
-    if ranker is not None:
-        parts = Parts(sources.parent, ranker=folder / "train-ranker" / "literal")
-        item_statistics.write(prepared, FULL, 7, parts.ranker / STATISTICS / FULL.name)
-        ranker(parts.ranker / RANKER / FULL.name, names)
+    learned = None if ranker is None else folder / "train-ranker" / "literal"
+    if ranker is not None and learned is not None:
+        item_statistics.write(prepared, FULL, 7, learned / STATISTICS / FULL.name)
+        ranker(learned / RANKER / FULL.name, names)
+    parts = Parts(sources.parent, ranker=learned)
     publish(work, prepared, parts, settings, config, {"ndcg@10": 0.5})
     return work
 
