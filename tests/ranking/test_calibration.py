@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import ArtifactError
@@ -77,6 +77,7 @@ def pooled(gained: list[int]) -> list[float]:
     return [good / n for good, n, positions in steps for _ in range(positions)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 1), min_size=1, max_size=60))
 def test_isotonic_pools_as_the_textbook_does(gained: list[int]) -> None:
     steps = np.array(pooled(gained))
@@ -133,6 +134,7 @@ scores_and_gains = st.lists(st.tuples(st.floats(-50, 50), st.booleans()), min_si
 )
 
 
+@settings(deadline=None)
 @given(scores_and_gains, st.sampled_from(sorted(METHODS)), st.floats(0, 1))
 def test_curves_never_fall_and_are_never_certain(rows: list[tuple[float, bool]], method: str, share: float) -> None:
     scores, gained = np.array([s for s, _ in rows]), np.array([g for _, g in rows])

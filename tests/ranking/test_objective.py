@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.config import ObjectiveConfig, RankerConfig, load_pipeline
@@ -39,6 +39,7 @@ def test_grades_by_hand(share: float, expected: list[int]) -> None:
     assert found.dtype == np.int8
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, GRADES), st.floats(0, 1e6, width=32)), min_size=2, max_size=20),
     st.floats(0, 1),
