@@ -26,6 +26,7 @@ def show(results: Iterable[Result], heading: str, missing: Sequence[str]) -> lis
             "reasons": list(r.reasons),
             "title": r.title,
             "rank": r.rank,
+            "probability": r.probability if r.HasField("probability") else None,
         }
         for r in results
     ]

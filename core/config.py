@@ -159,6 +159,14 @@ class IndexConfig(Section):
         return self
 
 
+class ObjectiveConfig(Section):
+    """What a label is worth to the shop (ranking/objective.py)."""
+
+    worth: str = Field(pattern=r"^(price|attribute\..+)$")
+    share: float = Field(ge=0, le=1)
+    cap: float = Field(ge=1)
+
+
 class RankerConfig(Section):
     """The ranker: what it learns from, and how its trees grow."""
 
@@ -176,6 +184,7 @@ class RankerConfig(Section):
     row_share: float = Field(gt=0, le=1)
     shrinkage: float = Field(ge=0)
     truncation: int = Field(ge=1)
+    objective: ObjectiveConfig
 
 
 class EvaluationConfig(Section):

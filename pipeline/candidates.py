@@ -24,6 +24,7 @@ from core.history import Histories, Query, user_starts
 from core.prepared import Fold, Prepared
 from core.schema import Column
 from pipeline.requests import Requests
+from pipeline.worths import item_worths
 from ranking.feature_list import NAMES
 from ranking.features import ItemTable, matrix
 from ranking.item_table import read_header
@@ -59,6 +60,7 @@ class Past:
     quotas: dict[str, int]
     config: PipelineConfig
     exclude_seen: bool
+    worths: Array | None = None  # float32 [items], for labels (pipeline.worths)
 
     @classmethod
     def open(cls, fitted: Fitted, config: PipelineConfig) -> Past:
@@ -90,6 +92,7 @@ class Past:
             read_quotas(fitted.sources.parent),
             config,
             prepared.seen(config.evaluation.seen) == "remove",
+            item_worths(prepared, fitted.fold, config.ranker.objective),
         )
 
     @classmethod
@@ -155,6 +158,7 @@ class Past:
         Which ones is left to chance alone: chosen by anything that a feature reflects, they would teach the ranker the choice.
         """
         matrices, grades, ideals, dropped = [np.empty((0, len(NAMES)), np.float32)], [np.empty(0, np.int8)], [], 0
+        items = [np.empty(0, np.int32)]
         for user, time, start, stop in zip(
             *(a.tolist() for a in (requests.user, requests.time, requests.start, requests.stop)), strict=True
         ):
@@ -172,10 +176,14 @@ class Past:
             kept = _kept(grade, negatives, np.random.default_rng((user, time)))
             matrices.append(rows[kept])
             grades.append(grade[kept])
+            items.append(candidates.rows[kept])
             best = np.sort(worth)[::-1][:_AT]
             ideals.append(float((best / np.log2(np.arange(len(best)) + 2.0)).sum()))
         sizes = np.array([len(g) for g in grades[1:]], np.int32)
-        return TrainingSet(np.concatenate(matrices), np.concatenate(grades), sizes, np.array(ideals), dropped)
+        worths = None if self.worths is None else self.worths[np.concatenate(items)]
+        return TrainingSet(
+            np.concatenate(matrices), np.concatenate(grades), sizes, np.array(ideals), dropped, worths=worths
+        )
 
 
 def _known_to(release: Release, prepared: Prepared) -> Histories:

@@ -28,6 +28,7 @@ from evaluation.funnel import Sightings, joined, look
 from evaluation.judgements import Judgements, judge
 from evaluation.metrics import padded
 from evaluation.report import summary
+from pipeline.calibrate import judged as calibration_judged
 from pipeline.publish import Parts
 from pipeline.twin import release_settings, twin
 from ranking.user_facts import UserFacts
@@ -127,7 +128,8 @@ def measure(
         sightings=joined([j.sightings for j in ours if j.sightings is not None]) if len(sample) else None,
         by_query={"level": np.array([level for j in ours for level in j.levels])},
     )
-    return {"sampled_from": len(judgements)} | result
+    calibration = calibration_judged(Release.open(release), prepared, fold, config)
+    return {"sampled_from": len(judgements)} | result | ({} if calibration is None else {"calibration": calibration})
 
 
 def _sampled(n: int, config: PipelineConfig) -> Array:

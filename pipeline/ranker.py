@@ -3,7 +3,7 @@
 stages/train-ranker/<id>/
   manifest.json             kind "ranker"; about: requests, validation figures
   statistics/<fold>/        ranking.item_table, for each fold that a release is made of
-  ranker/<fold>/            model.txt and ranker.json (ranking.scorer); absent where the blend orders better or there is too little to learn from
+  ranker/<fold>/            model.txt, ranker.json, calibration.json (ranking.scorer); absent where the blend orders better or too little can be learned from
 
 The ranker learns from `[T1, Tv)` and, once `[Tv, T2)` has said how many trees to grow, from that too: nothing after T2, which judges it. The twin is
 judged with it and the release published with it, unchanged (design 5): only sources, towers and statistics are refitted up to the end.
@@ -21,12 +21,18 @@ from core import artifact
 from core.config import PipelineConfig
 from core.prepared import CHOOSE, FULL, LAST_TRAIN, LAST_TWIN, TRAIN, TWIN, Fold, Prepared
 from core.release import RANKER, STATISTICS
+from core.schema import Column
 from core.work import Work
-from pipeline.candidates import Fitted, build
+from pipeline.calibrate import calibrate
+from pipeline.candidates import Fitted, Past, build
 from pipeline.requests import Requests, requests_after
 from pipeline.twin import blend_weights
+from pipeline.worths import item_worths
 from ranking import item_statistics
-from ranking.train import TrainingSet, blend_ndcg, grow, probe
+from ranking.objective import rewarded, worth_at_10
+from ranking.scorer import MODEL
+from ranking.train import TrainingSet, blend_ndcg, grow, probed
+from ranking.train import ndcg as gain_ndcg
 from retrieval.sources import open_sources
 
 KIND: Final = "ranker"
@@ -97,10 +103,13 @@ class Cutting:
         """Sources as of `fold`."""
         return self._sources / fold.name
 
+    def fitted(self, fold: Fold) -> Fitted:
+        """All that answers requests after `fold`."""
+        return Fitted(self.prepared.path, fold, self.sources(fold), self.statistics(fold))
+
     def training_set(self, fold: Fold, requests: Requests, negatives: int | None, most: int) -> TrainingSet:
         """What the sources of `fold` answer to requests after it, until `most` of them have a relevant candidate."""
-        fitted = Fitted(self.prepared.path, fold, self.sources(fold), self.statistics(fold))
-        rows = build(fitted, requests, self.config, negatives, most)
+        rows = build(self.fitted(fold), requests, self.config, negatives, most)
         self.say(
             f"{fold.name}: of {len(requests)} requests {len(rows)} with a relevant candidate in {len(rows.grades):,} rows, "
             f"{rows.dropped} without any that retrieval found"
@@ -114,30 +123,40 @@ def _train(cuts: Cutting, windows: tuple[Fold, ...], out: list[Path]) -> dict[st
     The first window teaches, the second validates; of a single one, a fifth of the people do.
     """
     config = cuts.config.ranker
+    item_worths(cuts.prepared, windows[0], config.objective)  # refused here, and not in a worker
     first = requests_after(cuts.prepared, windows[0], config)
     if len(windows) == 1:
         learning, judging = _by_person(first, config.seed)
         learn = cuts.training_set(windows[0], learning, config.negatives, config.requests)
-        validate = cuts.training_set(windows[0], judging, None, config.requests // 4)
     else:
         learn = cuts.training_set(windows[0], first, config.negatives, config.requests)
-        second = requests_after(cuts.prepared, windows[1], config)
-        validate = cuts.training_set(windows[1], second, None, config.requests // 4)
+        judging = requests_after(cuts.prepared, windows[1], config)
+    validate = cuts.training_set(windows[-1], judging, None, config.requests // 4)
     if min(len(learn), len(validate)) < _LEAST:
         reason = f"{len(learn)} and {len(validate)} requests to learn from and to validate on, wanted {_LEAST} each"
         cuts.say(f"no ranker: {reason}; the blend ranks")
         return {"ranker": False, "reason": reason}
-    rounds, ndcg = probe(learn, validate, config)
-    blend = blend_ndcg(validate, cuts.weights)
+    aim = rewarded(validate, config.objective)
+    found = probed(rewarded(learn, config.objective), aim, config)
+    scores = found.score(validate.matrix)
+    # reported in gains, whatever the objective
+    rounds, ndcg, blend = found.rounds, gain_ndcg(validate, scores), blend_ndcg(validate, cuts.weights)
     cuts.say(f"ranker: {rounds} trees, validation NDCG@10 {ndcg:.4f}; the blend {blend:.4f}")
     about: dict[str, object] = {"trees": rounds, "validation_ndcg@10": round(ndcg, 4), "blend_ndcg@10": round(blend, 4)}
-    if ndcg <= blend:
+    if (worth := worth_at_10(validate, scores)) is not None:
+        about["revenue@10" if config.objective.worth == Column.PRICE else "worth@10"] = round(worth, 4)
+    if found.ndcg <= blend_ndcg(aim, cuts.weights):
         return about | {"ranker": False, "reason": "the blend orders the validation window better"}
     names = [s.name for s in open_sources(cuts.sources(windows[0]))]
     rows = [learn, validate.thinned(config.negatives, config.seed)]
-    ranker = grow(rows, rounds, config)
+    ranker = grow([rewarded(r, config.objective) for r in rows], rounds, config)
+    past = Past.open(cuts.fitted(windows[-1]), cuts.config)
+    calibration = calibrate(past, windows[-1], judging, found.score, cuts.config)
     for folder in out:
         ranker.write(folder, names, about)
+        if calibration is not None:
+            calibration.write(folder, folder / MODEL)
+    about["calibration"] = None if calibration is None else dict(calibration.about)
     return about | {"ranker": True, "requests": sum(len(r) for r in rows)}
 
 

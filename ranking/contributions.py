@@ -24,7 +24,7 @@ from ranking import model_text
 from ranking.trees import CATEGORICAL, DEFAULT_LEFT, MISSING, MISSING_NAN, MISSING_ZERO, Forest
 
 _ZERO: Final = float(np.float32(1e-35))  # LightGBM's kZeroThreshold: no further from 0 is 0
-_LEAST: Final = 1e-30  # of z, so that it divides
+LEAST: Final = 1e-30  # of z, so that it divides
 _BLOCK: Final = 16  # rows at a time: bounds the memory
 
 
@@ -76,7 +76,7 @@ class Contributions:
             expected=float(forest.leaf @ weight),
             slot_feature=forest.feature[node[starts]],
             slot_leaf=leaf[starts].astype(np.int32),
-            slot_zero=np.maximum(zero, _LEAST),
+            slot_zero=np.maximum(zero, LEAST),
             step_slot=(np.cumsum(opens) - 1).astype(np.int32),
             step_node=node.astype(np.int32),
             step_left=left,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -106,21 +107,28 @@ def _sources(out: Array, past: _Past, candidates: Candidates, facts: Array, item
     """What the sources say: normalised scores, reciprocal ranks, and how far they agree."""
     if not len(candidates):
         return
-    top = _finite(candidates.scores.max(axis=0))
+    top = _finite(np.ascontiguousarray(candidates.scores.T).max(axis=1))
     scores = _finite(candidates.scores / np.where(top > 0, top, 1))
     proposed = candidates.ranks >= 0
     place = np.maximum(candidates.ranks, 0)
     near = np.where(proposed, 1.0 / (place + 1.0), 0.0)
-    for column, source in enumerate(candidates.sources):
-        if source in SOURCES:
-            row = SOURCES.index(source)
-            out[row], out[len(SOURCES) + row] = scores[:, column], near[:, column]
-        if source in NEIGHBOURS:
-            out[_STRENGTH + NEIGHBOURS.index(source)] = np.log1p(max(top[column], np.float32(0)))
+    columns, rows, strong, strength = _places(candidates.sources)
+    out[rows], out[rows + len(SOURCES)] = scores.T[columns], near.T[columns]
+    out[strength] = np.log1p(np.maximum(top[strong], np.float32(0)))[:, None]
     agree = out[_STRENGTH + len(STRENGTH) :]
     agree[0] = scores.mean(axis=1)
     agree[1] = np.where(proposed, 1.0 / (10.0 + place), 0.0).sum(axis=1)
     agree[2] = proposed.sum(axis=1)
+
+
+@lru_cache(maxsize=64)
+def _places(sources: tuple[str, ...]) -> tuple[Array, Array, Array, Array]:
+    """The columns of sources that features know by name and the rows of their scores; the columns of NEIGHBOURS and the rows of their strength."""
+    known = [(column, SOURCES.index(s)) for column, s in enumerate(sources) if s in SOURCES]
+    near = [(column, _STRENGTH + NEIGHBOURS.index(s)) for column, s in enumerate(sources) if s in NEIGHBOURS]
+    columns, rows = np.array(known, np.int64).reshape(-1, 2).T
+    strong, strength = np.array(near, np.int64).reshape(-1, 2).T
+    return columns, rows, strong, strength
 
 
 def _finite(values: Array) -> Array:
@@ -182,24 +190,34 @@ def _affinity(out: Array, past: _Past, candidates: Candidates, facts: Array, ite
         return
     rows, late = candidates.rows, past.items[-_LATE:]
     if items.has_brand:
-        out[0] = _share(items.brand[rows], items.brand[past.items])
+        out[0] = _shares(items.brand[rows], items.brand[past.items])[0]
     if items.has_category:
-        categories = items.category[rows]
-        out[1] = _share(categories, items.category[past.items])
-        out[2] = _share(categories, items.category[late])
+        out[1], out[2] = _shares(items.category[rows], items.category[past.items], items.category[late])
     if len(items.rarity):
-        codes, owner = items.attributes.codes_of(rows)
-        rarity = items.rarity[codes]
-        total = np.maximum(np.bincount(owner, weights=rarity, minlength=len(rows)), 1e-6)
-        for row, newest in ((3, past.items[-_TASTE:]), (4, past.items[-3:])):
-            having = np.bincount(items.attributes.codes_of(newest)[0], minlength=len(items.rarity)) / len(newest)
-            out[row] = np.bincount(owner, weights=rarity * having[codes], minlength=len(rows)) / total
+        _overlap(out[3:5], past, rows, items)
     prices = past.facts[:, _PRICE]
     prices = prices[prices > 0].astype(np.float64)
     if len(prices):
         price = facts[:, _PRICE]
-        out[5] = np.where(price > 0, price - prices.mean(), 0.0)
-        out[6] = np.abs(out[5]) / (prices.std() + 0.25)
+        mean = np.add.reduce(prices) / len(prices)  # what mean and std compute, without what they spend on choosing how
+        apart = prices - mean
+        out[5] = np.where(price > 0, price - mean, 0.0)
+        out[6] = np.abs(out[5]) / (np.sqrt(np.add.reduce(apart * apart) / len(prices)) + 0.25)
+
+
+def _overlap(out: Array, past: _Past, rows: Array, items: ItemTable) -> None:
+    """How far the candidates' attributes are those of the newest successes, and of the very newest three."""
+    codes, owner = items.attributes.codes_of(rows)
+    rarity = items.rarity[codes]
+    total = np.maximum(np.bincount(owner, weights=rarity, minlength=len(rows)), 1e-6)
+    newest = past.items[-_TASTE:]
+    theirs, holder = items.attributes.codes_of(newest)
+    latest = min(3, len(newest))
+    for row, having, of in ((0, theirs, len(newest)), (1, theirs[holder >= len(newest) - latest], latest)):
+        share = np.bincount(having, minlength=len(items.rarity)) / of
+        had = share[codes]
+        at = np.flatnonzero(had)  # most are not had, and add nothing
+        out[row] = np.bincount(owner[at], weights=rarity[at] * had[at], minlength=len(rows)) / total
 
 
 def _item(out: Array, past: _Past, candidates: Candidates, facts: Array, items: ItemTable) -> None:
@@ -239,8 +257,13 @@ def _matches(rows: Array, items: Array) -> tuple[Array, Array]:
     return at[event], event
 
 
-def _share(wanted: Array, history: Array) -> Array:
-    """For each wanted code `[n]` its share among the history's codes `[h]`; 0 where the code is missing (-1)."""
-    codes, counts = np.unique(history, return_counts=True)  # the shorter of the two
+def _shares(wanted: Array, *histories: Array) -> list[Array]:
+    """For each wanted code `[n]` its share among the codes of the first history `[h]`, and of others that are parts of it; 0 where the code is missing (-1)."""
+    codes, counts = np.unique(histories[0], return_counts=True)  # the shorter of the two
     at = np.minimum(np.searchsorted(codes, wanted), len(codes) - 1)
-    return np.where((codes[at] == wanted) & (wanted >= 0), counts[at] / len(history), 0.0)
+    there = (codes[at] == wanted) & (wanted >= 0)
+    found = []
+    for n, history in enumerate(histories):
+        times = counts if n == 0 else np.bincount(np.searchsorted(codes, history), minlength=len(codes))
+        found.append(np.where(there, (times / len(history))[at], 0.0))
+    return found

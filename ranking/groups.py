@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -69,9 +68,9 @@ GROUP_OF: Final = tuple(group_of(f) for f in FEATURES)
 """The group of each column."""
 
 
-def grouped(contributions: Array) -> Mapping[str, float]:
-    """Sums of one row's contributions float64 `[len(FEATURES) + 1]`, the last one the base: they add up to the score as these do."""
-    numbers = {group: i for i, group in enumerate(Group)}
-    codes = np.array([numbers[g] for g in (*GROUP_OF, Group.BASE)])
-    sums = np.bincount(codes, contributions, minlength=len(numbers))
-    return {str(group): float(sums[i]) for group, i in numbers.items()}
+_MEMBERS: Final = np.array([[g is group for group in Group] for g in (*GROUP_OF, Group.BASE)], np.float64)
+
+
+def grouped(contributions: Array) -> list[dict[str, float]]:
+    """Sums of each row's contributions float64 `[n, len(FEATURES) + 1]`, the last one the base: they add up to the score as these do."""
+    return [dict(zip(map(str, Group), row, strict=True)) for row in (contributions @ _MEMBERS).tolist()]

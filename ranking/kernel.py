@@ -108,23 +108,25 @@ class NativeKernel:
 
 
 @functools.cache
-def load(word: int, folder: Path | None = None) -> ctypes.CDLL:
+def load(word: int, folder: Path | None = None, source: Path = _SOURCE) -> ctypes.CDLL:
     """The library for ranks of `word` bytes (1 or 2), compiled into `folder` (default: this installation's) if it is not there.
+
+    `source` is another C file of ranking/native.
 
     Raises:
         EnvironmentGapError: if it is not there and no compiler makes it.
     """
     folder = folder or Path(sys.prefix) / "aisle-kernel"
-    path = folder / f"{_key(word)}.so"
+    path = folder / f"{_key(word, source)}.so"
     try:
         if not path.exists():
             folder.mkdir(exist_ok=True)
             with atomic.new_file(path) as beside:
-                build(beside, word)
+                build(beside, word, source)
         return ctypes.CDLL(str(path))
     except OSError:  # an installation that only others may write to (or a library that does not load): build one for this process alone
         with tempfile.TemporaryDirectory(prefix="aisle-kernel-") as own:
-            build(Path(own) / path.name, word)
+            build(Path(own) / path.name, word, source)
             return _loaded(Path(own) / path.name)
 
 
@@ -135,7 +137,7 @@ def _loaded(path: Path) -> ctypes.CDLL:
         raise EnvironmentGapError(f"the compiled tree kernel does not load ({e})") from None
 
 
-def build(path: Path, word: int) -> None:
+def build(path: Path, word: int, source: Path = _SOURCE) -> None:
     """Compile the library for ranks of `word` bytes into the file `path`.
 
     Raises:
@@ -144,7 +146,7 @@ def build(path: Path, word: int) -> None:
     compiler = next(filter(None, map(shutil.which, _COMPILERS)), None)
     if compiler is None:
         raise EnvironmentGapError(f"no C compiler ({', '.join(_COMPILERS)}) on PATH: apt-get install gcc brings one")
-    command = [compiler, *_FLAGS, f"-DWORD={word}", str(_SOURCE), "-o", str(path)]
+    command = [compiler, *_FLAGS, f"-DWORD={word}", str(source), "-o", str(path)]
     try:
         run = subprocess.run(
             command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, timeout=_PATIENCE
@@ -156,9 +158,9 @@ def build(path: Path, word: int) -> None:
         raise EnvironmentGapError(f"{compiler} does not compile the tree kernel: {lines[0]}")
 
 
-def _key(word: int) -> str:
+def _key(word: int, source: Path) -> str:
     """Names what the library depends on: its source, how it is compiled, and the processor."""
-    what: list[Any] = [_SOURCE.read_text(), *_FLAGS, word, platform.machine(), *_processor()]
+    what: list[Any] = [source.read_text(), *_FLAGS, word, platform.machine(), *_processor()]
     return hashlib.sha256("\0".join(map(str, what)).encode()).hexdigest()[:20]
 
 

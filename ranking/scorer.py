@@ -3,11 +3,13 @@
 ranker/
   model.txt     LightGBM's text format: the oracle, and the fallback
   ranker.json   features, their schema hash, the sources it was trained with, metrics (ranking/train.py writes it)
+  calibration.json  from scores to probabilities (ranking/calibration.py); optional
   trees/        the same trees as portable arrays (ranking/trees.py); rankers of before there were any lack it and are read from model.txt
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Callable, Iterable
@@ -20,9 +22,11 @@ import numpy as np
 from core.columns import Array
 from core.errors import ArtifactError, EnvironmentGapError
 from ranking import model_text
+from ranking.calibration import Calibration
 from ranking.contributions import Contributions
 from ranking.feature_list import NAMES, schema_hash
 from ranking.kernel import NativeKernel
+from ranking.native_contributions import NativeContributions, library
 from ranking.trees import Forest, UnsupportedModelError
 
 MODEL: Final = "model.txt"
@@ -87,8 +91,11 @@ def open_kernel(folder: Path) -> Kernel:
 class Scorer:
     """A ranker that fits this code and the sources beside it."""
 
-    def __init__(self, kernel: Kernel, header: dict[str, Any], model: Path) -> None:
+    def __init__(
+        self, kernel: Kernel, header: dict[str, Any], model: Path, calibration: Calibration | None = None
+    ) -> None:
         self._kernel, self.header, self._model = kernel, header, model
+        self.calibration = calibration
 
     @classmethod
     def open(cls, folder: Path, sources: Iterable[str]) -> Scorer:
@@ -115,7 +122,9 @@ class Scorer:
                 f"{folder / MODEL}: takes {kernel.n_features} features, {HEADER} beside it names {len(NAMES)}: "
                 "parts of different releases never meet"
             )
-        return cls(kernel, header, folder / MODEL)
+        with contextlib.suppress(EnvironmentGapError):  # the log has it from `open_kernel`
+            library()  # compiled here, so that nobody waits for it who asks for an explanation
+        return cls(kernel, header, folder / MODEL, Calibration.open(folder, folder / MODEL))
 
     def score(self, matrix: Array) -> Array:
         """float32 `[n, F]` of ranking.features.matrix -> float64 `[n]`, higher is better; comparable within one request only."""
@@ -124,17 +133,19 @@ class Scorer:
     def contributions(self, matrix: Array) -> Array:
         """What each feature adds to each score, float32 `[n, F]` -> float64 `[n, F + 1]`: SHAP values, and the mean score last.
 
-        A row adds up to its score (to rounding). Milliseconds a row: for people who ask, not for every page.
+        A row adds up to its score (to rounding). A page of twenty takes about a millisecond by the compiled kernel, and a hundred in numpy.
         """
         return self._explain(matrix)
 
     @cached_property
     def _explain(self) -> Callable[[Array], Array]:
         """Made when somebody first asks."""
-        try:
-            return Contributions.open(self._model)
-        except UnsupportedModelError:
-            return LightGbmKernel(self._model).contributions
+        for kind in (NativeContributions, Contributions):
+            try:
+                return kind.open(self._model)
+            except (EnvironmentGapError, UnsupportedModelError) as reason:
+                _LOG.warning("%s: not explained by %s, but slower: %s", self._model, kind.__name__, reason)
+        return LightGbmKernel(self._model).contributions
 
 
 def read_header(folder: Path) -> dict[str, Any]:

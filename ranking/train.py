@@ -39,6 +39,7 @@ class TrainingSet:
     positions: Array | None = (
         None  # int32 [r]: where on a page each row was shown, from 0; None: rows of candidates that nobody was shown
     )
+    worths: Array | None = None  # float32 [r], of each item to the shop in medians (ranking.objective); None: not known
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -57,6 +58,7 @@ class TrainingSet:
             dropped=sum(s.dropped for s in sets),
             names=sets[0].names,
             positions=_positions(sets),
+            worths=_worths(sets),
         )
 
     def thinned(self, negatives: int, seed: int) -> TrainingSet:
@@ -76,6 +78,7 @@ class TrainingSet:
             self.dropped,
             self.names,
             _at(self.positions, kept),
+            _at(self.worths, kept),
         )
 
 
@@ -92,8 +95,15 @@ def _positions(sets: list[TrainingSet]) -> Array | None:
     )
 
 
-def _at(positions: Array | None, kept: Array) -> Array | None:
-    return None if positions is None else positions[kept]
+def _worths(sets: list[TrainingSet]) -> Array | None:
+    """The median's beside known ones; None where none is known."""
+    if all(s.worths is None for s in sets):
+        return None
+    return np.concatenate([np.ones(len(s.grades), np.float32) if s.worths is None else s.worths for s in sets])
+
+
+def _at(values: Array | None, kept: Array) -> Array | None:
+    return None if values is None else values[kept]
 
 
 @dataclass(frozen=True)
@@ -121,8 +131,27 @@ class Trained:
         (folder / HEADER).write_text(json.dumps(header, indent=1) + "\n")
 
 
+@dataclass(frozen=True)
+class Probed:
+    """A ranker grown on the learning requests alone."""
+
+    rounds: int
+    ndcg: float  # on the validation requests
+    booster: lightgbm.Booster
+
+    def score(self, matrix: Array) -> Array:
+        """float32 `[n, F]` -> float64 `[n]`: the scores of a ranker that has not learned from the validation requests."""
+        return np.asarray(self.booster.predict(matrix, num_iteration=self.rounds), np.float64)
+
+
 def probe(learn: TrainingSet, validate: TrainingSet, config: RankerConfig) -> tuple[int, float]:
-    """Grow trees on `learn` until NDCG@10 on `validate` no longer rises: how many they were, and the NDCG@10 then.
+    """How many trees `probed` grew, and their NDCG@10."""
+    found = probed(learn, validate, config)
+    return found.rounds, found.ndcg
+
+
+def probed(learn: TrainingSet, validate: TrainingSet, config: RankerConfig) -> Probed:
+    """Grow trees on `learn` until NDCG@10 on `validate` no longer rises.
 
     Requests that were dropped for want of a relevant candidate count as 0.
     """
@@ -137,7 +166,7 @@ def probe(learn: TrainingSet, validate: TrainingSet, config: RankerConfig) -> tu
         callbacks=[stop, lightgbm.record_evaluation(curve)],
     )
     rounds = best_round(np.array(curve["valid_0"][f"ndcg@{_AT}"]))
-    return rounds, ndcg(validate, booster.predict(validate.matrix, num_iteration=rounds))
+    return Probed(rounds, ndcg(validate, booster.predict(validate.matrix, num_iteration=rounds)), booster)
 
 
 def best_round(curve: Array) -> int:

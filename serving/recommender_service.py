@@ -15,9 +15,10 @@ from aisle.v1 import recommender_pb2_grpc
 from core.columns import Array
 from core.history import Query
 from core.ids import NO_ROW
-from serving.explain import UNKNOWN, Explanation, Outcome, explain, parts_of, position
+from serving.explain import UNKNOWN, Explanation, Outcome, explain, position, score_parts
 from serving.grounds import statements
 from serving.online_state import OnlineState, Person, PersonState
+from serving.probability import probabilities, probability
 from serving.reasons import reasons, title
 from serving.refusals import guarded
 from serving.release import Release
@@ -160,6 +161,8 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             release=release.name,
             missing_ids=missing,
         )
+        if found.ranked_by and (chance := probability(release, page, found.score)) is not None:
+            response.probability = chance
         if row != NO_ROW:
             response.title = title(release, row)
             response.available = bool(release.available[row])
@@ -271,17 +274,23 @@ def _results(release: Release, query: Query, page: Answer, trend: Trend = NOTHIN
     said = reasons(release, query, rows, page.sources, trend)
     return [
         pb.Result(
-            item_id=release.item_ids[row], score=score, rank=rank, source=source, reasons=why, title=title(release, row)
+            item_id=release.item_ids[row],
+            score=score,
+            rank=rank,
+            source=source,
+            reasons=why,
+            title=title(release, row),
+            probability=chance,
         )
-        for rank, (row, score, source, why) in enumerate(
-            zip(rows, page.scores.tolist(), page.sources, said, strict=True), 1
+        for rank, (row, score, source, why, chance) in enumerate(
+            zip(rows, page.scores.tolist(), page.sources, said, probabilities(release, page), strict=True), 1
         )
     ]
 
 
 def _add_contributions(release: Release, results: Iterable[pb.Result], page: Answer) -> None:
     """Each source's own score of each item that is a candidate, and what adds up to its score."""
-    for result, row in zip(results, page.rows.tolist(), strict=True):
+    for result, row, parts in zip(results, page.rows.tolist(), score_parts(release, page), strict=True):
         at = position(page, row)
         if at is None:
             continue
@@ -289,7 +298,7 @@ def _add_contributions(release: Release, results: Iterable[pb.Result], page: Ans
             if score:
                 result.contributions[source] = score
         if result.source != TRENDING:  # which leads by no score
-            result.score_parts.update(parts_of(release, page, at)[0])
+            result.score_parts.update(parts)
 
 
 def _reasons_for(release: Release, query: Query, page: Answer, found: Explanation, trend: Trend) -> list[str]:

@@ -143,8 +143,13 @@ def quotas_of(settings: ReleaseSettings, sources: tuple[Source, ...], k: int) ->
 
 def level(release: Release, query: Query) -> Level:
     """The rung that a query stands on: how much is known of the person, else of the page."""
+    return level_of(query, release.settings.warm_events)
+
+
+def level_of(query: Query, warm_events: int) -> Level:
+    """The same, where so many successes make a person warm."""
     successes = int(np.count_nonzero(query.history.gains > 0))
-    if successes >= release.settings.warm_events:
+    if successes >= warm_events:
         return Level.WARM
     if successes:
         return Level.SHORT

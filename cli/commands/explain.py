@@ -59,6 +59,8 @@ def _print(response: ExplainResponse, who: str) -> None:
 
     name = f"{response.item_id} {response.title}".strip()
     step(escape(f"{name} for {who} ({response.level}): {response.summary}"))
+    if response.HasField("probability"):
+        step(f"  probability {response.probability:.3g}")
     for reason in response.reasons:
         step(escape(f"  {reason}"))
     sources = Table(title="sources", title_justify="left")

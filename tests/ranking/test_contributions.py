@@ -13,8 +13,21 @@ from core.columns import Array
 from core.errors import ArtifactError
 from ranking import model_text
 from ranking.contributions import Contributions, goes_left
-from ranking.trees import Forest
+from ranking.native_contributions import NativeContributions
+from ranking.trees import Forest, UnsupportedModelError
 from tests.ranking.forests import random_rows, random_text
+
+BOTH = pytest.mark.parametrize("kind", [Contributions, NativeContributions])
+Kind = type[Contributions] | type[NativeContributions]
+
+
+def explainer(kind: Kind, forest: Forest, node_rows: Array, leaf_rows: Array) -> Contributions | NativeContributions:
+    """Of trees, in numpy or compiled."""
+    return (
+        Contributions.of(forest, node_rows, leaf_rows)
+        if kind is Contributions
+        else NativeContributions(forest, node_rows, leaf_rows)
+    )
 
 
 def grown(folder: Path, seed: int, leaves: int, categorical: bool) -> tuple[lightgbm.Booster, Path, Array]:
@@ -34,16 +47,18 @@ def grown(folder: Path, seed: int, leaves: int, categorical: bool) -> tuple[ligh
     return booster, folder / "model.txt", rows
 
 
+@BOTH
 @pytest.mark.parametrize(("seed", "leaves", "categorical"), [(1, 31, False), (2, 63, True), (3, 2, False)])
-def test_the_same_as_lightgbm(tmp_path: Path, seed: int, leaves: int, categorical: bool) -> None:
+def test_the_same_as_lightgbm(tmp_path: Path, kind: Kind, seed: int, leaves: int, categorical: bool) -> None:
     booster, model, rows = grown(tmp_path, seed, leaves, categorical)
     few = rows[:50]
-    found = Contributions.open(model)(few)
+    found = kind.open(model)(few)
     np.testing.assert_allclose(found, booster.predict(few, pred_contrib=True), atol=1e-9)
     np.testing.assert_allclose(found.sum(axis=1), booster.predict(few), atol=1e-9)
 
 
-def test_by_hand() -> None:
+@BOTH
+def test_by_hand(kind: Kind) -> None:
     """One tree, x0 <= 0 ? 1 : (x1 <= 0 ? 2 : 4); of 8 rows 4, 3 and 1 ended in the leaves.
 
     v({}) = (4 + 6 + 4) / 8 = 1.75. The row (1, 1) ends in 4. v({0}) = (3 x 2 + 4) / 4 = 2.5; v({1}): half go left, the others to 4: 2.5; v = 4.
@@ -61,19 +76,20 @@ def test_by_hand() -> None:
         sets=np.zeros(1, np.int32),
         words=np.empty(0, np.uint32),
     )
-    explain = Contributions.of(forest, np.array([8.0, 4.0]), np.array([4.0, 3.0, 1.0]))
+    explain = explainer(kind, forest, np.array([8.0, 4.0]), np.array([4.0, 3.0, 1.0]))
     np.testing.assert_allclose(explain(np.array([[1, 1]], np.float32)), [[1.125, 1.125, 1.75]])
 
 
+@BOTH
 @pytest.mark.parametrize("seed", range(20))
-def test_the_same_as_the_definition(seed: int, tmp_path: Path) -> None:
+def test_the_same_as_the_definition(kind: Kind, seed: int) -> None:
     """The mean over all orders of the features of what each adds to the value of those before it, on random trees with every kind of node."""
     text = random_text(seed, features=4, trees=3, most_leaves=9)
     forest, rng = model_text.parse(text), np.random.default_rng(seed)
     leaf_rows = rng.integers(1, 9, len(forest.leaf)).astype(np.float64)
     node_rows = rows_of_nodes(forest, leaf_rows)
     row = random_rows(seed, 1, 4)
-    found = Contributions.of(forest, node_rows, leaf_rows)(row)[0]
+    found = explainer(kind, forest, node_rows, leaf_rows)(row)[0]
     left = goes_left(forest, row)[0]
     worth = {
         frozenset(known): value(forest, node_rows, leaf_rows, left, set(known))
@@ -115,12 +131,13 @@ def value(forest: Forest, node_rows: Array, leaf_rows: Array, left: Array, known
     return sum(below(t, 0 if forest.nodes[t + 1] > forest.nodes[t] else ~0) for t in range(forest.trees))
 
 
+@BOTH
 @pytest.mark.parametrize("seed", range(10))
-def test_the_ways_lead_to_the_leaves_that_lightgbm_finds(seed: int) -> None:
+def test_the_ways_lead_to_the_leaves_that_lightgbm_finds(kind: Kind, seed: int) -> None:
     """A row's contributions add up to its score, on adversarial rows."""
     text = random_text(seed, trees=6)
     forest = model_text.parse(text)
-    explain = Contributions.of(forest, rows_of_nodes(forest, np.ones(len(forest.leaf))), np.ones(len(forest.leaf)))
+    explain = explainer(kind, forest, rows_of_nodes(forest, np.ones(len(forest.leaf))), np.ones(len(forest.leaf)))
     rows = random_rows(seed, 200, 5)
     expected = lightgbm.Booster(model_str=text).predict(rows)
     np.testing.assert_allclose(explain(rows).sum(axis=1), expected, atol=1e-8)
@@ -130,3 +147,41 @@ def test_a_model_that_does_not_count_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.txt").write_text(random_text(1).replace("leaf_count", "leaf_weighed"))
     with pytest.raises(ArtifactError, match="does not say how many rows went where"):
         Contributions.open(tmp_path / "model.txt")
+
+
+@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("n", [0, 1, 7, 8, 33, 100])
+def test_compiled_is_numpy(seed: int, n: int) -> None:
+    """On random trees with every kind of node, features asked for again and again on a way, and rows in any memory order."""
+    forest = model_text.parse(random_text(seed, features=3 + seed % 9, trees=8, most_leaves=40))
+    leaf_rows = np.random.default_rng(seed).integers(0, 9, len(forest.leaf)).astype(np.float64)  # an empty leaf: z is 0
+    node_rows, rows = rows_of_nodes(forest, leaf_rows), random_rows(seed, max(n, 1), 3 + seed % 9)[:n]
+    expected = Contributions.of(forest, node_rows, leaf_rows)(rows)
+    found = NativeContributions(forest, node_rows, leaf_rows)
+    np.testing.assert_allclose(found(rows), expected, atol=1e-9)
+    assert np.array_equal(found(np.asfortranarray(rows)), found(rows))
+
+
+def test_rows_of_another_shape_are_refused(tmp_path: Path) -> None:
+    _, model, rows = grown(tmp_path, 4, 7, False)
+    with pytest.raises(ValueError, match=r"float32 \[2, 3\], expected float32 \[n, 7\]"):
+        NativeContributions.open(model)(rows[:2, :3])
+
+
+def test_more_features_on_a_way_than_the_kernel_has_points_for(tmp_path: Path) -> None:
+    """A tree that is one way of 33 features: 17 points, the kernel has 16."""
+    n = 33
+    chain = Forest(
+        features=n,
+        nodes=np.array([0, n], np.int32),
+        feature=np.arange(n, dtype=np.int32),
+        threshold=np.zeros(n),
+        decision=np.zeros(n, np.uint8),
+        left=~np.arange(n, dtype=np.int32),
+        right=np.append(np.arange(1, n), ~n).astype(np.int32),
+        leaf=np.arange(n + 1.0),
+        sets=np.zeros(1, np.int32),
+        words=np.empty(0, np.uint32),
+    )
+    with pytest.raises(UnsupportedModelError, match="33 features"):
+        NativeContributions(chain, np.arange(n + 1.0, 1, -1), np.ones(n + 1))

@@ -183,7 +183,7 @@ def test_compiled_once_an_installation(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_library_that_does_not_load_is_not_used(tmp_path: Path) -> None:
-    (tmp_path / f"{kernel._key(1)}.so").write_bytes(b"\x7fELF")
+    (tmp_path / f"{kernel._key(1, kernel._SOURCE)}.so").write_bytes(b"\x7fELF")
     assert kernel.load.__wrapped__(1, tmp_path).tile_rows() > 0
 
 

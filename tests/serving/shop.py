@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ from core.candidates import Source
 from core.config import load_pipeline
 from core.ids import IdMap
 from core.prepared import FULL
-from core.release import ReleaseSettings
+from core.release import RANKER, STATISTICS, ReleaseSettings
 from core.schema import DAY, EventType
 from core.work import Work
 from pipeline.publish import Parts, publish
+from ranking import item_statistics
 from retrieval.sources import HEADER
 from retrieval.sources.content import Content
 from retrieval.sources.covisitation import Covisitation
@@ -47,8 +49,13 @@ PURCHASES = {
 }
 
 
-def make_shop(folder: Path, end: int = END, sales: float = 1) -> Work:
-    """`folder/work` with one release whose window ends at `end`, published as `nightly` does. `sales` multiplies popularity."""
+def make_shop(
+    folder: Path, end: int = END, sales: float = 1, ranker: Callable[[Path, list[str]], None] | None = None
+) -> Work:
+    """`folder/work` with one release whose window ends at `end`, published as `nightly` does. `sales` multiplies popularity.
+
+    `ranker` writes the files of one for the named sources into a folder; without it the blend ranks.
+    """
     rows = [
         (who, item, EventType.PURCHASE_COMPLETE, end - (len(items) - at) * DAY + 7 * at)
         for who, items in PURCHASES.items()
@@ -70,7 +77,12 @@ def make_shop(folder: Path, end: int = END, sales: float = 1) -> Work:
         candidates=100,
         gains=config.data.gains,
     )
-    publish(work, prepared, Parts(sources.parent), settings, config, {"ndcg@10": 0.5})
+    learned = None if ranker is None else folder / "train-ranker" / "literal"
+    if ranker is not None and learned is not None:
+        item_statistics.write(prepared, FULL, 7, learned / STATISTICS / FULL.name)
+        ranker(learned / RANKER / FULL.name, names)
+    parts = Parts(sources.parent, ranker=learned)
+    publish(work, prepared, parts, settings, config, {"ndcg@10": 0.5})
     return work
 
 

@@ -1,0 +1,25 @@
+"""What the calibrated ranker says of the items of a page, beside the order that its scores make."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from serving.release import Release
+from serving.request_path import FILL, TRENDING, Answer
+
+_UNSCORED = (TRENDING, FILL)  # lead or fill a page, and carry scores that no model gave
+
+
+def probabilities(release: Release, page: Answer) -> list[float | None]:
+    """How likely it is that something comes of each item of the page, `[m]`; None where no calibrated ranker scored it."""
+    if page.features is None or release.scorer is None or release.scorer.calibration is None:
+        return [None] * len(page.rows)
+    found = release.scorer.calibration(page.scores, page.level).tolist()
+    return [None if source in _UNSCORED else p for p, source in zip(found, page.sources, strict=True)]
+
+
+def probability(release: Release, page: Answer, score: float) -> float | None:
+    """The same of any candidate of the answer, by its score."""
+    if page.features is None or release.scorer is None or release.scorer.calibration is None:
+        return None
+    return float(release.scorer.calibration(np.array([score]), page.level)[0])
