@@ -26,6 +26,9 @@ def show(results: Iterable[Result], heading: str, missing: Sequence[str]) -> lis
             "reasons": list(r.reasons),
             "title": r.title,
             "rank": r.rank,
+            "promotion_name": r.promotion_name,
+            "sponsored": r.sponsored,
+            "moved_by": list(r.moved_by),
         }
         for r in results
     ]

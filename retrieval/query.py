@@ -20,6 +20,7 @@ from retrieval.towers.inputs import GAP_BUCKETS, window
 
 _ON_PAGE: Final = EventType.DETAIL_PAGE_VIEW.code  # a context item is read as one the person looks at now
 
+
 class Search(Protocol):
     """Finds the items of the highest inner product."""
 

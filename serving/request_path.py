@@ -92,7 +92,9 @@ class Answer:
     removed: dict[Removal, Array]
     features: Array | None = None  # float32 [candidates, F], the ranker's matrix; None where the blend ranked
     every: Array = field(default_factory=lambda: np.empty(0))  # float [candidates]: the score of each
-    line: Array = field(default_factory=lambda: _NONE)  # item rows that rules arranged, as ranked; none where no rule did
+    line: Array = field(
+        default_factory=lambda: _NONE
+    )  # item rows that rules arranged, as ranked; none where no rule did
     arranged: Arranged | None = None  # in positions of the line
 
 
@@ -178,9 +180,7 @@ def _sources(
     lead, ranked, trending = ends
     proposed = page[(page >= lead) & (page < ranked)]
     speakers = iter(_speakers(candidates, ordered[proposed - lead], weights, RULE))
-    return tuple(
-        next(speakers) if lead <= at < ranked else TRENDING if at < trending else FILL for at in page.tolist()
-    )
+    return tuple(next(speakers) if lead <= at < ranked else TRENDING if at < trending else FILL for at in page.tolist())
 
 
 def rank(release: Release, query: Query, rows: Array) -> Answer:
@@ -273,7 +273,9 @@ def _first(release: Release, order: Array, n: int, taken: Array, allowed: Array 
     return rows[:n]
 
 
-def _speakers(candidates: Candidates, page: Array, weights: dict[str, float], otherwise: str = LISTED) -> tuple[str, ...]:
+def _speakers(
+    candidates: Candidates, page: Array, weights: dict[str, float], otherwise: str = LISTED
+) -> tuple[str, ...]:
     """For each item the source whose weighted, normalised score is highest among those that proposed it; `otherwise` where none did."""
     if not len(page):
         return ()

@@ -129,7 +129,8 @@ def _numbers(
 
 
 def _any_equal(values: Array, wanted: list[float]) -> Array:
-    return np.logical_or.reduce([values == _as(values, w) for w in wanted])
+    found: Array = np.logical_or.reduce([values == _as(values, w) for w in wanted])
+    return found
 
 
 def _between(values: Array, low: float, high: float, node: Between) -> Array:

@@ -1,4 +1,4 @@
-"""The grammar of filter expressions. A text becomes a tree; errors name the character they are at.
+r"""The grammar of filter expressions. A text becomes a tree; errors name the character they are at.
 
     filter = term { "OR" term }
     term   = factor { "AND" factor }
@@ -9,7 +9,7 @@
            | field [ "NOT" ] "UNDER" ( text | "(" text { "," text } ")" )
            | field "EXISTS"
     field  = letter or "_", then letters, digits, "_", ".", "-"; any other name in backquotes
-    value  = text in single or double quotes (\\ escapes) | number | "true" | "false"
+    value  = text in single or double quotes (\ escapes) | number | "true" | "false"
 
 Keywords may be of either case. `[a..b)` holds a and not b. `UNDER` takes category paths: "A > B" itself and all below it.
 """

@@ -81,7 +81,7 @@ def bound(rules: Sequence[Rule], release: Release, now: int) -> PageRules:
         try:
             parts.add(rule)
         except (FilterError, RuleMisfit) as e:
-            parts.problems.append(f"{rule} is off: {e}")
+            parts.problems.append(Problem(rule, e))
     return PageRules(tuple(rules), **parts.fields())
 
 
@@ -172,7 +172,9 @@ class _Parts:
         if sponsor.where is None:
             rows = np.unique(self._release.item_ids.rows(sponsor.items))
             rows = rows[rows != NO_ROW]
-            holds: Holds = lambda asked: np.isin(asked, rows)  # noqa: E731
+            paid = np.zeros(self._release.items.rows, bool)
+            paid[rows] = True
+            holds: Holds = paid.__getitem__
         else:
             holds = self._bind(sponsor.where)
             fill = self._release.fill
@@ -206,5 +208,3 @@ def _values(cap: Cap, release: Release) -> Values:
         return (found if cap.levels is None else of_prefix[found]), owner
 
     return values
-
-

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -139,7 +139,7 @@ def _rule(file: Marked, at: int, entry: Any) -> Rule:
 
 def _explained(file: Marked, place: Place, who: str, model: type[RuleSpec], problem: ErrorDetails) -> ConfigError:
     """The first problem that pydantic found, as a line."""
-    at = cast("Place", problem["loc"])
+    at: Place = problem["loc"]
     key = ".".join(str(part + 1 if isinstance(part, int) else part) for part in at)
     match problem["type"]:
         case "extra_forbidden":

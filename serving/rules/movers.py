@@ -92,4 +92,5 @@ def _fatigue(spec: Fatigue, query: Query, rows: Array) -> Array:
     items, times = np.unique(history.items[lately], return_counts=True)
     at = np.minimum(np.searchsorted(items, rows), len(items) - 1)
     shown = np.where(items[at] == rows, times[at], 0)
-    return np.maximum(shown - spec.after + 1, 0) * -spec.places
+    found: Array = np.maximum(shown - spec.after + 1, 0) * -spec.places
+    return found

@@ -53,7 +53,12 @@ def _of_vectors(vectors: Array) -> Likeness:
         mine = vectors[rows].astype(np.float32)
         lengths = np.linalg.norm(mine, axis=1, keepdims=True)
         mine /= np.where(lengths > 0, lengths, 1)
-        return lambda at: np.maximum(mine @ mine[at], 0)
+
+        def against(at: int) -> Array:
+            alike: Array = np.maximum(mine @ mine[at], 0)
+            return alike
+
+        return against
 
     return of
 
