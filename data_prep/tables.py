@@ -130,6 +130,7 @@ def item_columns(items: Entities, ids: IdMap, seen: Array, event_prices: Array) 
         Column.TITLE: Texts.of(_scattered(given.get(Column.TITLE), rows, n)),
         Column.PRICE: price.astype(np.float32),
         Column.AVAILABLE: available & (known | seen),
+        Column.STOCK: stock.astype(np.float32),
         "known": known,
     }
     for c in (Column.CATEGORY, Column.BRAND, Column.CURRENCY, Column.ITEM_GROUP_ID):

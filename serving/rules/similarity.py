@@ -73,7 +73,8 @@ def _of_paths(codes: Array, levels: Array) -> Likeness:
         def against(at: int) -> Array:
             # a prefix has one code, so that levels agree down to where the paths part
             shared = ((columns == mine[at][:, None]) & (columns >= 0)).sum(axis=0)
-            return (shared / np.maximum(depth, depth[at])).astype(np.float32)
+            alike: Array = (shared / np.maximum(depth, depth[at])).astype(np.float32)
+            return alike
 
         return against
 
