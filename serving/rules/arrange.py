@@ -41,6 +41,8 @@ def arrange(rules: PageRules, query: Query, rows: Array, n_candidates: int, k: i
         n_candidates: How many of it are more than that. What fills never overtakes them.
         k: Places.
     """
+    if not len(rows):
+        return Arranged(np.empty(0, np.int64), np.empty(0, np.int64), (), {}, {})
     moves = tuple((rule, places(query, rows)) for rule, places in rules.movers)
     order = _moved([shift for _, shift in moves], len(rows), n_candidates)
     fixed, by_rule = _pinned(rules, rows, k)

@@ -95,7 +95,8 @@ class LiveRules:
 
     def off(self) -> tuple[Problem, ...]:
         """The rules that the release of now cannot follow, in force or not."""
-        return bound(self.rules.set.rules, self._release(), self._clock()).problems
+        held = self.rules.set.rules
+        return bound(held, self._release(), self._clock()).problems if held else ()
 
     def look(self) -> bool:
         """Take up what changed in the folder, once it has stayed the same for two looks; whether the rules are new."""

@@ -17,7 +17,7 @@ from core.schema import DAY, EventType
 from serving.filters.masks import Masks
 from serving.filters.syntax import FilterError
 from serving.request_path import FILL, Request, answer
-from tests.serving.ruled_shop import BRANDS, CATEGORIES, COLOURS, NOW, Item, Shop, made_up, shop_of
+from tests.serving.ruled_shop import BRANDS, COLOURS, NOW, Item, Shop, made_up, shop_of
 
 SHOPS = [shop_of(made_up(n, seed)) for n, seed in ((1, 0), (7, 1), (40, 2), (90, 3))]
 Expression = tuple[str, Callable[[Item], bool]]
@@ -103,7 +103,7 @@ expressions = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.sampled_from(SHOPS), expressions)
 def test_a_filter_holds_where_the_oracle_says(shop: Shop, expression: Expression) -> None:
     text, holds = expression
