@@ -23,7 +23,7 @@ def likeness(by: Literal["vectors", "category"], release: Release) -> Likeness |
     """None where the release lacks what it takes."""
     if by == "vectors":
         towers = next((s for s in release.sources if isinstance(s, TowerSource)), None)
-        return None if towers is None else _of_vectors(towers.tower.item_vectors)
+        return None if towers is None else of_vectors(towers.tower.item_vectors)
     column = release.items[Column.CATEGORY]
     assert isinstance(column, Coded)
     return _of_paths(column.codes, category_levels(column.values))
@@ -48,7 +48,9 @@ def category_prefixes(values: Texts, levels: int) -> Array:
     return np.array([codes.setdefault(p, len(codes)) for p in prefixes], np.int32)
 
 
-def _of_vectors(vectors: Array) -> Likeness:
+def of_vectors(vectors: Array) -> Likeness:
+    """The cosine of item vectors float32 `[items, d]`; below 0 counts as 0."""
+
     def of(rows: Array) -> Against:
         mine = vectors[rows].astype(np.float32)
         lengths = np.linalg.norm(mine, axis=1, keepdims=True)
