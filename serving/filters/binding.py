@@ -178,9 +178,18 @@ def _coded(node: OneOf | Between | Under | Exists, column: Coded) -> Holds:
     if isinstance(node, Exists):
         return lambda rows: codes[rows] >= 0
     wanted = _codes(node, column.values)
-    if len(wanted) > _FEW:
-        return lambda rows: np.isin(codes[rows], wanted)
-    return lambda rows: _equal_to(codes[rows], wanted)
+    if len(wanted) <= _FEW:
+        return lambda rows: _equal_to(codes[rows], wanted)
+    n = len(column.values)
+    table = np.zeros(n + 1, bool)  # the last for what is missing, and for values that came later
+    table[wanted] = True
+
+    def among(rows: Rows) -> Array:
+        mine = codes[rows]
+        found: Array = table[np.where((mine >= 0) & (mine < n), mine, n)]
+        return found
+
+    return among
 
 
 def _equal_to(codes: Array, wanted: Array) -> Array:

@@ -12,10 +12,13 @@ from core.history import Query
 from serving.rules.bound import PageRules
 from serving.rules.caps import CapCount
 from serving.rules.load import Rule
-from serving.rules.schema import Sponsor
-from serving.rules.similarity import Against
+from serving.rules.schema import Diversify, Sponsor
+from serving.rules.similarity import Likeness
 
 _EPSILON: Final = 1e-9
+_BEHIND: Final = 1e13  # places: what fills stands behind all candidates, wherever rules move it
+_SECOND: Final = 4  # more than any worth and likeness: the same for diversity
+_NEVER: Final = np.float32(-np.inf)
 _NOTHING: Final = -1
 
 
@@ -47,20 +50,24 @@ def arrange(rules: PageRules, query: Query, rows: Array, n_candidates: int, k: i
     order = _moved([shift for _, shift in moves], len(rows), n_candidates)
     fixed, by_rule = _pinned(rules, rows, k)
     sponsored = _sponsored(rules, rows, k, fixed)
+    held: dict[int, Rule] = {}
+    put: dict[int, Rule] = {}
+    short: Rule | None = None
     if rules.caps or sponsored or rules.diversify is not None:
-        page, held, short = _Filling(rules, rows[order], n_candidates, k).run(
-            {place: int(np.flatnonzero(order == at)[0]) for place, at in fixed.items()},
-            {place: (rule, mask[order]) for place, (rule, mask) in sponsored.items()},
-        )
-        put = {int(order[at]): rule for at, rule in page.put.items()}
-        chosen = order[np.array(page.order, np.int64)]
+        place_of = np.empty(len(order), np.int64)  # in the moved order
+        place_of[order] = np.arange(len(order))
+        filling = _Filling(rules, rows[order], n_candidates, k, {p: int(place_of[at]) for p, at in fixed.items()})
+        filling.run({place: (rule, mask[order]) for place, (rule, mask) in sponsored.items()})
+        chosen = order[np.array(filling.page, np.int64)]
+        put = {int(order[at]): rule for at, rule in filling.put.items()}
+        held = {int(order[at]): rule for at, rule in filling.held.items()}
+        short = filling.short
     else:
-        chosen, put, held, short = _around(order, fixed, k), {}, {}, None
-    on_page = set(chosen.tolist())
-    put |= {at: by_rule[at] for at in fixed.values() if at in on_page}
-    left = order[~np.isin(order, chosen)]
-    kept = {int(order[at]): rule for at, rule in held.items()}
-    return Arranged(chosen, left, moves, put, {at: rule for at, rule in kept.items() if at not in on_page}, short)
+        chosen = _around(order, fixed, k)
+    left = np.ones(len(order), bool)
+    left[chosen] = False
+    put |= {at: by_rule[at] for at in fixed.values() if not left[at]}
+    return Arranged(chosen, order[left[order]], moves, put, {at: r for at, r in held.items() if left[at]}, short)
 
 
 def _moved(shifts: list[Array], n: int, n_candidates: int) -> Array:
@@ -69,7 +76,9 @@ def _moved(shifts: list[Array], n: int, n_candidates: int) -> Array:
     if not shifts:
         return at
     shift = np.sum(shifts, axis=0)
-    return np.lexsort((at - shift - 0.5 * np.sign(shift), at >= n_candidates))
+    key = at - shift - 0.5 * np.sign(shift)
+    key[n_candidates:] += _BEHIND
+    return np.argsort(key, kind="stable")
 
 
 def _pinned(rules: PageRules, rows: Array, k: int) -> tuple[dict[int, int], dict[int, Rule]]:
@@ -78,7 +87,7 @@ def _pinned(rules: PageRules, rows: Array, k: int) -> tuple[dict[int, int], dict
     by_rule: dict[int, Rule] = {}
     for rule, place, row in rules.pins:
         at = np.flatnonzero(rows == row)
-        if place < k and len(at):
+        if place < min(k, len(rows)) and len(at):  # a shorter page has no such place
             fixed[place] = int(at[0])
             by_rule[int(at[0])] = rule
     return fixed, by_rule
@@ -125,78 +134,83 @@ def _around(order: Array, fixed: dict[int, int], k: int) -> Array:
     return np.array(page, np.int64)
 
 
-@dataclass
-class _Page:
-    order: list[int]
-    put: dict[int, Rule]
-
-
 class _Filling:
     """Place by place, over positions of the moved order."""
 
-    def __init__(self, rules: PageRules, rows: Array, n_candidates: int, k: int) -> None:
-        self._rules, self._rows, self._k, self._n = rules, rows, k, len(rows)
-        self._left = np.ones(self._n, bool)
-        self._held: dict[int, Rule] = {}
-        self._nearest = np.zeros(self._n, np.float32)  # likeness to the most alike item above
-        self._against: Against | None = None
-        if rules.diversify is not None:
-            _, spec, likeness = rules.diversify
-            self._against, self._first = likeness(rows), min(spec.first, k)
-            worth = 1 / np.log2(np.arange(2, self._n + 2))
-            self._worth = ((1 - spec.level) * worth).astype(np.float32)
-            self._worth[n_candidates:] -= 2  # what fills comes after all others
-            self._level = np.float32(spec.level)
-
-    def run(
-        self, fixed: dict[int, int], sponsored: dict[int, tuple[Rule, Array]]
-    ) -> tuple[_Page, dict[int, Rule], Rule | None]:
-        """The page, what caps held back, and the cap that ended it early."""
-        counts = []
-        for rule, cap, values in self._rules.caps:
-            most, window = cap.allowed(self._k)
-            counts.append((rule, CapCount(most, window, self._k, *values(self._rows), self._n, fixed)))
+    def __init__(self, rules: PageRules, rows: Array, n_candidates: int, k: int, fixed: dict[int, int]) -> None:
+        self._k, self._fixed = k, fixed
+        self._left = np.ones(len(rows), bool)
         self._left[list(fixed.values())] = False
-        page = _Page([], {})
-        for place in range(self._k):
-            blocks: list[tuple[Rule, Array]] = []
-            if place in fixed:
-                at, by = fixed[place], None
-            else:
-                blocks = [(rule, held) for rule, count in counts if (held := count.blocked(place)) is not None]
-                at, by = self._next(place, blocks, sponsored.get(place))
-            if at == _NOTHING:
-                return page, self._held, blocks[0][0] if blocks and self._left.any() else None
-            for _, count in counts:
-                count.put(at, place)
-            self._settle(at, place)
-            page.order.append(at)
-            if by is not None:
-                page.put[at] = by
-        return page, self._held, None
+        self._blocks = np.zeros(len(rows), np.int32)
+        self._caps = [
+            (rule, CapCount(*cap.allowed(k), k, *values(rows), fixed, self._blocks)) for rule, cap, values in rules.caps
+        ]
+        self._noted = np.zeros(len(rows), bool)  # what is in `held`
+        self._diverse = None if rules.diversify is None else _Diverse(rules.diversify, rows, n_candidates)
+        self._first = 0 if rules.diversify is None else min(rules.diversify[1].first, k)
+        self.page: list[int] = []
+        self.put: dict[int, Rule] = {}  # by sponsor rules
+        self.held: dict[int, Rule] = {}
+        self.short: Rule | None = None
 
-    def _next(
-        self, place: int, blocks: list[tuple[Rule, Array]], sponsored: tuple[Rule, Array] | None
-    ) -> tuple[int, Rule | None]:
-        """The position for a place, and the sponsor rule that put it there; _NOTHING where nothing fits."""
-        able = self._left
-        for _, held in blocks:
-            able = able & ~held
+    def run(self, sponsored: dict[int, tuple[Rule, Array]]) -> None:
+        """Fill the page."""
+        for place in range(self._k):
+            at = self._fixed[place] if place in self._fixed else self._next(place, sponsored.get(place))
+            if at == _NOTHING:
+                self.short = next(iter(self.held.values()), None)
+                return
+            self._left[at] = False
+            self.page.append(at)
+            for _, count in self._caps:
+                count.put(at)
+            if self._diverse is not None and place + 1 < self._first:
+                self._diverse.put(at)
+
+    def _next(self, place: int, sponsored: tuple[Rule, Array] | None) -> int:
+        """The position for a place; _NOTHING where nothing fits."""
+        able = self._left & (self._blocks == 0) if self._caps else self._left
         if sponsored is not None:
             rule, mask = sponsored
             paid = able & mask
-            if (at := int(paid.argmax())) or paid[0]:
-                return at, rule
+            at = int(paid.argmax())
+            if paid[at]:
+                self.put[at] = rule
+                return at
         at = int(able.argmax())
-        fits = bool(able[at])
-        for rule, held in blocks:
-            for other in np.flatnonzero((held & self._left)[: at if fits else self._n]).tolist():
-                self._held.setdefault(other, rule)
-        if fits and self._against is not None and place < self._first:
-            at = int(np.where(able, self._worth + self._level * (1 - self._nearest), -np.inf).argmax())
-        return (at if fits else _NOTHING), None
+        if not able[at]:
+            self._note(len(able))
+            return _NOTHING
+        self._note(at)
+        return at if self._diverse is None or place >= self._first else self._diverse.best(able)
 
-    def _settle(self, at: int, place: int) -> None:
-        self._left[at] = False
-        if self._against is not None and place + 1 < self._first:
-            np.maximum(self._nearest, self._against(at), out=self._nearest)
+    def _note(self, end: int) -> None:
+        """Caps hold back what is left before `end`."""
+        if not self._caps or int(self._left.argmax()) == end:
+            return
+        new = self._left[:end] & ~self._noted[:end]
+        for at in np.flatnonzero(new).tolist():
+            self._noted[at] = True
+            self.held[at] = next(rule for rule, count in self._caps if count.holds_back(at))
+
+
+class _Diverse:
+    """Maximal marginal relevance (Carbonell and Goldstein, 1998): worth of a place against likeness to what stands above.
+
+    An item at place p (from 1) of the order is worth `1 / log2(1 + p)`, as in NDCG: so the level means the same whatever the scores are.
+    """
+
+    def __init__(self, by: tuple[Rule, Diversify, Likeness], rows: Array, n_candidates: int) -> None:
+        _, spec, likeness = by
+        self._level, self._against = np.float32(spec.level), likeness(rows)
+        self._worth = ((1 - spec.level) / np.log2(np.arange(2, len(rows) + 2))).astype(np.float32)
+        self._worth[n_candidates:] -= _SECOND
+        self._nearest = np.zeros(len(rows), np.float32)  # likeness to the most alike item above
+
+    def put(self, at: int) -> None:
+        """An item stands on the page."""
+        np.maximum(self._nearest, self._against(at), out=self._nearest)
+
+    def best(self, able: Array) -> int:
+        """The best of what can come next."""
+        return int(np.where(able, self._worth - self._level * self._nearest, _NEVER).argmax())

@@ -69,13 +69,14 @@ def _of_paths(codes: Array, levels: Array) -> Likeness:
     def of(rows: Array) -> Against:
         mine = levels[codes[rows]]
         mine[codes[rows] < 0] = _NOTHING
-        depth = np.maximum((mine >= 0).sum(axis=1), 1)
+        depth = np.maximum((mine >= 0).sum(axis=1), 1).astype(np.float32)
         columns = np.ascontiguousarray(mine.T)
+        own = np.where(columns >= 0, columns, _NOTHING - 1)  # so that no level that is not there equals another
 
         def against(at: int) -> Array:
             # a prefix has one code, so that levels agree down to where the paths part
-            shared = ((columns == mine[at][:, None]) & (columns >= 0)).sum(axis=0)
-            alike: Array = (shared / np.maximum(depth, depth[at])).astype(np.float32)
+            shared = (columns == own[:, at, None]).view(np.uint8).sum(axis=0, dtype=np.uint8)
+            alike: Array = shared / np.maximum(depth, depth[at])
             return alike
 
         return against

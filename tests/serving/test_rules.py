@@ -362,26 +362,26 @@ def test_a_cap_blocks_exactly_what_would_break_it(data: st.DataObject) -> None:
     window, most = data.draw(st.integers(1, k)), data.draw(st.integers(1, 3))
     value = data.draw(st.lists(st.integers(0, 2), min_size=n, max_size=n))
     fixed = dict(zip(data.draw(st.sets(st.integers(0, k - 1), max_size=3)), (9, 10, 11), strict=False))
-    count = CapCount(most, window, k, np.array(value), np.arange(n), n, fixed)
+    blocks = np.zeros(n, np.int32)
+    count = CapCount(most, window, k, np.array(value), np.arange(n), fixed, blocks)
     on_page = dict(fixed)
     left = list(range(9))
     for place in range(k):
-        blocked = count.blocked(place)
         if place in fixed:
-            count.put(fixed[place], place)
+            count.put(fixed[place])
             continue
         for item in left:
             windows = [range(s, s + window) for s in range(k - window + 1) if s <= place < s + window]
             with_it = {**on_page, place: item}
             breaks = any(sum(p in with_it and value[with_it[p]] == value[item] for p in w) > most for w in windows)
-            assert (blocked is not None and bool(blocked[item])) == breaks
-        able = [i for i in left if blocked is None or not blocked[i]]
+            assert bool(blocks[item]) == breaks == count.holds_back(item)
+        able = [i for i in left if not blocks[i]]
         if not able:
             return
         item = data.draw(st.sampled_from(able))
         left.remove(item)
         on_page[place] = item
-        count.put(item, place)
+        count.put(item)
 
 
 def test_rules_are_bound_once_for_the_same_items(tmp_path: Path) -> None:
