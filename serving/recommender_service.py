@@ -92,8 +92,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         watch.lap("reasons")
         watch.write(response.stage_latency_ms)
         self._count(page, state)
-        # candidates that a filter or a rule chose are no sample of what the sources propose: their features are not logged
-        plain = asked.allowed is None and asked.rules is None
+        plain = _plain(request, asked)
         self._log.offer(
             Shown(
                 now,
@@ -333,6 +332,12 @@ def _check_similar(request: pb.SimilarItemsRequest) -> int:
     k = problems.page_size(request.page_size)
     problems.refuse()
     return k
+
+
+def _plain(request: pb.RecommendRequest, asked: Request) -> bool:
+    """Whether the candidates are what the sources propose: else their features are no sample of that, and are not logged."""
+    wanted = asked.rules is not None and len(asked.rules.wanted) > 0
+    return asked.allowed is None and not wanted and not request.exclude_purchased
 
 
 def _outside(asked: Request, page: Answer) -> int:

@@ -76,6 +76,7 @@ class LiveRules:
         self.problem = ""  # why the newest files are not in use
         self._signature = self._seen = "" if folder is None else signature(folder)
         self.rules = Rules(RuleSet() if folder is None else load_rules(folder))
+        self._off: tuple[Rules | None, Release | None, tuple[Problem, ...]] = (None, None, ())  # what `off` said last
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -95,8 +96,13 @@ class LiveRules:
 
     def off(self) -> tuple[Problem, ...]:
         """The rules that the release of now cannot follow, in force or not."""
-        held = self.rules.set.rules
-        return bound(held, self._release(), self._clock()).problems if held else ()
+        rules = self.rules
+        if not rules.set.rules:
+            return ()
+        release = self._release()
+        if self._off[0] is not rules or self._off[1] is not release:
+            self._off = (rules, release, bound(rules.set.rules, release, self._clock()).problems)
+        return self._off[2]
 
     def look(self) -> bool:
         """Take up what changed in the folder, once it has stayed the same for two looks; whether the rules are new."""

@@ -81,7 +81,7 @@ def test_new_items_are_found_by_their_attributes_and_others_are_not(base: Releas
     release, asked = live.current, query(base, "beta-1", "beta-2")
     masks = Masks()
     mask = masks.of("brand = 'Brandnew'", release, END)
-    assert sorted(release.item_ids[r] for r in np.flatnonzero(mask)) == ["new-1", "new-2"]
+    assert sorted(release.item_ids[r] for r in np.flatnonzero(mask).tolist()) == ["new-1", "new-2"]
     page = answer(release, Request(asked, 5, filter=mask))
     assert sorted(release.item_ids[r] for r in page.rows.tolist()) == ["new-1", "new-2"]
     [source] = narrowed((towers(release),), mask)
@@ -91,7 +91,7 @@ def test_new_items_are_found_by_their_attributes_and_others_are_not(base: Releas
     live.take()
     live.absorb()
     mask = masks.of("brand = 'Brandnew' AND price > 50", live.current, END)
-    assert [live.current.item_ids[r] for r in np.flatnonzero(mask)] == ["new-1"]
+    assert [live.current.item_ids[r] for r in np.flatnonzero(mask).tolist()] == ["new-1"]
 
 
 def test_diversity_by_vectors_mixes_what_is_alike(base: Release) -> None:

@@ -42,7 +42,9 @@ def ranged(key: str, low: float, high: float, left: str, right: str) -> Expressi
         value = item[key]
         if value is None:
             return False
-        return (value >= low if left == "[" else value > low) and (value <= high if right == "]" else value < high)
+        return bool(
+            (value >= low if left == "[" else value > low) and (value <= high if right == "]" else value < high)
+        )
 
     return f"{key} IN {left}{low}..{high}{right}", holds
 

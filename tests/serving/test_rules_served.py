@@ -181,12 +181,13 @@ def test_filters_are_never_ignored(ask: Client) -> None:
 def test_a_filter_that_cannot_be_used_names_field_and_character(ruled: ServingProcess, text: str, says: str) -> None:
     with grpc.insecure_channel(f"127.0.0.1:{ruled.port}") as channel:
         stub = recommender_pb2_grpc.RecommenderStub(channel)
-        for call, request in (
-            (stub.Recommend, RecommendRequest(filter=text)),
-            (stub.SimilarItems, SimilarItemsRequest(item_ids=["tea-1"], filter=text)),
+        similar = SimilarItemsRequest(item_ids=["tea-1"], filter=text)
+        for call in (
+            lambda: stub.Recommend(RecommendRequest(filter=text), timeout=20),
+            lambda: stub.SimilarItems(similar, timeout=20),
         ):
             with pytest.raises(grpc.RpcError) as refused:
-                call(request, timeout=20)
+                call()
             assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
             [(field, what)] = violations(refused.value)
             assert field == "filter"
