@@ -26,6 +26,7 @@ from serving.config import ServingConfig
 from serving.process import ServingProcess
 from tests.serving.conftest import options_for
 from tests.serving.shop import END, PURCHASES, SOLD_OUT, TITLES
+from tests.waiting import until
 
 HIDE = "  - {name: no-tea-1, kind: hide, where: item_id = 'tea-1'}\n".replace("'tea-1'", '"tea-1"')
 RULES = f"""
@@ -242,3 +243,17 @@ def test_commands(ruled: ServingProcess, shop: Work, folder: Path, tmp_path: Pat
         aisle("batch", "--release", release, "--queries", queries, "--out", out, "--k", 5, *more)
         pages[name] = out.read_bytes()
     assert pages["plain"] == pages["off"] != pages["ruled"]
+
+
+def test_a_server_looks_at_the_folder_by_itself(
+    shop: Work, redis_url: str, config: ServingConfig, folder: Path
+) -> None:
+    quick = config.with_rules(folder)
+    quick = quick.model_copy(update={"rules": quick.rules.model_copy(update={"refresh_seconds": 0.01})})
+    process = ServingProcess(options_for(shop, redis_url, quick))
+    process.start()
+    with Client(f"127.0.0.1:{process.port}", timeout=20) as ask:
+        (folder / "more.yaml").write_text('rules:\n  - {name: more, kind: hide, where: item_id = "tea-2"}\n')
+        until(lambda: ask.status().rules.rules == 4)
+        assert "tea-2" not in ids(ask, page_size=17)
+    process.stop()
