@@ -145,7 +145,7 @@ class _Filling:
         self._caps = [
             (rule, CapCount(*cap.allowed(k), k, *values(rows), fixed, self._blocks)) for rule, cap, values in rules.caps
         ]
-        self._noted = np.zeros(len(rows), bool)  # what is in `held`
+        self._unseen = self._left.copy()  # what is left, and no cap was seen to hold back
         self._diverse = None if rules.diversify is None else _Diverse(rules.diversify, rows, n_candidates)
         self._first = 0 if rules.diversify is None else min(rules.diversify[1].first, k)
         self.page: list[int] = []
@@ -160,7 +160,7 @@ class _Filling:
             if at == _NOTHING:
                 self.short = next(iter(self.held.values()), None)
                 return
-            self._left[at] = False
+            self._left[at] = self._unseen[at] = False
             self.page.append(at)
             for _, count in self._caps:
                 count.put(at)
@@ -186,11 +186,10 @@ class _Filling:
 
     def _note(self, end: int) -> None:
         """Caps hold back what is left before `end`."""
-        if not self._caps or int(self._left.argmax()) == end:
+        if not self._caps or int(self._unseen.argmax()) == end:
             return
-        new = self._left[:end] & ~self._noted[:end]
-        for at in np.flatnonzero(new).tolist():
-            self._noted[at] = True
+        for at in np.flatnonzero(self._unseen[:end]).tolist():
+            self._unseen[at] = False
             self.held[at] = next(rule for rule, count in self._caps if count.holds_back(at))
 
 

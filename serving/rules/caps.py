@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import insort
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -29,6 +30,7 @@ class CapCount:
         self._most, self._window, self._k, self._codes, self._owner = most, window, k, codes, owner
         self._blocks = blocks
         self._listed = codes.tolist()
+        self._often = {value for value, n in Counter(self._listed).items() if n > 1}  # the others hold nothing back
         self._ends = np.cumsum(np.bincount(owner, minlength=len(blocks))).tolist()
         self._full: set[int] = set()
         self._near: dict[
@@ -73,16 +75,20 @@ class CapCount:
     def _set(self, value: int, full: bool) -> None:
         if full != (value in self._full):
             (self._full.add if full else self._full.remove)(value)
-            self._blocks[self._owner[self._codes == value]] += 1 if full else -1
+            if value in self._often:
+                self._blocks[self._owner[self._codes == value]] += 1 if full else -1
 
     def _review(self, place: int) -> None:
         """Count the values of fixed items again: any window that holds `place` may have them on either side of it."""
-        if place < self._k:
-            for value, places in self._places.items():
-                self._set(value, self._around(places, place) >= self._most)
+        if place >= self._k:
+            return
+        for value, places in self._places.items():
+            self._set(value, self._around(places, place) >= self._most)
 
     def _around(self, places: list[int], place: int) -> int:
         """The most of `places` that one window holds which also holds `place`."""
+        if self._window == self._k:
+            return len(places)
         near = [p for p in places if abs(p - place) < self._window]
         starts = range(max(0, place - self._window + 1), min(place, self._k - self._window) + 1)
         return max(sum(s <= p < s + self._window for p in near) for s in starts) if near else 0
