@@ -163,6 +163,20 @@ def test_what_the_release_does_not_have_is_refused(text: str, at: int, says: str
     assert says in str(refused.value)
 
 
+TOKENS = """brand price AND OR NOT ( ) IN [ ] .. , = != < >= 'Acme' "x 10 1e400 -5 0.1 true UNDER EXISTS created_at '0001-01-01' age_days item_id
+'9999-12-31T23:59:59-23:59' available colour ` `odd` \\ é stock 1e308 size '' title""".split()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.one_of(st.sampled_from(TOKENS), st.text(max_size=3)), max_size=9))
+def test_any_text_is_a_filter_or_is_refused(tokens: list[str]) -> None:
+    try:
+        assert len(Masks().of(" ".join(tokens), SHOPS[2].release, NOW)) == 40
+    except FilterError as e:
+        assert e.at >= 1
+        assert "at character" in str(e)
+
+
 def test_masks_are_kept_while_the_items_are_the_same_and_no_longer() -> None:
     shop, masks = SHOPS[2], Masks(most_bytes=100)  # two masks of 40 items
     first = masks.of("brand = 'Acme'", shop.release, NOW)
