@@ -133,10 +133,7 @@ def answer(release: Release, request: Request, sources: tuple[Source, ...] | Non
     highest, lowest = (float(scores.max()), float(scores.min())) if len(scores) else (0.0, 0.0)
     above = highest + np.arange(len(lead), 0, -1, dtype=np.float32)
     below = lowest - 1 - np.arange(len(line) - ranked, dtype=np.float32)
-    rest = np.arange(len(page), ranked) if arranged is None else arranged.rest[arranged.rest < ranked]
-    capped = np.array(sorted(at for at in arranged.held if at < ranked) if arranged else [], np.int64)
-    removed[Removal.CAPPED] = line[capped]
-    removed[Removal.BELOW] = line[rest[~np.isin(rest, capped)]]
+    removed |= _left_over(line, ranked, page, arranged)
     return Answer(
         rows=line[page],
         scores=np.concatenate([above, every[ordered], below])[page].astype(np.float32),
@@ -173,13 +170,25 @@ def _arranged(
         places = max(ranked, places) + max(request.k, places - ranked)
 
 
+def _left_over(line: Array, ranked: int, page: Array, arranged: Arranged | None) -> dict[Removal, Array]:
+    """What of the first `ranked` rows of the line is not on the page: held back by a cap, or below it."""
+    if arranged is None:
+        return {Removal.CAPPED: _NONE, Removal.BELOW: line[len(page) : ranked]}
+    rest = arranged.rest[arranged.rest < ranked]
+    capped = np.array([at in arranged.held for at in rest.tolist()], bool)
+    return {Removal.CAPPED: line[rest[capped]], Removal.BELOW: line[rest[~capped]]}
+
+
 def _sources(
     candidates: Candidates, ordered: Array, weights: dict[str, float], page: Array, ends: tuple[int, int, int]
 ) -> tuple[str, ...]:
     """The source of each position of the line that is on the page; `ends` of what leads, of the candidates, and of what trends among the fill."""
     lead, ranked, trending = ends
     proposed = page[(page >= lead) & (page < ranked)]
-    speakers = iter(_speakers(candidates, ordered[proposed - lead], weights, RULE))
+    speak = _speakers(candidates, ordered[proposed - lead], weights, RULE)
+    if len(proposed) == len(page):
+        return speak
+    speakers = iter(speak)
     return tuple(next(speakers) if lead <= at < ranked else TRENDING if at < trending else FILL for at in page.tolist())
 
 
