@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -164,58 +165,33 @@ def test_what_the_release_does_not_have_is_refused(text: str, at: int, says: str
 
 
 TOKENS = [
-    "brand",
-    "price",
-    "AND",
-    "OR",
-    "NOT",
-    "(",
-    ")",
-    "IN",
-    "[",
-    "]",
-    "..",
-    ",",
-    "=",
-    "!=",
-    "<",
-    ">=",
-    "'Acme'",
-    '"x',
-    "10",
-    "1e400",
-    "-5",
-    "0.1",
-    "true",
-    "UNDER",
-    "EXISTS",
-    "created_at",
-    "'0001-01-01'",
-    "age_days",
-    "item_id",
-    "'9999-12-31T23:59:59-23:59'",
-    "available",
-    "colour",
-    "`",
-    "`odd`",
-    "\\",
-    "é",
-    "stock",
-    "1e308",
-    "size",
-    "''",
-    "title",
+    *("brand", "price", "created_at", "age_days", "item_id", "available", "colour", "stock", "size", "title", "`odd`"),
+    *("AND", "OR", "NOT", "IN", "UNDER", "EXISTS", "true", "(", ")", "[", "]", "..", ",", "=", "!=", "<", ">="),
+    *(
+        "'Acme'",
+        '"x',
+        "''",
+        "10",
+        "1e400",
+        "1e308",
+        "-5",
+        "0.1",
+        "'0001-01-01'",
+        "'9999-12-31T23:59:59-23:59'",
+        "`",
+        "\\",
+        "é",
+    ),
 ]
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.one_of(st.sampled_from(TOKENS), st.text(max_size=3)), max_size=9))
 def test_any_text_is_a_filter_or_is_refused(tokens: list[str]) -> None:
-    try:
-        assert len(Masks().of(" ".join(tokens), SHOPS[2].release, NOW)) == 40
-    except FilterError as e:
-        assert e.at >= 1
-        assert "at character" in str(e)
+    found: Any = None
+    with suppress(FilterError):
+        found = Masks().of(" ".join(tokens), SHOPS[2].release, NOW)
+    assert found is None or (found.dtype, found.shape) == (np.dtype(bool), (40,))
 
 
 def test_masks_are_kept_while_the_items_are_the_same_and_no_longer() -> None:
