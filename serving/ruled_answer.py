@@ -132,4 +132,10 @@ def says(rule: Rule) -> str:
     """The settings of a rule in few words, for tables."""
     own = rule.spec.model_dump(mode="json", exclude_defaults=True, exclude={"name", "kind", "note", "since", "until"})
     shown = {k: v for k, v in own.items() if k not in ("placements", "priority", "time_zone", "enabled")}
-    return ", ".join(f"{k} {'all' if k == 'places' and v >= FURTHEST else v}" for k, v in shown.items())
+    return ", ".join(f"{k} {_plain(v)}" for k, v in shown.items())
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, float):
+        return "all" if value >= FURTHEST else f"{value:g}"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

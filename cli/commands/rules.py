@@ -39,12 +39,12 @@ def check(
     now = time.time_ns() // 1_000
     found = load_rules(folder)
     table = Table(title=f"{len(found.rules)} rules of {found.files} files, in order", title_justify="left")
-    for column in ("rule", "kind", "says", "placements", "in force", "where"):
-        table.add_column(column)
+    for column in ("rule", "file", "kind", "says", "placements", "in force"):
+        table.add_column(column, no_wrap=column in ("rule", "file"))
     for rule in found.rules:
         active = rule.spec.enabled and rule.since <= now < rule.until
-        cells = (rule.name, rule.spec.kind, says(rule), ", ".join(rule.spec.placements) or "all")
-        table.add_row(*map(escape, (*cells, "yes" if active else "no", rule.place)))
+        cells = (rule.name, rule.place, rule.spec.kind, says(rule), ", ".join(rule.spec.placements) or "all")
+        table.add_row(*map(escape, (*cells, "yes" if active else "no")))
     console.print(table)
     warnings: list[str] = []
     if release is not None:
