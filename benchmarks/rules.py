@@ -125,10 +125,8 @@ def stage(rules: PageRules, items: int, k: int, rounds: int) -> dict[str, float]
     rng = np.random.default_rng(_SEED)
     wall, cpu = np.empty(rounds), np.empty(rounds)
     for at in range(-_WARM_UP, rounds):
-        line = rng.choice(items, _CANDIDATES + 2, replace=False, shuffle=True).astype(np.int32)
+        line = _line(rng, items, [row for _, _, row in rules.pins])
         query = _query(rng, items, line)
-        line[:2] = rules.wanted[:2] if len(rules.wanted) > 1 else line[:2]
-        line = line[np.sort(np.unique(line, return_index=True)[1])][:_CANDIDATES]
         began, used = time.perf_counter_ns(), time.thread_time_ns()
         arranged = arrange(rules, query, line, len(line), k)
         if at >= 0:
@@ -139,6 +137,15 @@ def stage(rules: PageRules, items: int, k: int, rounds: int) -> dict[str, float]
         for name, taken in (("wall", wall), ("cpu", cpu))
         for p in (50, 99)
     }
+
+
+def _line(rng: np.random.Generator, items: int, pinned: list[int]) -> Array:
+    """Candidates in an order by chance, pinned ones among them."""
+    drawn = np.setdiff1d(rng.integers(0, items, 2 * _CANDIDATES), pinned)
+    rng.shuffle(drawn)
+    line = np.concatenate([pinned, drawn[: _CANDIDATES - len(pinned)]]).astype(np.int32)
+    rng.shuffle(line)
+    return line
 
 
 def _query(rng: np.random.Generator, items: int, line: Array) -> Query:
