@@ -27,6 +27,9 @@ def show(results: Iterable[Result], heading: str, missing: Sequence[str]) -> lis
             "title": r.title,
             "rank": r.rank,
             "probability": r.probability if r.HasField("probability") else None,
+            "promotion_name": r.promotion_name,
+            "sponsored": r.sponsored,
+            "moved_by": list(r.moved_by),
         }
         for r in results
     ]

@@ -44,6 +44,14 @@ class Explains(Protocol):
         """The row of the person's or the page's item that speaks most for item `row`; None where none does."""
 
 
+@runtime_checkable
+class Narrows(Protocol):
+    """A source that can look among some of the items only, better than by proposing more and dropping the others."""
+
+    def narrowed(self, allowed: Array) -> Source:
+        """The same source, which proposes only rows that `allowed` (bool `[items]`) marks, and scores any."""
+
+
 @dataclass(frozen=True)
 class Candidates:
     """The union of what the sources proposed for one query, each item once."""
@@ -57,11 +65,14 @@ class Candidates:
         return len(self.rows)
 
 
-def gather(sources: tuple[Source, ...], quotas: dict[str, int], query: Query, excluded: Array) -> Candidates:
-    """Ask every source for its quota, unite the answers, and let every source score the whole union."""
+def gather(
+    sources: tuple[Source, ...], quotas: dict[str, int], query: Query, excluded: Array, more: Array | None = None
+) -> Candidates:
+    """Ask every source for its quota, unite the answers (and `more` rows int32), and let every source score the whole union."""
     scorings = [s.scoring(query) for s in sources]
     lists = [scoring.top(quotas.get(s.name, 0), excluded)[0] for s, scoring in zip(sources, scorings, strict=True)]
-    rows = np.unique(np.concatenate(lists)) if lists else np.empty(0, np.int32)
+    together = lists if more is None else [*lists, more]
+    rows = np.unique(np.concatenate(together)) if together else np.empty(0, np.int32)
     scores = np.empty((len(rows), len(sources)), np.float32)
     ranks = np.full((len(rows), len(sources)), NO_ROW, np.int32)
     for s, (scoring, proposed) in enumerate(zip(scorings, lists, strict=True)):

@@ -8,8 +8,8 @@
                               A return keeps its type, with gain 0: who counts purchases nets it out by time
       items/                  column folder, row-aligned with the item id map: title text, category, brand, currency and item_group_id
                               coded, price float32 (the table's, else the median of the item's events, else NaN), available bool,
-                              created_at, available_from and available_until int64 (-1: unknown), known bool (in the items table),
-                              deleted bool (the catalog's log says it is gone: never available),
+                              stock float32 (NaN: unknown), created_at, available_from and available_until int64 (-1: unknown), known bool (in the
+                              items table), deleted bool (the catalog's log says it is gone: never available),
                               and attribute columns `attribute.<name>` (coded, tags, or float32 with NaN where there is none)
       users/                  column folder, row-aligned with the user id map: known bool (has a user_id), created_at, `attribute.<name>`
       item_days/              column folder, sorted by (item, day): item int32, day int32 (days since the epoch, UTC), one float32 count for

@@ -213,7 +213,7 @@ def _table(table: Columns) -> dict[str, Any]:
     """Every column over the rows that the shop's own table has; over all rows where there is no such table."""
     known = np.asarray(table.numbers("known")).astype(bool)
     rows = np.flatnonzero(known if known.any() else np.ones(table.rows, bool))
-    names = [name for name in table if name not in ("known", Column.DELETED)]
+    names = [name for name in table if name not in ("known", Column.DELETED, Column.STOCK)]  # stock moves every day
     columns = {name: _column(name, table[name], rows) for name in names[:COLUMNS]}
     return {"rows": len(rows), "columns": columns, "left_out": len(names[COLUMNS:])}
 

@@ -150,6 +150,7 @@ def item_columns(
         Column.PRICE: price.astype(np.float32),
         Column.AVAILABLE: available & ~gone,
         Column.DELETED: gone,
+        Column.STOCK: stock.astype(np.float32),
         "known": known,
     }
     for c in (Column.CATEGORY, Column.BRAND, Column.CURRENCY, Column.ITEM_GROUP_ID):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
@@ -20,9 +20,12 @@ from retrieval.towers.inputs import GAP_BUCKETS, window
 
 _ON_PAGE: Final = EventType.DETAIL_PAGE_VIEW.code  # a context item is read as one the person looks at now
 
-Search = Callable[
-    [Array, int], tuple[Array, Array]
-]  # (query vector [d], k) -> rows int32 [m], scores float32 [m], best first
+
+class Search(Protocol):
+    """Finds the items of the highest inner product."""
+
+    def __call__(self, vector: Array, k: int, allowed: Array | None = None) -> tuple[Array, Array]:
+        """Query vector `[d]` to rows int32 `[m]` and scores float32 `[m]`, best first; only rows that `allowed` (bool `[items]`) marks."""
 
 
 class QueryTower:
@@ -124,8 +127,13 @@ class TowerSource:
         """Run the query tower once."""
         return TowerScoring(self.tower.vector(query), self.tower.item_vectors, self.search)
 
-    def _exact(self, vector: Array, k: int) -> tuple[Array, Array]:
-        scores = np.where(self.tower.has_vector, self.tower.item_vectors @ vector, -np.inf).astype(np.float32)
+    def narrowed(self, allowed: Array) -> TowerSource:
+        """See core.candidates.Narrows: the search itself passes over the others."""
+        return TowerSource(self.tower, lambda vector, k, _=None: self.search(vector, k, allowed))
+
+    def _exact(self, vector: Array, k: int, allowed: Array | None = None) -> tuple[Array, Array]:
+        able = self.tower.has_vector if allowed is None else self.tower.has_vector & allowed
+        scores = np.where(able, self.tower.item_vectors @ vector, -np.inf).astype(np.float32)
         return best(np.arange(len(scores), dtype=np.int32), scores, k)
 
 

@@ -19,6 +19,7 @@ from serving.online_state import OnlineState
 from serving.redis_link import RedisLink
 from serving.refusals import guarded
 from serving.resident import Resident
+from serving.rules.live import LiveRules
 from serving.tally import Tally
 from serving.trending import Trending
 from serving.validation import Problems
@@ -51,10 +52,11 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         load: Callable[[Path], Loaded],
         *,
         embedded: bool,
+        rules: LiveRules | None = None,
     ) -> None:
         self._resident, self._state, self._link, self._store, self._tally = resident, state, link, store, tally
         self._load, self._embedded, self._started = load, embedded, time.monotonic()
-        self._trending, self._catalog = trending, catalog
+        self._trending, self._catalog, self._rules = trending, catalog, rules
 
     @guarded
     def GetStatus(self, request: pb.GetStatusRequest, context: grpc.ServicerContext) -> pb.GetStatusResponse:  # noqa: N802
@@ -89,6 +91,21 @@ class AdminService(admin_pb2_grpc.AdminServicer):
             pages=self._tally.of("pages"),
             trending=pb.TrendingStatus(items=self._trending.items, age_seconds=self._trending.age_seconds),
             catalog=self._catalog_status(),
+            rules=self._rules_status(),
+        )
+
+    def _rules_status(self) -> pb.RulesStatus:
+        live = self._rules
+        if live is None or live.folder is None:
+            return pb.RulesStatus()
+        held = live.rules.set
+        return pb.RulesStatus(
+            id=held.id,
+            folder=str(live.folder),
+            rules=len(held.rules),
+            files=held.files,
+            problem=live.problem,
+            off=[str(problem) for problem in live.off()],
         )
 
     def _catalog_status(self) -> pb.CatalogStatus:

@@ -14,6 +14,9 @@ from core.history import Query
 from core.ids import NO_ROW
 from serving.release import Release
 from serving.request_path import Answer, Request, answer
+from serving.rules.bound import check_fit
+from serving.rules.live import Rules
+from serving.rules.load import load_rules
 from serving.user_state import UserState
 
 _CHUNK = 256
@@ -43,18 +46,24 @@ class BatchAnswer:
 class Batch:
     """Answers queries from one release and its user state."""
 
-    def __init__(self, release: Path, user_state: Path) -> None:
+    def __init__(self, release: Path, user_state: Path, rules: Path | None = None) -> None:
         self.release = Release.open(release)
+        self.rules = None if rules is None else _rules(self.release, rules)
         self.state = UserState.open(user_state, self.release.settings.history_events)
 
     def answer(self, query: BatchQuery, k: int, exclude_seen: bool) -> Answer:
         """Clock, history and facts as of the query's time; everything else is the release's."""
+        return answer(self.release, self.request(query, k, exclude_seen))
+
+    def request(self, query: BatchQuery, k: int, exclude_seen: bool) -> Request:
+        """A query in rows, with the rules that were in force at its time."""
         time = self.release.window_end if query.time is None else query.time
         user = int(self.state.rows([query.user_id])[0])
         context = self.release.item_ids.rows(query.context_items)
         history, facts = self.state.histories.before(user, time), self.state.facts.at(user, time)
         asked = Query(time, user, history, context[context != NO_ROW], query.placement, facts)
-        return answer(self.release, Request(asked, k, exclude_seen=exclude_seen))
+        rules = None if self.rules is None else self.rules.of(self.release, query.placement, time)
+        return Request(asked, k, exclude_seen=exclude_seen, rules=rules)
 
     def rendered(self, query: BatchQuery, k: int, exclude_seen: bool) -> BatchAnswer:
         """The page in the shop's own ids."""
@@ -64,18 +73,29 @@ class Batch:
         )
 
 
+def _rules(release: Release, folder: Path) -> Rules:
+    rules = load_rules(folder)
+    check_fit(rules.rules, release, release.window_end, folder)
+    return Rules(rules)
+
+
 def run(
-    release: Path, user_state: Path, queries: Sequence[BatchQuery], k: int, exclude_seen: bool
+    release: Path,
+    user_state: Path,
+    queries: Sequence[BatchQuery],
+    k: int,
+    exclude_seen: bool,
+    rules: Path | None = None,
 ) -> Iterator[BatchAnswer]:
-    """Answers in the order of the queries; on every core when there are many."""
+    """Answers in the order of the queries, by the rules of a folder if there is one; on every core when there are many."""
     if len(queries) <= 2 * _CHUNK:
-        batch = Batch(release, user_state)
+        batch = Batch(release, user_state, rules)
         for query in queries:
             yield batch.rendered(query, k, exclude_seen)
         return
     chunks = [queries[at : at + _CHUNK] for at in range(0, len(queries), _CHUNK)]
     with ProcessPoolExecutor(
-        os.cpu_count(), get_context("forkserver"), _open, (release, user_state, k, exclude_seen)
+        os.cpu_count(), get_context("forkserver"), _open, (release, user_state, k, exclude_seen, rules)
     ) as pool:
         for answers in pool.map(_answer_chunk, chunks):
             yield from answers
@@ -84,9 +104,9 @@ def run(
 _worker: tuple[Batch, int, bool]
 
 
-def _open(release: Path, user_state: Path, k: int, exclude_seen: bool) -> None:
+def _open(release: Path, user_state: Path, k: int, exclude_seen: bool, rules: Path | None) -> None:
     global _worker
-    _worker = Batch(release, user_state), k, exclude_seen
+    _worker = Batch(release, user_state, rules), k, exclude_seen
 
 
 def _answer_chunk(queries: Sequence[BatchQuery]) -> list[BatchAnswer]:

@@ -70,6 +70,11 @@ class Client:
         """Why an item is in an answer, or not."""
         return self._call(self._recommender.Explain, request)  # type: ignore[no-any-return]
 
+    def preview_rules(self, request: recommender_pb2.RecommendRequest) -> recommender_pb2.PreviewRulesResponse:
+        """A page without and with the rules of the shop."""
+        asked = recommender_pb2.PreviewRulesRequest(request=request)
+        return self._call(self._recommender.PreviewRules, asked)  # type: ignore[no-any-return]
+
     def write_events(self, events: Sequence[events_pb2.Event]) -> events_pb2.WriteEventsResponse:
         """Record what happened."""
         return self._call(self._events.WriteEvents, events_pb2.WriteEventsRequest(events=events))  # type: ignore[no-any-return]

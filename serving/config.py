@@ -85,6 +85,18 @@ class CatalogConfig(Section):
         return Path(self.folder)
 
 
+class RulesConfig(Section):
+    """The rules of pages."""
+
+    folder: str = Field(min_length=1)
+    refresh_seconds: float = Field(gt=0)
+
+    @property
+    def path(self) -> Path | None:
+        """Where they are: None for none."""
+        return None if self.folder == "none" else Path(self.folder)
+
+
 class ServingConfig(Section):
     """The whole of `configs/serving.yaml`."""
 
@@ -95,6 +107,12 @@ class ServingConfig(Section):
     log: LogConfig
     trending: TrendingConfig
     catalog: CatalogConfig
+    rules: RulesConfig
+
+    def with_rules(self, folder: Path) -> ServingConfig:
+        """The same, with the rules of a folder."""
+        rules = self.rules.model_copy(update={"folder": str(folder.absolute())})
+        return self.model_copy(update={"rules": rules})
 
 
 DEFAULTS = Path(__file__).parent.parent / "configs" / "serving.yaml"

@@ -10,11 +10,14 @@ import numpy as np
 
 from core.columns import Array
 from core.ids import NO_ROW
+from core.narrowed import narrowed
+from core.schema import EventType
 from ranking import blend
 from ranking.feature_list import NAMES
 from ranking.groups import GROUP_OF, Group, grouped
 from serving.release import Release
-from serving.request_path import FILL, TRENDING, Answer, Removal, Request, quotas_of
+from serving.request_path import FILL, RULE, TRENDING, Answer, Removal, Request, quotas_of
+from serving.ruled_answer import ruled
 
 
 class Outcome(StrEnum):
@@ -27,6 +30,10 @@ class Outcome(StrEnum):
     EXCLUDED = "excluded"
     ON_CONTEXT = "on-context"
     SEEN = "seen"
+    PURCHASED = "purchased"
+    FILTERED = "filtered"
+    HIDDEN = "hidden"
+    CAPPED = "capped"
     UNKNOWN = "unknown-item"
 
 
@@ -69,7 +76,7 @@ def explain(release: Release, request: Request, page: Answer, row: int) -> Expla
     outcome = outcome_of(release, request, page, row)
     place = rank_of(page, row)
     at = position(page, row)
-    ranked = at is not None and outcome in (Outcome.ON_PAGE, Outcome.BELOW)
+    ranked = at is not None and outcome in (Outcome.ON_PAGE, Outcome.BELOW, Outcome.CAPPED)
     parts, features = parts_of(release, page, at) if ranked and at is not None else ({}, {})
     on_page = np.flatnonzero(page.rows == row)
     score = float(page.scores[on_page[0]]) if len(on_page) else float(page.every[at]) if ranked else 0.0
@@ -78,7 +85,7 @@ def explain(release: Release, request: Request, page: Answer, row: int) -> Expla
     return Explanation(
         row=row,
         outcome=outcome,
-        summary=_summary(outcome, page, row, place, opinions),
+        summary=_summary(outcome, page, row, place, opinions) + ruled(request, page, row),
         rank=place,
         score=score,
         page_score=float(page.scores[-1]) if len(page.scores) else 0.0,
@@ -100,8 +107,16 @@ def outcome_of(release: Release, request: Request, page: Answer, row: int) -> Ou
         return Outcome.EXCLUDED
     if request.exclude_seen and row in history.items[history.gains > 0]:
         return Outcome.SEEN
+    if request.exclude_purchased and row in history.items[history.types == EventType.PURCHASE_COMPLETE.code]:
+        return Outcome.PURCHASED
+    if request.rules is not None and request.rules.allowed is not None and not request.rules.allowed[row]:
+        return Outcome.HIDDEN
+    if request.filter is not None and not request.filter[row]:
+        return Outcome.FILTERED
     if row in page.removed.get(Removal.UNAVAILABLE, ()):
         return Outcome.UNAVAILABLE
+    if row in page.removed.get(Removal.CAPPED, ()):
+        return Outcome.CAPPED
     return Outcome.BELOW if row in page.removed.get(Removal.BELOW, ()) else Outcome.NOT_RETRIEVED
 
 
@@ -157,7 +172,7 @@ def _opinions(release: Release, request: Request, page: Answer, row: int) -> tup
     """Each source is asked again: what it says of a single item is no part of an answer."""
     asked, excluded = quotas_of(release.settings, release.sources, request.k), request.never
     found = []
-    for source in release.sources:
+    for source in narrowed(release.sources, request.allowed):
         scoring = source.scoring(request.query)
         rows, scores = scoring.top(asked.get(source.name, 0), excluded)
         at = np.flatnonzero(rows == row)
@@ -181,6 +196,7 @@ def _summary(outcome: Outcome, page: Answer, row: int, place: int, opinions: tup
         how = {
             FILL: "it fills the page, which the candidates did not",
             TRENDING: "many had it within the last hour",
+            RULE: "a rule of the shop brought it",
         }.get(speaker, f"of {candidates} candidates, proposed by {', '.join(by)}")
         return f"place {place} of {places} on the page: {how}"
     if outcome is Outcome.NOT_RETRIEVED:
@@ -193,4 +209,8 @@ def _summary(outcome: Outcome, page: Answer, row: int, place: int, opinions: tup
         Outcome.EXCLUDED: "the request excludes it",
         Outcome.ON_CONTEXT: "it is on the page that the person looks at",
         Outcome.SEEN: "the person has it already, and the request excludes what they have",
+        Outcome.PURCHASED: "the person bought it, and the request excludes what they bought",
+        Outcome.FILTERED: "the filter of the request does not hold for it",
+        Outcome.HIDDEN: "hidden",
+        Outcome.CAPPED: "held back",
     }[outcome]

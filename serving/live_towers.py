@@ -50,10 +50,14 @@ class LiveTowers:
         rows, beside, is_changed = self._rows[:changed], self._beside[:changed], self._is_changed
         found_before, known = self._base.search, self._known
 
-        def search(vector: Array, k: int) -> tuple[Array, Array]:
-            old, scores = found_before(vector, min(k + min(changed, k), known))
-            kept = ~is_changed[old]
-            new = np.where(available[rows] & self._has_vector[rows], beside @ vector, -np.inf).astype(np.float32)
+        def search(vector: Array, k: int, allowed: Array | None = None) -> tuple[Array, Array]:
+            old, scores = found_before(
+                vector, min(k + min(changed, k), known), None if allowed is None else allowed[:known]
+            )
+            kept = (old >= 0) & ~is_changed[old]
+            able = available[rows] & self._has_vector[rows]
+            able = able if allowed is None else able & allowed[rows]
+            new = np.where(able, beside @ vector, -np.inf).astype(np.float32)
             return best(np.concatenate([old[kept], rows]), np.concatenate([scores[kept], new]), k)
 
         tower = self._base.tower.over(self._vectors[:n], self._has_vector[:n])

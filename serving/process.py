@@ -42,6 +42,7 @@ from serving.recommender_service import Clock, RecommenderService, wall_clock
 from serving.redis_link import RedisLink
 from serving.release import Release
 from serving.resident import Resident
+from serving.rules.live import LiveRules
 from serving.shown import ShownLog
 from serving.spool import Spool
 from serving.stopping import StopSignals
@@ -94,15 +95,26 @@ class ServingProcess:
         self._store = store = EventStore(EventWriter(link, keys, config.events), _spool(options))
         self._log = ShownLog(link, keys, config.log, tally)
         self._trending = Trending(link, keys, config.trending, self.resident, clock)
+        rules = config.rules
+        self._rules = LiveRules(rules.path, lambda: self.resident.release, clock, rules.refresh_seconds)
         self._server, self.port = _bind(options)
         recommender_pb2_grpc.add_RecommenderServicer_to_server(
-            RecommenderService(self.resident, state, self._log, tally, self._trending, clock), self._server
+            RecommenderService(self.resident, state, self._log, tally, self._trending, clock, self._rules), self._server
         )
         events_pb2_grpc.add_EventsServicer_to_server(EventsService(store, config.events, tally, clock), self._server)
         users_pb2_grpc.add_UsersServicer_to_server(UsersService(link, keys), self._server)
         catalog_pb2_grpc.add_CatalogServicer_to_server(CatalogService(catalog, self.resident, clock), self._server)
         admin = AdminService(
-            self.resident, state, link, store, tally, self._trending, catalog, self.load, embedded=options.embedded
+            self.resident,
+            state,
+            link,
+            store,
+            tally,
+            self._trending,
+            catalog,
+            self.load,
+            embedded=options.embedded,
+            rules=self._rules,
         )
         admin_pb2_grpc.add_AdminServicer_to_server(admin, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -113,6 +125,7 @@ class ServingProcess:
         self._store.start()
         self._log.start()
         self._trending.start()
+        self._rules.start()
         if self._catalog is not None:
             self._catalog.start(lambda: self.resident.live)
         self._server.start()
@@ -127,6 +140,7 @@ class ServingProcess:
         self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
         self._server.stop(self._options.config.server.drain_seconds).wait()
         self._trending.stop()
+        self._rules.stop()
         self._log.stop()
         self._store.stop()
         if self._catalog is not None:

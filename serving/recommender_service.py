@@ -16,6 +16,8 @@ from core.columns import Array
 from core.history import Query
 from core.ids import NO_ROW
 from serving.explain import UNKNOWN, Explanation, Outcome, explain, position, score_parts
+from serving.filters.masks import Masks
+from serving.filters.syntax import FilterError
 from serving.grounds import statements
 from serving.online_state import OnlineState, Person, PersonState
 from serving.probability import probabilities, probability
@@ -24,11 +26,14 @@ from serving.refusals import guarded
 from serving.release import Release
 from serving.request_path import TRENDING, Answer, Request, answer, rank
 from serving.resident import Resident, made_up_history
+from serving.ruled_answer import add_rule_of, add_rules, preview
+from serving.rules.bound import PageRules
+from serving.rules.live import LiveRules
 from serving.shown import Shown, ShownLog
 from serving.tally import Tally
 from serving.trend import NOTHING, Trend
 from serving.trending import Trending
-from serving.validation import MAX_CONTEXT, MAX_EXCLUDED, MAX_PAGE, Problems
+from serving.validation import MAX_CONTEXT, MAX_EXCLUDED, MAX_PAGE, BadRequestError, Problems
 
 _SIMILAR_SOURCES = ("item_knn", "transitions", "covisitation", "content")
 
@@ -51,9 +56,11 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         tally: Tally,
         trending: Trending,
         clock: Clock = wall_clock,
+        rules: LiveRules | None = None,
     ) -> None:
         self._resident, self._state, self._log, self._tally = resident, state, log, tally
         self._trending, self._clock = trending, clock
+        self._rules, self._masks = rules, Masks()
 
     @guarded
     def Recommend(self, request: pb.RecommendRequest, context: grpc.ServicerContext) -> pb.RecommendResponse:  # noqa: N802
@@ -77,12 +84,16 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             release=release.name,
             missing_ids=missing,
             request_id=request_id,
+            rules=self._rules_id(),
+            outside_filter=_outside(asked, page),
         )
+        add_rules(response.results, asked, page)
         if request.explain:
             _add_contributions(release, response.results, page)
         watch.lap("reasons")
         watch.write(response.stage_latency_ms)
         self._count(page, state)
+        plain = _plain(request, asked)
         self._log.offer(
             Shown(
                 now,
@@ -92,8 +103,8 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
                 response,
                 _personal(request),
                 state.user,
-                page.candidates.rows,
-                page.features,
+                page.candidates.rows if plain else None,
+                page.features if plain else None,
                 state.live,
             )
         )
@@ -164,6 +175,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         if found.ranked_by and (chance := probability(release, page, found.score)) is not None:
             response.probability = chance
         if row != NO_ROW:
+            add_rule_of(response, asked, page, row)
             response.title = title(release, row)
             response.available = bool(release.available[row])
             response.reasons.extend(_reasons_for(release, asked.query, page, found, trend))
@@ -184,7 +196,58 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         excluded, unknown = _rows(release, request.exclude_item_ids)
         query = Query(now, state.user, state.history, on_page, request.placement, state.facts)
         order, lead = self._trending.of(release).order, self._trending.lead(k)
-        return Request(query, k, excluded, request.exclude_seen, trending=order, lead=lead), missing + unknown
+        asked = Request(
+            query,
+            k,
+            excluded,
+            request.exclude_seen,
+            trending=order,
+            lead=lead,
+            exclude_purchased=request.exclude_purchased,
+            filter=self._filter(release, request.filter, now),
+            strict=request.strict_filtering if request.HasField("strict_filtering") else True,
+            rules=self._rules_for(release, request.placement, now),
+        )
+        return asked, missing + unknown
+
+    def _filter(self, release: Release, text: str, now: int) -> Array | None:
+        """The items for which a filter holds, bool `[items]`; None without one."""
+        try:
+            return self._masks.of(text, release, now) if text else None
+        except FilterError as e:
+            raise BadRequestError([("filter", str(e))]) from None
+
+    def _rules_for(self, release: Release, placement: str, now: int) -> PageRules | None:
+        return None if self._rules is None else self._rules.rules.of(release, placement, now)
+
+    def _rules_id(self) -> str:
+        return "" if self._rules is None else self._rules.rules.set.id
+
+    @guarded
+    def PreviewRules(self, request: pb.PreviewRulesRequest, context: grpc.ServicerContext) -> pb.PreviewRulesResponse:  # noqa: N802
+        """See the proto."""
+        k = _check_recommend(request.request)
+        release = self._resident.release
+        now, state = self._hydrated(release, request.request)
+        asked, _ = self._asked(release, request.request, k, now, state)
+        seen = preview(release, asked)
+        return pb.PreviewRulesResponse(
+            items=[
+                pb.PreviewedItem(
+                    item_id=release.item_ids[row],
+                    title=title(release, row),
+                    before=before,
+                    after=after,
+                    because=because,
+                )
+                for row, before, after, because in seen.items
+            ],
+            rules=self._rules_id(),
+            level=seen.level,
+            release=release.name,
+            in_force=seen.in_force,
+            off=seen.off,
+        )
 
     def _count(self, page: Answer, state: PersonState) -> None:
         self._tally.add("level", page.level)
@@ -206,16 +269,28 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             placement=request.placement,
         )
         sources = (*(s for s in release.sources if s.name in _SIMILAR_SOURCES), *release.newcomers)
-        page = answer(release, Request(query, k, excluded, fill=False), sources)
+        now = max(self._clock(), release.window_end)
+        asked = Request(
+            query,
+            k,
+            excluded,
+            fill=False,
+            filter=self._filter(release, request.filter, now),
+            rules=self._rules_for(release, request.placement, now),
+        )
+        page = answer(release, asked, sources)
         request_id = request.request_id or uuid.uuid4().hex
         anchored = Query(query.time, context=items)  # so that no reason speaks of a person
-        return pb.SimilarItemsResponse(
+        response = pb.SimilarItemsResponse(
             results=_results(release, anchored, page),
             attribution_token=f"{release.name}.{request_id}",
             release=release.name,
             missing_ids=missing + unknown,
             request_id=request_id,
+            rules=self._rules_id(),
         )
+        add_rules(response.results, asked, page)
+        return response
 
 
 class _Watch:
@@ -244,6 +319,7 @@ def _check_recommend(request: pb.RecommendRequest) -> int:
     problems.texts("context_item_ids", request.context_item_ids, most=MAX_CONTEXT)
     problems.texts("exclude_item_ids", request.exclude_item_ids, most=MAX_EXCLUDED)
     problems.labels(request.labels)
+    problems.filter("filter", request.filter)
     k = problems.page_size(request.page_size)
     problems.refuse()
     return k
@@ -255,9 +331,21 @@ def _check_similar(request: pb.SimilarItemsRequest) -> int:
         problems.text(name, getattr(request, name))
     problems.texts("item_ids", request.item_ids, least=1, most=MAX_CONTEXT)
     problems.texts("exclude_item_ids", request.exclude_item_ids, most=MAX_EXCLUDED)
+    problems.filter("filter", request.filter)
     k = problems.page_size(request.page_size)
     problems.refuse()
     return k
+
+
+def _plain(request: pb.RecommendRequest, asked: Request) -> bool:
+    """Whether the candidates are what the sources propose: else their features are no sample of that, and are not logged."""
+    wanted = asked.rules is not None and len(asked.rules.wanted) > 0
+    return asked.allowed is None and not wanted and not request.exclude_purchased
+
+
+def _outside(asked: Request, page: Answer) -> int:
+    """How many items of the page the filter does not hold for."""
+    return 0 if asked.filter is None or asked.strict else int(np.count_nonzero(~asked.filter[page.rows]))
 
 
 def _rows(release: Release, ids: Iterable[str]) -> tuple[Array, list[str]]:

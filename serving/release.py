@@ -106,10 +106,11 @@ class Release:
 def _indexed(folder: Path, tower: QueryTower) -> Search:
     """The towers' search through the release's index; items that the towers know nothing of are never found."""
     index = open_index(folder, tower.item_vectors, tower.embedding_id)
-    allowed = None if tower.has_vector.all() else np.asarray(tower.has_vector)
+    known = None if tower.has_vector.all() else np.asarray(tower.has_vector)
 
-    def search(vector: Array, k: int) -> tuple[Array, Array]:
-        rows, scores = index.search(vector[None], k, allowed)
+    def search(vector: Array, k: int, allowed: Array | None = None) -> tuple[Array, Array]:
+        both = known if allowed is None or known is None else known & allowed
+        rows, scores = index.search(vector[None], k, allowed if both is None else both)
         return rows[0], scores[0]
 
     return search

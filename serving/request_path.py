@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -11,14 +13,21 @@ import numpy as np
 from core.candidates import Candidates, Source, gather, listed
 from core.columns import Array
 from core.history import Query
+from core.narrowed import narrowed
 from core.release import ReleaseSettings
+from core.schema import EventType
 from ranking.blend import blend
 from ranking.features import matrix
+from serving.filters.masks import both
 from serving.release import Release
+from serving.rules.arrange import Arranged, arrange
+from serving.rules.bound import PageRules
 
 TRENDING: Final = "trending"
 FILL: Final = "fill"
 LISTED: Final = "list"  # an item of the caller's list that no source speaks for
+RULE: Final = "rule"  # an item that no source proposed, but a rule
+_MOST_FILL: Final = 4_000  # popular items that are tried where caps hold back all others
 _NONE: Final = np.empty(0, np.int32)
 
 
@@ -35,6 +44,7 @@ class Removal(StrEnum):
     """Why a candidate is not on the page."""
 
     UNAVAILABLE = "unavailable"
+    CAPPED = "capped"
     BELOW = "below-page"
 
 
@@ -49,14 +59,25 @@ class Request:
     fill: bool = True  # complete the page with popular items that nothing speaks for
     trending: Array = field(default_factory=lambda: _NONE)  # item rows, best first, preferred for that; offline none
     lead: int = 0  # how many of them may begin the page of somebody of whom nothing is known
+    exclude_purchased: bool = False  # nor anything that the person bought
+    filter: Array | None = None  # bool [items]: the only rows to return; None: any
+    strict: bool = True  # else a page that the filter leaves short is filled up with what it forbids
+    rules: PageRules | None = None
 
     @property
     def never(self) -> Array:
         """Every item row that is not to be returned: excluded, on the page already, or the person's own; int32 ascending."""
-        parts = [self.excluded, self.query.context]
+        parts, history = [self.excluded, self.query.context], self.query.history
         if self.exclude_seen:
-            parts.append(self.query.history.items[self.query.history.gains > 0])
+            parts.append(history.items[history.gains > 0])
+        if self.exclude_purchased:
+            parts.append(history.items[history.types == EventType.PURCHASE_COMPLETE.code])
         return np.unique(np.concatenate(parts)).astype(np.int32)
+
+    @cached_property
+    def allowed(self) -> Array | None:
+        """The rows that filter and rules leave: bool `[items]`; None: all."""
+        return both(self.filter, None if self.rules is None else self.rules.allowed)
 
 
 @dataclass(frozen=True)
@@ -64,54 +85,111 @@ class Answer:
     """A page, and what became of every candidate."""
 
     rows: Array  # int32 [m], best first, m = k unless the catalogue is smaller
-    scores: Array  # float32 [m], descending; what leads or fills the page carries finite scores above or below every candidate's
+    scores: Array  # float32 [m], descending where no rule moved anything; what leads or fills the page carries finite scores above or below every candidate's
     sources: tuple[str, ...]  # [m] the source that speaks most for each item; where none does "trending" or "fill"
     level: Level
     candidates: Candidates
     removed: dict[Removal, Array]
     features: Array | None = None  # float32 [candidates, F], the ranker's matrix; None where the blend ranked
     every: Array = field(default_factory=lambda: np.empty(0))  # float [candidates]: the score of each
+    line: Array = field(
+        default_factory=lambda: _NONE
+    )  # item rows that rules arranged, as ranked; none where no rule did
+    arranged: Arranged | None = None  # in positions of the line
 
 
 def answer(release: Release, request: Request, sources: tuple[Source, ...] | None = None) -> Answer:
     """Run every stage in order. `sources` narrows the release's own (a baseline is the path with one source)."""
-    sources = release.sources if sources is None else sources
+    sources = narrowed(release.sources if sources is None else sources, request.allowed)
     settings, query = release.settings, request.query
     excluded = request.never
 
-    candidates = gather(sources, quotas_of(settings, sources, request.k), query, excluded)
+    wanted = _wanted(request, excluded)
+    candidates = gather(sources, quotas_of(settings, sources, request.k), query, excluded, wanted)
     kept, removed = _available(release, candidates)
     features = _features(release, query, candidates)
     every = _scores(release, candidates, features)
     scores = every[kept]
-    order = _best_first(candidates.rows[kept], scores)
+    ordered = kept[_best_first(candidates.rows[kept], scores)]
     rung = level(release, query)
-    lead = _first(release, request.trending, request.lead if rung is Level.POPULAR else 0, excluded)
+    lead = _first(release, request.trending, request.lead if rung is Level.POPULAR else 0, excluded, request.allowed)
     if len(lead):
-        order = order[~np.isin(candidates.rows[kept[order]], lead)]
-    places = request.k - len(lead)
-    page = kept[order[:places]]
-    removed[Removal.BELOW] = candidates.rows[kept[order[places:]]]
+        ordered = ordered[~np.isin(candidates.rows[ordered], lead)]
 
-    missing = places - len(page) if request.fill else 0
-    fill, trending = _fill(release, request.trending, missing, np.concatenate([candidates.rows, excluded, lead]))
+    def line_with(places: int) -> tuple[Array, int]:
+        """All that could be on the page, `places` of it at least where there is so much, and how much of the fill trends."""
+        missing = places - len(lead) - len(ordered) if request.fill else 0
+        fill, trending = _fill(release, request, missing, np.concatenate([candidates.rows, excluded, lead]))
+        return np.concatenate([lead, candidates.rows[ordered], fill]), trending
+
+    ranked = len(lead) + len(ordered)
+    arranged: Arranged | None = None
+    if request.rules is not None and request.rules.arranges:
+        line, trending, arranged = _arranged(request, request.rules, line_with, ranked)
+        page = arranged.page
+    else:
+        line, trending = line_with(request.k)
+        page = np.arange(min(request.k, len(line)))
     highest, lowest = (float(scores.max()), float(scores.min())) if len(scores) else (0.0, 0.0)
     above = highest + np.arange(len(lead), 0, -1, dtype=np.float32)
-    below = lowest - 1 - np.arange(len(fill), dtype=np.float32)
+    below = lowest - 1 - np.arange(len(line) - ranked, dtype=np.float32)
+    removed |= _left_over(line, ranked, page, arranged)
     return Answer(
-        rows=np.concatenate([lead, candidates.rows[page], fill]),
-        scores=np.concatenate([above, scores[order[:places]], below]).astype(np.float32),
-        sources=(
-            *(TRENDING for _ in lead),
-            *_speakers(candidates, page, settings.weights),
-            *(TRENDING if at < trending else FILL for at in range(len(fill))),
-        ),
+        rows=line[page],
+        scores=np.concatenate([above, every[ordered], below])[page].astype(np.float32),
+        sources=_sources(candidates, ordered, settings.weights, page, (len(lead), ranked, ranked + trending)),
         level=rung,
         candidates=candidates,
         removed=removed,
         features=features,
         every=every,
+        line=_NONE if arranged is None else line,
+        arranged=arranged,
     )
+
+
+def _wanted(request: Request, excluded: Array) -> Array:
+    """Rows that are candidates because a rule wants them: int32."""
+    if request.rules is None:
+        return _NONE
+    rows = request.rules.wanted
+    rows = rows[~np.isin(rows, excluded)]
+    return rows if request.filter is None else rows[request.filter[rows]]
+
+
+def _arranged(
+    request: Request, rules: PageRules, line_with: Callable[[int], tuple[Array, int]], ranked: int
+) -> tuple[Array, int, Arranged]:
+    """The line, how much of its fill trends, and the page that the rules make of it; the line is as long as it takes to fill the page."""
+    places = request.k
+    while True:
+        line, trending = line_with(places)
+        arranged = arrange(rules, request.query, line, ranked, request.k)
+        if len(arranged.page) == request.k or len(line) < places or places > ranked + _MOST_FILL:
+            return line, trending, arranged
+        places = max(ranked, places) + max(request.k, places - ranked)
+
+
+def _left_over(line: Array, ranked: int, page: Array, arranged: Arranged | None) -> dict[Removal, Array]:
+    """What of the first `ranked` rows of the line is not on the page: held back by a cap, or below it."""
+    if arranged is None:
+        return {Removal.CAPPED: _NONE, Removal.BELOW: line[len(page) : ranked]}
+    rest = arranged.rest[arranged.rest < ranked]
+    capped = np.array([at in arranged.held for at in rest.tolist()], bool)
+    return {Removal.CAPPED: line[rest[capped]], Removal.BELOW: line[rest[~capped]]}
+
+
+def _sources(
+    candidates: Candidates, ordered: Array, weights: dict[str, float], page: Array, ends: tuple[int, int, int]
+) -> tuple[str, ...]:
+    """The source of each position of the line that is on the page; `ends` of what leads, of the candidates, and of what trends among the fill."""
+    lead, ranked, trending = ends
+    proposed = page[(page >= lead) & (page < ranked)]
+    speak = _speakers(candidates, ordered[proposed - lead], weights, RULE)
+    if len(proposed) == len(page):
+        return speak
+    speakers = iter(speak)
+    return tuple(next(speakers) if lead <= at < ranked else TRENDING if at < trending else FILL for at in page.tolist())
 
 
 def rank(release: Release, query: Query, rows: Array) -> Answer:
@@ -181,29 +259,38 @@ def _best_first(rows: Array, scores: Array) -> Array:
     return np.lexsort((rows, -np.where(np.isnan(scores), -np.inf, scores)))
 
 
-def _fill(release: Release, trending: Array, missing: int, taken: Array) -> tuple[Array, int]:
-    """Available items that are not `taken`: those of `trending`, how many these are, then the most popular."""
+def _fill(release: Release, request: Request, missing: int, taken: Array) -> tuple[Array, int]:
+    """Available items that are not `taken`: those of `trending`, how many these are, then the most popular; last what a filter forbids that is not strict."""
     if missing <= 0:
         return _NONE, 0
-    first = _first(release, trending, missing, taken)
-    rest = _first(release, release.fill, missing - len(first), np.concatenate([taken, first]))
-    return np.concatenate([first, rest]), len(first)
+    allowed = request.allowed
+    first = _first(release, request.trending, missing, taken, allowed)
+    rest = _first(release, release.fill, missing - len(first), np.concatenate([taken, first]), allowed)
+    found = np.concatenate([first, rest])
+    if request.filter is not None and not request.strict:
+        hidden = None if request.rules is None else request.rules.allowed
+        left = _first(release, release.fill, missing - len(found), np.concatenate([taken, found]), hidden)
+        found = np.concatenate([found, left])
+    return found, len(first)
 
 
-def _first(release: Release, order: Array, n: int, taken: Array) -> Array:
-    """The first n rows of `order` that are available and not `taken`."""
+def _first(release: Release, order: Array, n: int, taken: Array, allowed: Array | None) -> Array:
+    """The first n rows of `order` that are available, `allowed` (bool `[items]`; None: all) and not `taken`."""
     if n <= 0 or not len(order):
         return _NONE
     for reach in (n + len(taken), len(order)):
         rows = order[:reach]
-        rows = rows[release.available[rows] & ~np.isin(rows, taken)]
+        able = release.available[rows] & ~np.isin(rows, taken)
+        rows = rows[able if allowed is None else able & allowed[rows]]
         if len(rows) >= n:
             break
     return rows[:n]
 
 
-def _speakers(candidates: Candidates, page: Array, weights: dict[str, float]) -> tuple[str, ...]:
-    """For each item the source whose weighted, normalised score is highest among those that proposed it; LISTED where none did."""
+def _speakers(
+    candidates: Candidates, page: Array, weights: dict[str, float], otherwise: str = LISTED
+) -> tuple[str, ...]:
+    """For each item the source whose weighted, normalised score is highest among those that proposed it; `otherwise` where none did."""
     if not len(page):
         return ()
     top = candidates.scores.max(axis=0, initial=0)
@@ -212,5 +299,5 @@ def _speakers(candidates: Candidates, page: Array, weights: dict[str, float]) ->
     part = np.where(candidates.ranks[page] >= 0, part, -1)
     spoken = np.asarray((candidates.ranks[page] >= 0).any(axis=1))
     return tuple(
-        candidates.sources[s] if ok else LISTED for s, ok in zip(part.argmax(axis=1).tolist(), spoken, strict=True)
+        candidates.sources[s] if ok else otherwise for s, ok in zip(part.argmax(axis=1).tolist(), spoken, strict=True)
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from core.errors import InputError
+from serving.filters.syntax import FilterError, parse
 
 MAX_ID_BYTES: Final = 256
 MAX_PAGE: Final = 500
@@ -59,6 +60,14 @@ class Problems:
             return
         for at, value in enumerate(values):
             self.text(f"{where}[{at}]", value, required=True)
+
+    def filter(self, where: str, text: str) -> None:
+        """A filter expression, empty for none."""
+        try:
+            if text:
+                parse(text)
+        except FilterError as e:
+            self.add(where, str(e))
 
     def page_size(self, value: int) -> int:
         """The number of items wanted."""

@@ -37,9 +37,8 @@ def batch(
         Path | None, typer.Option(help="where the user state is; default: the folder above `releases`")
     ] = None,
     exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="nothing that the user already has")] = False,
-    no_rules: Annotated[
-        bool, typer.Option("--no-rules", help="skip the page rules; this version has none, so nothing changes")
-    ] = False,
+    rules: Annotated[Path | None, typer.Option(help="folder of rules to apply; default: none")] = None,
+    no_rules: Annotated[bool, typer.Option("--no-rules", help="apply none, whatever --rules says")] = False,
 ) -> None:
     """Recommend for many users. `time` sets the clock of a query and cuts its user's history strictly before it."""
     from core.artifact import read_manifest
@@ -51,7 +50,8 @@ def batch(
     window_end = int(read_manifest(release).about["window"][1])
     state = Work(work or release.absolute().parent.parent).user_state(window_end)
     step(f"{len(asked)} queries on {release.resolve().name}")
-    write_answers(out, run(release, state, asked, k, exclude_seen))
+    applied = None if no_rules else rules
+    write_answers(out, run(release, state, asked, k, exclude_seen, applied))
     finish({"queries": len(asked), "seconds": round(time.perf_counter() - start, 2), "out": str(out)})
 
 

@@ -30,6 +30,7 @@ def explain(
     exclude: Annotated[list[str] | None, typer.Option(help="item never to return; may be given several times")] = None,
     placement: Annotated[str, typer.Option(help="where on the site")] = "",
     exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="nothing that the person already has")] = False,
+    filter: Annotated[str, typer.Option(help="only such items (docs/filters.md)")] = "",
 ) -> None:
     """Why an item is in the answer to a request, or which one stage lost it."""
     from google.protobuf.json_format import MessageToDict
@@ -46,6 +47,7 @@ def explain(
         exclude_item_ids=exclude or [],
         placement=placement,
         exclude_seen=exclude_seen,
+        filter=filter,
     )
     with Client(server) as client:
         response = client.explain(ExplainRequest(request=request, item_id=item))

@@ -24,6 +24,15 @@ def recommend(
     exclude: Annotated[list[str] | None, typer.Option(help="item never to return; may be given several times")] = None,
     placement: Annotated[str, typer.Option(help="where on the site")] = "",
     exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="nothing that the person already has")] = False,
+    exclude_purchased: Annotated[
+        bool, typer.Option("--exclude-purchased", help="nothing that the person bought")
+    ] = False,
+    filter: Annotated[
+        str, typer.Option(help="only such items, e.g. 'price < 20 AND brand = \"Acme\"' (docs/filters.md)")
+    ] = "",
+    fill_up: Annotated[
+        bool, typer.Option("--fill-up", help="complete a page that the filter leaves short with others")
+    ] = False,
     no_personalize: Annotated[bool, typer.Option("--no-personalize", help="read nothing about the person")] = False,
 ) -> None:
     """Recommendations for one person, with the reason for each."""
@@ -40,6 +49,9 @@ def recommend(
         exclude_item_ids=exclude or [],
         placement=placement,
         exclude_seen=exclude_seen,
+        exclude_purchased=exclude_purchased,
+        filter=filter,
+        strict_filtering=not fill_up,
         personalize=not no_personalize,
     )
     with Client(server) as client:
@@ -55,6 +67,8 @@ def recommend(
             "fallback_reason": response.fallback_reason,
             "missing_ids": list(response.missing_ids),
             "attribution_token": response.attribution_token,
+            "rules": response.rules,
+            "outside_filter": response.outside_filter,
             "stage_latency_ms": {stage: round(ms, 3) for stage, ms in response.stage_latency_ms.items()},
         }
     )

@@ -25,6 +25,7 @@ def serve(
     ] = None,
     workers: Annotated[int, typer.Option(min=1, max=256, help="processes that share the port")] = 1,
     work: Annotated[Path | None, typer.Option(help="work directory; default: the folder above `releases`")] = None,
+    rules: Annotated[Path | None, typer.Option(help="folder of rules for pages; changes are taken up")] = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML with the keys that differ from configs/serving.yaml")
     ] = None,
@@ -47,9 +48,10 @@ def serve(
     host, _ = parse_listen(listen)
     name = release.resolve().name
     # `releases/current` is a link: WORK is above the folder that holds it
-    options = ServeOptions(
-        release, listen, work or release.absolute().parent.parent, redis, workers, load_serving(config)
-    )
+    settings = load_serving(config)
+    if rules is not None:
+        settings = settings.with_rules(rules)
+    options = ServeOptions(release, listen, work or release.absolute().parent.parent, redis, workers, settings)
 
     def ready(port: int) -> None:
         finish({"listening": f"{host}:{port}", "release": name, "ready_seconds": round(_age_seconds(), 3)})

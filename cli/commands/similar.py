@@ -18,6 +18,7 @@ def similar(
     item: Annotated[list[str], typer.Option(help="the item; may be given several times")],
     server: Annotated[str, typer.Option(help="HOST:PORT of `./aisle serve`")] = "127.0.0.1:50051",
     k: Annotated[int, typer.Option("--k", help="items wanted, 1 to 500")] = 10,
+    filter: Annotated[str, typer.Option(help="only such items (docs/filters.md)")] = "",
 ) -> None:
     """Items that go with the given ones, with the reason for each."""
     from aisle.v1.recommender_pb2 import SimilarItemsRequest
@@ -25,6 +26,6 @@ def similar(
     from serving.client import Client
 
     with Client(server) as client:
-        response = client.similar(SimilarItemsRequest(item_ids=item, page_size=k))
+        response = client.similar(SimilarItemsRequest(item_ids=item, page_size=k, filter=filter))
     results = show(response.results, f"like {', '.join(item)}", response.missing_ids)
     finish({"results": results, "release": response.release, "missing_ids": list(response.missing_ids)})

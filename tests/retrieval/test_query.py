@@ -27,7 +27,7 @@ def test_top_asks_for_as_many_more_as_are_excluded() -> None:
     vectors = np.eye(4, dtype=np.float32)
     query = np.array([0.4, 0.3, 0.2, 0.1], np.float32)
 
-    def search(vector: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def search(vector: np.ndarray, k: int, allowed: object = None) -> tuple[np.ndarray, np.ndarray]:
         return best(np.arange(4, dtype=np.int32), vectors @ vector, k)
 
     rows, scores = TowerScoring(query, vectors, search).top(2, np.array([0, 2], np.int32))

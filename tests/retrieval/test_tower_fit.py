@@ -142,7 +142,7 @@ def test_scores_are_inner_products(fitted: Path) -> None:
 def test_an_index_can_take_the_place_of_exact_search(fitted: Path) -> None:
     asked = []
 
-    def search(vector: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def search(vector: np.ndarray, k: int, allowed: object = None) -> tuple[np.ndarray, np.ndarray]:
         asked.append((vector.shape, k))
         return np.array([4, 2, -1], np.int32), np.array([0.9, 0.8, -np.inf], np.float32)
 

@@ -1,0 +1,1 @@
+"""Filter expressions over item attributes: of requests (`filter`) and of rules (`where`)."""
