@@ -1,4 +1,4 @@
-"""Item content as weighted bags of tokens: the one reading of attributes, for the whole catalogue in training and for one new item at serving.
+"""Attributes as weighted bags of tokens: the one reading of them, for a whole table in training and for one new item at serving.
 
 Every value becomes a token that names its field ("brand=acme", "title=lamp"); a category path gives one token a level; a number becomes the token
 of its half-octave, so that prices 5 % apart share it. Tokens are 64-bit hashes (core.ids.hash64): no vocabulary is needed to read an item, only to
@@ -19,7 +19,7 @@ from core.columns import AnyColumn, Array, Coded, Columns, Tags, Texts
 from core.ids import hash64
 from core.schema import CATEGORY_SEPARATOR, Column
 
-ATTRIBUTE: Final = "attribute."  # prefix of the attribute columns of prepared items
+ATTRIBUTE: Final = "attribute."  # prefix of the attribute columns of prepared items and users
 _PLAIN: Final = (Column.TITLE, Column.CATEGORY, Column.BRAND, Column.PRICE)
 _WORD: Final = re.compile(r"\w\w+")
 
@@ -45,6 +45,11 @@ def item_bags(items: Columns) -> Bags:
     tokens = np.concatenate([tokens for _, tokens in fields] or [np.empty(0, np.uint64)])
     weights = np.concatenate([_shared_weight(starts) for starts, _ in fields] or [np.empty(0, np.float32)])
     return _in_order(rows, tokens, weights, items.rows)
+
+
+def person_bags(users: Columns) -> Bags:
+    """The bags of what a prepared users table says of people, row-aligned with it."""
+    return item_bags(users)
 
 
 def bags_of(items: Sequence[Mapping[str, Any]]) -> Bags:

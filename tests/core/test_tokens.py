@@ -5,7 +5,7 @@ import pytest
 
 from core.columns import Coded, Columns, Tags, Texts
 from core.ids import hash64
-from retrieval.towers.content import bags_of, item_bags, look_up, vocabulary
+from core.tokens import bags_of, item_bags, look_up, vocabulary
 
 ITEMS = Columns(
     {
