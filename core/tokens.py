@@ -35,6 +35,10 @@ class Bags:
     def __len__(self) -> int:
         return len(self.starts) - 1
 
+    def of(self, row: int) -> Array:
+        """The tokens of one row, uint64 `[a]`; of a negative one, or one behind the last, there are none."""
+        return self.tokens[self.starts[row] : self.starts[row + 1]] if 0 <= row < len(self) else self.tokens[:0]
+
 
 def item_bags(items: Columns) -> Bags:
     """The bags of a prepared items table, row-aligned with it; tokens of one item in ascending order, wherever they come from."""
@@ -138,10 +142,11 @@ def _ragged(rows: Sequence[Array]) -> tuple[Array, Array]:
 def _ragged_by_code(by_code: Sequence[Array], codes: Array, starts: Array) -> tuple[Array, Array]:
     """Replace each code of each row by its tokens; -1 has none."""
     sizes = np.array([*(len(b) for b in by_code), 0], np.int64)  # the last one answers code -1
+    flat, begin = np.concatenate([*by_code, np.empty(0, np.uint64)]).astype(np.uint64), np.cumsum(sizes) - sizes
     per_code = sizes[codes]
     ends = np.concatenate([[0], np.cumsum(per_code)])
-    tokens = np.concatenate([*(by_code[c] for c in codes if c >= 0), np.empty(0, np.uint64)]).astype(np.uint64)
-    return ends[np.asarray(starts)], tokens
+    at = np.arange(ends[-1]) + np.repeat(begin[codes] - ends[:-1], per_code)
+    return ends[np.asarray(starts)], flat[at]
 
 
 def _shared_weight(starts: Array) -> Array:

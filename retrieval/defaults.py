@@ -92,6 +92,10 @@ def _towers(prepared: Prepared, config: PipelineConfig) -> list[Decision]:
         made.append(Decision("towers.dimensions", 32, f"{n_items:,} items"))
     if read < towers.events:
         made.append(Decision("towers.events", read, f"{_LONG:.0%} of the people have at most {usual} successes"))
+    if towers.user_attributes == "auto":
+        told = int(np.count_nonzero(np.diff(prepared.told.starts)))
+        if told:
+            made.append(Decision("towers.user_attributes", True, f"{told:,} people say something of themselves"))
     seconds = towers.seconds
     while seconds < _SECONDS_PER_MILLION * n_events / 1e6:
         seconds *= 2

@@ -39,7 +39,7 @@ class QueryTower:
         self._model = (folder / "query_tower.tflite").read_bytes()
         self._threads = threading.local()
         self.people = PersonTower.open(folder) if header["format_version"] == WITH_PEOPLE else None
-        self._newcomers = self.people is not None and bool((header.get("newcomers") or {}).get("ask"))
+        self.asks_alone = self.people is not None and bool((header.get("newcomers") or {}).get("ask"))
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -78,7 +78,7 @@ class QueryTower:
         page = page[self._usable(page)]
         items = np.concatenate([history.items[good], page])
         person = self.people.vector(query.attributes) if self.people else None
-        if not len(items) and (person is None or not self._newcomers):
+        if not len(items) and (person is None or not self.asks_alone):
             return None
         types = np.concatenate([history.types[good], np.full(len(page), _ON_PAGE, np.int8)])
         times = np.concatenate([history.times[good], np.full(len(page), query.time, np.int64)])

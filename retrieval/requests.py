@@ -48,7 +48,8 @@ def past_requests(
     for p in np.random.default_rng(seed).permutation(len(people)):
         rows = target[bounds[p] : bounds[p + 1]]
         time = int(events.numbers(Column.TIME)[rows[0]]) if fold.protocol == "last" else prepared.until(fold)
-        query = Query(time, int(people[p]), histories.before(int(people[p]), time))
+        person = int(people[p])
+        query = Query(time, person, histories.before(person, time), attributes=prepared.told.of(person))
         had = np.unique(query.history.items[query.history.gains > 0]) if remove_seen else np.empty(0, np.int32)
         relevant = np.setdiff1d(item[rows], had)
         if len(relevant):

@@ -96,7 +96,7 @@ def test_global_keep(prepared: Prepared) -> None:
 
 def test_global_history_is_strictly_before_the_cut(prepared: Prepared) -> None:
     j = judge(prepared, TWIN, "keep")
-    query = j.query(0, prepared.events)
+    query = j.query(0, prepared)
     assert (query.user, query.time) == (0, 30 * DAY)
     assert query.history.times.tolist() == [1 * DAY, 2 * DAY, 25 * DAY]  # the cart at T2 itself is the window's
     assert query.history.items.tolist() == [0, 1, 2]
