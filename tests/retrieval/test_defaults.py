@@ -53,6 +53,21 @@ def test_a_source_that_can_say_nothing_is_left_out(
     assert because in str(decide(prepared, CONFIG)[0])
 
 
+def test_attributes_of_people_are_read_where_there_are_any(tmp_path: Path) -> None:
+    (tmp_path / "told").mkdir()
+    told = shop(
+        tmp_path / "told", columns_of_people={"attribute.country": Coded.of(["France", None, None, "", "Spain"])}
+    )
+    decided = next(d for d in decide(told, CONFIG) if d.setting == "towers.user_attributes")
+    assert (decided.value, decided.because) == (True, "2 people say something of themselves")
+    assert adapted(CONFIG, [decided]).towers.user_attributes is True
+    # with nothing to read the setting stays open, which reads nothing; and the shop's own word wins
+    plain = shop(tmp_path)
+    given = CONFIG.model_copy(update={"given": ("towers.user_attributes",)})
+    for prepared, config in ((plain, CONFIG), (told, given)):
+        assert "towers.user_attributes" not in {d.setting for d in decide(prepared, config)}
+
+
 def test_the_baselines_of_evaluate_are_always_fitted(tmp_path: Path) -> None:
     prepared = shop(tmp_path, repeat_share=0.0, synthetic_time=True, columns={})
     assert set(BASELINES) <= set(sources_of(prepared))
