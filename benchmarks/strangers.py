@@ -31,6 +31,7 @@ from core.config import PipelineConfig, load_pipeline
 from core.history import Query
 from core.prepared import CHOOSE, Fold, Prepared
 from core.schema import DAY, Column
+from core.tokens import TOKEN_PEOPLE
 from core.work import Work
 from evaluation.intervals import intervals
 from evaluation.judgements import MAIN, NEW_USER, Judgements, judge
@@ -41,7 +42,6 @@ from retrieval.sources import TOWERS
 FURTHER: Final = 50
 WITH: Final = "towers, attributes"
 _SHOWN: Final = ("recall@100", "ndcg@10")
-_TOKEN_PEOPLE: Final = 20  # as in retrieval/towers/train.py
 
 Rank = Callable[
     [Query, int, Array], Array
@@ -101,7 +101,7 @@ def cohorts(prepared: Prepared, fold: Fold, days: float, prior: float) -> Rank:
     for token in np.unique(told.tokens).tolist():
         of = np.zeros(len(told), bool)
         of[people[told.tokens == token]] = True
-        if of[active].sum() >= _TOKEN_PEOPLE:
+        if of[active].sum() >= TOKEN_PEOPLE:
             theirs = np.bincount(item[of[user]], weights=gain[of[user]], minlength=n)
             shrunk = (theirs + prior * p) / (theirs.sum() + prior)
             lifts[token] = np.divide(shrunk, p, out=np.ones(n), where=p > 0)

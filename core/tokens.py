@@ -21,6 +21,7 @@ from core.schema import CATEGORY_SEPARATOR, Column
 
 ATTRIBUTE: Final = "attribute."  # prefix of the attribute columns of prepared items and users
 _PLAIN: Final = (Column.TITLE, Column.CATEGORY, Column.BRAND, Column.PRICE)
+TOKEN_PEOPLE: Final = 20  # what fewer people say of themselves could name them, and is not learned
 _WORD: Final = re.compile(r"\w\w+")
 
 

@@ -21,7 +21,7 @@ from core.artifact import code_version, hash_json
 from core.columns import Array
 from core.config import PipelineConfig, TowersConfig
 from core.prepared import Fold, Interactions, Prepared
-from core.tokens import item_bags, look_up, person_bags, vocabulary
+from core.tokens import TOKEN_PEOPLE, item_bags, look_up, person_bags, vocabulary
 from retrieval.sources.opinion import order_of
 from retrieval.sources.popularity import people_gains
 from retrieval.towers import validate
@@ -38,7 +38,6 @@ Say = Callable[[str], None]
 
 _TOKEN_ITEMS = 2  # a token of fewer items says no more than their ids
 _MOST_TOKENS = 50_000
-_TOKEN_PEOPLE = 20  # what fewer people say of themselves could name them, and is not learned
 _MOST_PERSON_TOKENS = 10_000
 _FEWEST_NEWCOMERS = 100  # fewer cannot tell whether attributes alone may ask
 _LAST_RATE = 0.1  # of the learning rate, reached at the end of the final passes
@@ -274,7 +273,7 @@ class Fit:
         if self.config.user_attributes is not True:
             return None
         bags = person_bags(self.prepared.users)
-        tokens = vocabulary(bags, np.unique(self._events.user), _TOKEN_PEOPLE, _MOST_PERSON_TOKENS)
+        tokens = vocabulary(bags, np.unique(self._events.user), TOKEN_PEOPLE, _MOST_PERSON_TOKENS)
         return People.of(bags, tokens) if len(tokens) else None
 
 

@@ -103,6 +103,7 @@ def test_global_history_is_strictly_before_the_cut(prepared: Prepared) -> None:
     assert query.history.gains.tolist() == [1, 0, 1]
     assert j.history(0, prepared.events, limit=2).items.tolist() == [1, 2]
     assert len(j.excluded(0, prepared.events)) == 0
+    assert len(query.attributes) == 0  # nobody says anything of themselves
 
 
 def test_global_remove(prepared: Prepared) -> None:
