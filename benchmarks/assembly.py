@@ -119,7 +119,7 @@ def of_release(path: Path, state: Path, queries: int) -> Iterator[Case]:
     chosen = np.random.default_rng(7).permutation(people.histories.users)
     for user in chosen[:queries].tolist():
         time_, past = release.window_end, people.histories.before(user)
-        query = Query(time_, user, past, facts=people.facts.at(user, time_))
+        query = Query(time_, user, past, facts=people.facts.at(user, time_), attributes=people.told.of(user))
         candidates = gather(release.sources, release.settings.quotas, query, np.empty(0, np.int32))
         yield query, candidates, release.table, release.sources
 

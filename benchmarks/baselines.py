@@ -92,7 +92,7 @@ class Queries:
         judgements: Judgements = everything.only(main)
         events = prepared.events
         self.asked = [
-            (judgements.query(q, events, config.sources.history_events), judgements.excluded(q, events))
+            (judgements.query(q, prepared, config.sources.history_events), judgements.excluded(q, events))
             for q in range(len(judgements))
         ]
         self.judgements, self.relevance = judgements, judgements.relevance

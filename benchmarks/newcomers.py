@@ -93,7 +93,7 @@ def requests(prepared: Prepared, judgements: Judgements, held: Array, config: Pi
     cases: dict[int, Case] = {}
     for j in order.tolist():
         q = int(queries[j])
-        query = judgements.query(q, prepared.events, config.sources.history_events)
+        query = judgements.query(q, prepared, config.sources.history_events)
         query = replace(query, history=without_items(query.history, held))
         if (query.history.gains > 0).any():
             wanted = relevance.items[relevance.starts[j] : relevance.starts[j + 1]]

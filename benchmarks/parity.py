@@ -125,7 +125,7 @@ class Shop:
     def _read(self, person: Person, context: Array) -> Asked:
         release, found = self.release, self.state.read(self.release, person, self.now)
         assert release.table is not None
-        query = Query(self.now, found.user, found.history, context, facts=found.facts)
+        query = Query(self.now, found.user, found.history, context, facts=found.facts, attributes=found.attributes)
         excluded = excluded_of(query, exclude_seen=self.exclude_seen)
         candidates = gather(release.sources, release.settings.quotas, query, excluded)
         self.tally.with_facts += found.facts is not None

@@ -106,7 +106,7 @@ def judged(release: Release, prepared: Prepared, judgements: Judgements) -> dict
     """One value a query, float64 `[q]`, for each metric."""
     answers = []
     for q in range(len(judgements)):
-        query = judgements.query(q, prepared.events, release.settings.history_events)
+        query = judgements.query(q, prepared, release.settings.history_events)
         excluded = judgements.excluded(q, prepared.events)
         answers.append(answer(release, Request(query, _DEPTH, excluded, fill=False)).rows)
     found = find(padded(answers, _DEPTH), judgements.relevance)
@@ -124,7 +124,7 @@ def timed(release: Release, prepared: Prepared, judgements: Judgements) -> dict[
         return {}
     laps, sizes = [], []
     for q in range(min(_TIMED, len(judgements))):
-        query = judgements.query(q, prepared.events, release.settings.history_events)
+        query = judgements.query(q, prepared, release.settings.history_events)
         excluded = judgements.excluded(q, prepared.events)
         candidates = gather(release.sources, release.settings.quotas, query, excluded)
         start = time.perf_counter()

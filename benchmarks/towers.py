@@ -22,9 +22,9 @@ from benchmarks.union import DEPTH
 from core.config import PipelineConfig, TowersConfig, checked, load_pipeline
 from core.history import History, Query
 from core.prepared import LAST_TRAIN, LAST_TWIN, TRAIN, TWIN, Fold, Prepared
+from core.tokens import item_bags, look_up
 from core.work import Work
 from retrieval.query import QueryTower, TowerSource
-from retrieval.towers.content import item_bags, look_up
 from retrieval.towers.export import load_weights
 from retrieval.towers.inputs import joined, window
 from retrieval.towers.model import Shape, Towers

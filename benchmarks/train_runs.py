@@ -195,7 +195,7 @@ def _tutorial_recall(model: Any, people: Any, names: Any, known: Array, asked: v
     allowed = np.zeros(len(vectors), bool)
     allowed[known] = True
     at = iter(range(0, len(queries), 512))  # ranked() asks for the people in order, so many at a time
-    best = validate.ranked(asked, vectors, allowed, lambda w: queries[(a := next(at)) : a + len(w.item)], 100)
+    best = validate.ranked(asked, vectors, allowed, lambda w, _: queries[(a := next(at)) : a + len(w.item)], 100)
     return validate.recall(best, asked.relevant)
 
 

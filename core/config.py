@@ -119,6 +119,7 @@ class TowersConfig(Section):
     patience: int = Field(ge=1)
     final_epochs: int = Field(ge=1)
     seconds: float = Field(gt=0)
+    user_attributes: Literal["auto"] | bool
 
     @model_validator(mode="after")
     def _fitting(self) -> Self:

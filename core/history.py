@@ -46,6 +46,9 @@ class Query:
     context: Array = field(default_factory=lambda: _none("int32"))  # item rows on the page the person looks at
     placement: str = ""
     facts: Array | None = None  # float32 [ranking.user_facts.NAMES]: the person's snapshot; None: absent or expired
+    attributes: Array = field(
+        default_factory=lambda: _none("uint64")
+    )  # [a], hashed tokens of what the person says of themselves
 
 
 class Histories:

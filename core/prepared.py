@@ -44,6 +44,7 @@ from core.columns import Array, Columns
 from core.history import Histories, user_starts
 from core.ids import IdMap
 from core.schema import Column
+from core.tokens import Bags, person_bags
 
 KIND: Final = "prepared"
 FORMAT_VERSION: Final = 1
@@ -143,6 +144,11 @@ class Prepared:
     def users(self) -> Columns:
         """User columns, row-aligned with `user_ids`."""
         return Columns.open(self.path / "users")
+
+    @cached_property
+    def told(self) -> Bags:
+        """What people say of themselves as tokens, row-aligned with `user_ids`; of no date: the users table says what is true of them today."""
+        return person_bags(self.users)
 
     def pairs(self, protocol: Protocol, name: str) -> Columns:
         """`transitions` or `covisits`, every fold."""

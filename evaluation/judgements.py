@@ -89,9 +89,10 @@ class Judgements:
         columns = (Column.ITEM, Column.TIME, Column.TYPE, Column.GAIN)
         return History(*(events.numbers(c)[start:end] for c in columns))
 
-    def query(self, query: int, events: Columns, limit: int | None = None) -> Query:
+    def query(self, query: int, prepared: Prepared, limit: int | None = None) -> Query:
         """The request as sources and features see it."""
-        return Query(int(self.times[query]), int(self.users[query]), self.history(query, events, limit))
+        user, history = int(self.users[query]), self.history(query, prepared.events, limit)
+        return Query(int(self.times[query]), user, history, attributes=prepared.told.of(user))
 
     def excluded(self, query: int, events: Columns) -> Array:
         """Item rows that must not be recommended, int32 ascending: none unless seen items are removed. No limit shortens it."""

@@ -123,7 +123,13 @@ class Past:
         Raises:
             ValueError: if the history reaches the moment of the request, where what is to be predicted begins.
         """
-        query = Query(time, user, self.histories.before(user, time), facts=self.facts.at(user, time))
+        query = Query(
+            time,
+            user,
+            self.histories.before(user, time),
+            attributes=self.prepared.told.of(user),
+            facts=self.facts.at(user, time),
+        )
         if len(query.history) and query.history.times[-1] >= time:
             raise ValueError(
                 f"history up to {query.history.times[-1]} us for a request at {time} us: that would be a leak"

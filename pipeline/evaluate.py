@@ -155,7 +155,7 @@ def _judge(task: tuple[str | None, Sequence[int]]) -> Judged:
     sources = None if system is None else tuple(s for s in release.sources if s.name == system)
     rows, levels, sightings = [], [], []
     for q in map(int, queries):
-        asked = judgements.query(q, prepared.events, release.settings.history_events)
+        asked = judgements.query(q, prepared, release.settings.history_events)
         asked = replace(asked, facts=facts.at(asked.user, asked.time))
         page = answer(release, Request(asked, DEPTH, excluded=judgements.excluded(q, prepared.events)), sources)
         rows.append(page.rows)

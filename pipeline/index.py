@@ -80,7 +80,7 @@ def query_vectors(prepared: Prepared, fold: Fold, tower: QueryTower, config: Pip
     """What up to `index.queries` people would ask at the moment of the fold: float32 `[n, d]`, a seeded sample."""
     histories, moment, found = prepared.histories(config.sources.history_events), prepared.until(fold), []
     for user in np.random.default_rng(config.evaluation.seed).permutation(histories.users).tolist():
-        vector = tower.vector(Query(moment, user, histories.before(user, moment)))
+        vector = tower.vector(Query(moment, user, histories.before(user, moment), attributes=prepared.told.of(user)))
         if vector is not None:
             found.append(vector)
         if len(found) == config.index.queries:

@@ -27,8 +27,10 @@ from core.release import (
 )
 from core.work import Work
 from ranking.user_statistics import write_activity
+from retrieval.query import QueryTower
+from retrieval.sources import TOWERS
 from serving.release import Release
-from serving.user_state import EVENT_COLUMNS, state_id
+from serving.user_state import ATTRIBUTES, EVENT_COLUMNS, state_id, write_attributes
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def publish(
 ) -> Path:
     """Write the user state and the release refitted up to the end of the data, verify it in full, make it `current`."""
     state = work.user_state(prepared.cuts.end)
-    write_user_state(state, prepared)
+    write_user_state(state, prepared, parts.sources / FULL.name / TOWERS)
     id = artifact.hash_json([prepared.manifest.id, *parts.ids, settings.fingerprint(), config.fingerprint()])
     end = dt.datetime.fromtimestamp(prepared.cuts.end / 1e6, dt.UTC)
     path = work.releases / f"{end:%Y%m%dT%H%M%S}-{id[:8]}"
@@ -106,19 +108,25 @@ def publish(
     return path
 
 
-def write_user_state(path: Path, prepared: Prepared) -> None:
-    """Histories, active days and person ids of the whole window, for `batch` and `materialize`."""
+def write_user_state(path: Path, prepared: Prepared, towers: Path | None = None) -> None:
+    """Histories, active days and person ids of the whole window, and of their attributes what the `towers` know, for `batch` and `materialize`."""
+    tower = QueryTower.open(towers) if towers and towers.exists() else None
+    people, parents = tower and tower.people, {"prepared": prepared.manifest.id}
+    if tower and people:
+        parents["towers"] = tower.embedding_id
     if path.exists():
-        if artifact.read_manifest(path).parents["prepared"] == prepared.manifest.id:
+        if artifact.read_manifest(path).parents == parents:
             return
-        # another data set that ends at the same moment: the state goes with the newest
+        # another data set that ends at the same moment, or other attributes that are read: the state goes with the newest
         shutil.rmtree(path)
     with artifact.publish(
         path, kind=STATE_KIND, format_version=STATE_FORMAT_VERSION, id=str(prepared.cuts.end)
     ) as draft:
-        draft.parents["prepared"] = prepared.manifest.id
+        draft.parents.update(parents)
         draft.about["window_end"] = prepared.cuts.end
         atomic.link_tree(prepared.path / "ids" / "users", draft.path / "ids" / "users")
         events = prepared.events
         type(events)({c: events[c] for c in EVENT_COLUMNS}).write(draft.path / "events")
         write_activity(prepared, draft.path)
+        if people:
+            write_attributes(prepared.told, people.knows(prepared.told.tokens), draft.path / ATTRIBUTES)

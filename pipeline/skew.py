@@ -154,6 +154,7 @@ class Recomputation:
             joined(self._release, history, live, page.time),
             self._rows(page.context_item_ids),
             facts=self._state.facts.at(user, page.time),
+            attributes=self._state.told.of(self._told(page)),
         )
 
     def features(self, page: LoggedPage) -> tuple[Array, Array]:
@@ -171,6 +172,11 @@ class Recomputation:
             if row != NO_ROW and len(history):
                 return row, history
         return NO_ROW, History()
+
+    def _told(self, page: LoggedPage) -> int:
+        """Row of the first of the person's keys that says something of the person; NO_ROW where none does."""
+        rows = (self._state.ids.row(key) for key in page.person.keys)
+        return next((row for row in rows if len(self._state.told.of(row))), NO_ROW)
 
     def _rows(self, ids: tuple[str, ...]) -> Array:
         rows = self._release.item_ids.rows(ids)

@@ -15,6 +15,7 @@ from core.config import PipelineConfig, SourcesConfig
 from core.errors import ConfigError, nearest
 from core.prepared import Prepared
 from core.schema import Column
+from core.tokens import TOKEN_PEOPLE
 from retrieval.sources import SOURCES
 from retrieval.sources.popularity import Popularity
 
@@ -23,6 +24,7 @@ _LONG: Final = 0.99  # of the people have no more successes than the towers read
 _EVENTS: Final = (20, 50, 100)  # lengths that the towers are given
 _SPARSE: Final = 30  # successes of an item on average; an id embedding learned from fewer is mostly noise
 _SPARSE_DROPOUT: Final = 0.5
+_TOLD_APART: Final = 0.5  # of the people: attributes that most share, or that few have, tell too little to be read
 _SECONDS_PER_MILLION: Final = 60.0  # events; more data earns more time than `towers.seconds`
 
 
@@ -99,12 +101,27 @@ def _towers(prepared: Prepared, config: PipelineConfig) -> list[Decision]:
         made.append(
             Decision("towers.id_dropout", _SPARSE_DROPOUT, f"{mean:.0f} successes of an item teach its id little")
         )
+    if towers.user_attributes == "auto":
+        made += _attributes(prepared)
     seconds = towers.seconds
     while seconds < _SECONDS_PER_MILLION * n_events / 1e6:
         seconds *= 2
     if seconds > towers.seconds:
         made.append(Decision("towers.seconds", seconds, f"{n_events:,} successes to learn from"))
     return made
+
+
+def _attributes(prepared: Prepared) -> list[Decision]:
+    """Whether what people say of themselves tells them apart; without any attribute nothing is decided, and nothing read."""
+    told, people = prepared.told, int(np.count_nonzero(prepared.users.numbers("known")))
+    if not len(told.tokens):
+        return []
+    _, token, counts = np.unique(told.tokens, return_inverse=True, return_counts=True)
+    telling = (counts >= TOKEN_PEOPLE) & (counts <= people / 2)
+    rows = np.repeat(np.arange(len(told)), np.diff(told.starts))
+    share = len(np.unique(rows[telling[token]])) / max(people, 1)
+    because = f"{share:.0%} of the people say of themselves what at least {TOKEN_PEOPLE} and at most half of them do"
+    return [Decision("towers.user_attributes", share >= _TOLD_APART, because)]
 
 
 def _successes(prepared: Prepared, of: Column) -> Array:

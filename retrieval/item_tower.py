@@ -13,7 +13,7 @@ import numpy as np
 
 from core.columns import Array, load_array
 from core.ids import NO_ROW
-from retrieval.towers.content import Bags, bags_of, look_up
+from core.tokens import Bags, bags_of, look_up
 
 FOLDER: Final = "item_tower"
 _CHUNK: Final = 1 << 16  # items at a time
@@ -47,7 +47,7 @@ class ItemTower:
         Zero where nothing is known: no token was seen in training and the row was not learned.
 
         Args:
-            items: Attributes of n items, see `content.bags_of`.
+            items: Attributes of n items, see `tokens.bags_of`.
             rows: Their rows, whose id embeddings they keep where there are such; NO_ROW for new ones.
         """
         return self._units(np.asarray(rows, np.int64), bags_of(items))[0]

@@ -15,7 +15,8 @@ from core.columns import Array, load_array
 from core.errors import ArtifactError
 from core.history import Query
 from core.schema import EVENT_TYPES, EventType
-from retrieval.towers.files import read_header
+from retrieval.person_tower import PersonTower
+from retrieval.towers.files import WITH_PEOPLE, read_header
 from retrieval.towers.inputs import GAP_BUCKETS, window
 
 _ON_PAGE: Final = EventType.DETAIL_PAGE_VIEW.code  # a context item is read as one the person looks at now
@@ -40,6 +41,8 @@ class QueryTower:
         self._length, self._clock = int(header["events"]), bool(header["clock"])
         self._model = (folder / "query_tower.tflite").read_bytes()
         self._threads = threading.local()
+        self.people = PersonTower.open(folder) if header["format_version"] == WITH_PEOPLE else None
+        self.asks_alone = self.people is not None and bool((header.get("newcomers") or {}).get("ask"))
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -70,13 +73,15 @@ class QueryTower:
     def vector(self, query: Query) -> Array | None:
         """Unit vector float32 `[d]`, or None where neither history nor page holds an item that the towers know something of.
 
-        Read are the newest successes of the history (events with a gain), then the page's items as if looked at now.
+        Read are the newest successes of the history (events with a gain), then the page's items as if looked at now; and the person's attributes,
+        which ask alone only where that was better than what is popular (`newcomers` in the header).
         """
         history, page = query.history, query.context
         good = self._usable(history.items) & (history.gains > 0)
         page = page[self._usable(page)]
         items = np.concatenate([history.items[good], page])
-        if not len(items):
+        person = self.people.vector(query.attributes) if self.people else None
+        if not len(items) and (person is None or not self.asks_alone):
             return None
         types = np.concatenate([history.types[good], np.full(len(page), _ON_PAGE, np.int8)])
         times = np.concatenate([history.times[good], np.full(len(page), query.time, np.int64)])
@@ -85,6 +90,10 @@ class QueryTower:
         run, inputs, output = self._interpreter()
         for name, value in (("vectors", vectors), ("type", w.type), ("gap", w.gap), ("segment", w.segment)):
             run.set_tensor(inputs[name], value)
+        if self.people:
+            told = np.zeros(self.dimensions, np.float32) if person is None else person
+            run.set_tensor(inputs["person"], told[None])
+            run.set_tensor(inputs["heard"], np.array([len(items) > 0], np.float32))
         run.invoke()
         answer: Array = run.get_tensor(output)[0]
         return answer

@@ -19,11 +19,11 @@ from core.config import PipelineConfig, RetrainingConfig
 from core.errors import ArtifactError
 from core.prepared import FULL, TRAIN, TWIN, Fold, Prepared
 from core.schema import DAY
+from core.tokens import item_bags
 from retrieval.item_tower import ItemTower
 from retrieval.query import QueryTower, TowerSource
 from retrieval.requests import past_requests
 from retrieval.sources import TOWERS
-from retrieval.towers.content import item_bags
 from retrieval.towers.files import check_window, read_header
 
 _K: Final = 100

@@ -68,7 +68,7 @@ def past_requests(
             break
         rows = target[bounds[p] : bounds[p + 1]]
         time = int(events.numbers(Column.TIME)[rows[0]]) if fold.protocol == "last" else prepared.until(fold)
-        _add(requests, histories, int(people[p]), time, item[rows], remove_seen)
+        _add(requests, prepared, histories, int(people[p]), time, item[rows], remove_seen)
     return sorted(requests, key=lambda r: r.query.user)
 
 
@@ -94,15 +94,21 @@ def later_requests(
     for at in shuffled[np.isin(shuffled, order[nth < _MOMENTS])].tolist():
         if len(requests) == most:
             break
-        _add(requests, histories, int(who[at]), int(when[at]), item[inside[at : stops[at]]], remove_seen)
+        _add(requests, prepared, histories, int(who[at]), int(when[at]), item[inside[at : stops[at]]], remove_seen)
     return sorted(requests, key=lambda r: (r.query.user, r.query.time))
 
 
 def _add(
-    requests: list[PastRequest], histories: Histories, user: int, time: int, chosen: Array, remove_seen: bool
+    requests: list[PastRequest],
+    prepared: Prepared,
+    histories: Histories,
+    user: int,
+    time: int,
+    chosen: Array,
+    remove_seen: bool,
 ) -> None:
     """Append the request of `user` at `time`, if what was `chosen` from then on holds something that may be returned."""
-    query = Query(time, user, histories.before(user, time))
+    query = Query(time, user, histories.before(user, time), attributes=prepared.told.of(user))
     had = np.unique(query.history.items[query.history.gains > 0]) if remove_seen else np.empty(0, np.int32)
     relevant = np.setdiff1d(chosen, had)
     if len(relevant):

@@ -61,7 +61,8 @@ class Batch:
         user = int(self.state.rows([query.user_id])[0])
         context = self.release.item_ids.rows(query.context_items)
         history, facts = self.state.histories.before(user, time), self.state.facts.at(user, time)
-        asked = Query(time, user, history, context[context != NO_ROW], query.placement, facts)
+        told = self.state.told.of(user)
+        asked = Query(time, user, history, context[context != NO_ROW], query.placement, facts, told)
         rules = None if self.rules is None else self.rules.of(self.release, query.placement, time)
         return Request(asked, k, exclude_seen=exclude_seen, rules=rules)
 

@@ -2,7 +2,7 @@
 
 | key                                                    | holds                                                                       |
 |--------------------------------------------------------|-----------------------------------------------------------------------------|
-| `aisle:T:<schema>:<window_end>.<state>:h:<person key>` | a person's history and facts up to the window's end (packing.pack_person)   |
+| `aisle:T:<schema>:<window_end>.<state>:h:<person key>` | a person's history, facts, attributes up to the window's end (pack_person)  |
 | `aisle:T:<schema>:<window_end>.<state>:complete`       | written last: JSON about the window. Without it the window does not count   |
 | `aisle:T:windows`                                      | sorted set of the windows' prefixes by the time they were written           |
 | `aisle:T:live:<u:id, v:id or s:session>`               | list of that one's live events, newest first (packing.pack_live)            |

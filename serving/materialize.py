@@ -17,7 +17,7 @@ from core.errors import ArtifactError, EnvironmentGapError
 from ranking.user_facts import Snapshot
 from serving.forget import Wishes
 from serving.keys import Keys
-from serving.packing import PackedPerson, pack_person
+from serving.packing import MOST_ATTRIBUTES, PackedPerson, pack_person
 from serving.redis_link import address, client
 from serving.user_state import UserState, state_id
 
@@ -39,7 +39,7 @@ class Materialized:
 def materialize(
     url: str, tenant: str, user_state: Path, window_end: int, expected: str, history_events: int
 ) -> Materialized:
-    """Write the newest `history_events` events of every person and their facts as of the window's end; then drop windows that no release needs.
+    """Write the newest `history_events` events of every person, their attributes, and their facts as of the window's end; then drop windows no release needs.
 
     Args:
         url: Of the Redis.
@@ -100,15 +100,16 @@ def _chunks(keys: Keys, window: str, state: UserState, gone: frozenset[str]) -> 
 
 
 def _people(state: UserState, gone: frozenset[str]) -> Iterator[tuple[str, PackedPerson]]:
-    """Person key and what is known, of everybody who did anything and is not `gone`."""
+    """Person key and what is known, of everybody who did anything or says anything of themselves, and is not `gone`."""
     texts, alive = state.ids.texts, state.ids.alive
     for start in range(0, len(state.ids), _BLOCK):
         rows = np.arange(start, min(start + _BLOCK, len(state.ids)))
         facts, days = state.facts.at_window_end(rows)
         for row, day, known in zip(rows.tolist(), days.tolist(), facts, strict=True):
             history, key = state.histories.before(row), texts[row]
-            if alive[row] and key not in gone and len(history):
-                yield key, PackedPerson(row, history, Snapshot(day, known))
+            told = state.told.of(row)[:MOST_ATTRIBUTES]
+            if alive[row] and key not in gone and (len(history) or len(told)):
+                yield key, PackedPerson(row, history, Snapshot(day, known), told)
 
 
 def _prune(store: redis.Redis, keys: Keys, present: str) -> None:

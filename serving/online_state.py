@@ -1,4 +1,4 @@
-"""What Redis knows of a person: the long-term window and the live events since as one history, and the facts as of its end; in one round trip."""
+"""What Redis knows of a person: the long-term window and the live events since as one history, the facts as of its end, attributes; in one round trip."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from core.ids import NO_ROW, person_key
 from core.schema import EVENT_TYPES
 from serving.failures import Failure, StoreError
 from serving.keys import Keys, session_key
-from serving.packing import LiveEvent, unpack_live, unpack_person
+from serving.packing import NO_ATTRIBUTES, LiveEvent, unpack_live, unpack_person
 from serving.redis_link import Command, RedisLink
 from serving.release import Release
 
@@ -46,6 +46,9 @@ class PersonState:
     user: int = NO_ROW
     history: History = field(default_factory=History)
     facts: Array | None = None  # float32 [ranking.user_facts.NAMES]; None: absent or expired
+    attributes: Array = field(
+        default_factory=lambda: NO_ATTRIBUTES
+    )  # uint64: tokens of what the person says of themselves (core.tokens)
     live: tuple[int, ...] = ()  # hashes of the live events that were there, each once
     failure: Failure | None = None  # why more could not be known
 
@@ -62,16 +65,21 @@ class OnlineState:
             return PersonState()
         try:
             complete, packed, live = self._fetch(release, person)
-            known = next((unpack_person(p) for p in packed if p), None)
+            people = [unpack_person(p) for p in packed if p]
             events = [unpack_live(e) for e in live]
         except StoreError as e:
             return PersonState(failure=e.failure)
         failure = None if complete else Failure.STATE_MISSING
         written = tuple(dict.fromkeys(e.hash for e in events))
+        told = next((p.attributes for p in people if len(p.attributes)), NO_ATTRIBUTES)
+        known = next(
+            (p for p in people if len(p.history)), None
+        )  # somebody may be there who only said something of themselves
         if known is None:
-            return PersonState(history=joined(release, History(), events, now), live=written, failure=failure)
+            history = joined(release, History(), events, now)
+            return PersonState(history=history, attributes=told, live=written, failure=failure)
         history = joined(release, known.history, events, now)
-        return PersonState(known.user, history, known.snapshot.at(now), written, failure)
+        return PersonState(known.user, history, known.snapshot.at(now), told, written, failure)
 
     def holds(self, release: Release) -> bool:
         """Whether the user state of `release` is there, complete."""

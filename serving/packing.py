@@ -1,7 +1,8 @@
 """The packed values in Redis: little-endian, a version byte first.
 
-    person    version u8, 3 zero bytes, user row i32, day of the snapshot i32 (-1: none), number of events h u32, then of the events, oldest first,
-              h times i64, h items i32, h gains f32; the snapshot's F facts f32 (ranking.user_facts.NAMES); h types i8: 16 + 17 h + 4 F bytes
+    person    version u8, a zero byte, number of attributes a u16, user row i32, day of the snapshot i32 (-1: none), number of events h u32, then a
+              attributes u64 (hashed tokens, core.tokens); of the events, oldest first, h times i64, h items i32, h gains f32; the snapshot's F facts
+              f32 (ranking.user_facts.NAMES); h types i8: 16 + 8 a + 17 h + 4 F bytes
     live      version u8, type i8, event hash u64, time i64, then the item's external id in UTF-8
 
 One value has all that the night knows of a person, because one GET is cheaper than two. It is columnar and its columns are aligned, so that reading
@@ -23,16 +24,21 @@ from ranking import user_facts
 from ranking.user_facts import NAMES, Snapshot
 from serving.failures import Failure, StoreError
 
-VERSION: Final = 2
-_PERSON: Final = struct.Struct("<B3xiiI")
+VERSION: Final = 2  # of live events
+PERSON_VERSION: Final = 3
+MOST_ATTRIBUTES: Final = (1 << 16) - 1
+_PERSON: Final = struct.Struct("<BxHiiI")
 _LIVE: Final = struct.Struct("<BbQq")
 _FACTS: Final = "facts"
 _COLUMNS: Final = (("times", "<i8"), ("items", "<i4"), ("gains", "<f4"), (_FACTS, "<f4"), ("types", "<i1"))
 _EVENT_BYTES: Final = 17
 _FACTS_BYTES: Final = 4 * len(NAMES)
 SCHEMA: Final = hashlib.blake2b(
-    repr((VERSION, _PERSON.format, _LIVE.format, _COLUMNS, user_facts.SCHEMA)).encode(), digest_size=4
+    repr((VERSION, PERSON_VERSION, _PERSON.format, _LIVE.format, _COLUMNS, user_facts.SCHEMA)).encode(), digest_size=4
 ).hexdigest()
+
+
+NO_ATTRIBUTES: Final = np.empty(0, np.uint64)
 
 
 class LiveEvent(NamedTuple):
@@ -50,35 +56,39 @@ class PackedPerson(NamedTuple):
     user: int  # row
     history: History
     snapshot: Snapshot
+    attributes: Array = NO_ATTRIBUTES  # uint64 [a], at most MOST_ATTRIBUTES
 
 
 def pack_person(person: PackedPerson) -> bytes:
     """The value of a person."""
-    user, history, snapshot = person
+    user, history, snapshot, attributes = person
     columns: dict[str, Array] = {n: getattr(history, n) for n, _ in _COLUMNS if n != _FACTS}
     columns[_FACTS] = snapshot.facts
     packed = (columns[name].astype(dtype, copy=False).tobytes() for name, dtype in _COLUMNS)
-    return _PERSON.pack(VERSION, user, snapshot.day, len(history)) + b"".join(packed)
+    head = _PERSON.pack(PERSON_VERSION, len(attributes), user, snapshot.day, len(history))
+    return head + attributes.astype("<u8", copy=False).tobytes() + b"".join(packed)
 
 
 def unpack_person(value: bytes) -> PackedPerson:
     """What `pack_person` packed; the arrays are views of `value`."""
-    if len(value) < _PERSON.size or value[0] != VERSION:
-        raise _unreadable("person", value)
-    _, user, day, h = _PERSON.unpack_from(value)
-    if len(value) != _PERSON.size + _EVENT_BYTES * h + _FACTS_BYTES:
-        raise _unreadable("person", value)
-    items = _PERSON.size + 8 * h
+    if len(value) < _PERSON.size or value[0] != PERSON_VERSION:
+        raise _unreadable("person", value, PERSON_VERSION)
+    _, a, user, day, h = _PERSON.unpack_from(value)
+    times = _PERSON.size + 8 * a
+    if len(value) != times + _EVENT_BYTES * h + _FACTS_BYTES:
+        raise _unreadable("person", value, PERSON_VERSION)
+    items = times + 8 * h
     gains = items + 4 * h
     facts = gains + 4 * h
     types = facts + _FACTS_BYTES
     history = History(
         items=np.frombuffer(value, "<i4", h, items),
-        times=np.frombuffer(value, "<i8", h, _PERSON.size),
+        times=np.frombuffer(value, "<i8", h, times),
         types=np.frombuffer(value, "<i1", h, types),
         gains=np.frombuffer(value, "<f4", h, gains),
     )
-    return PackedPerson(user, history, Snapshot(day, np.frombuffer(value, "<f4", len(NAMES), facts)))
+    attributes = np.frombuffer(value, "<u8", a, _PERSON.size) if a else NO_ATTRIBUTES
+    return PackedPerson(user, history, Snapshot(day, np.frombuffer(value, "<f4", len(NAMES), facts)), attributes)
 
 
 def pack_live(event: LiveEvent) -> bytes:
@@ -89,13 +99,13 @@ def pack_live(event: LiveEvent) -> bytes:
 def unpack_live(value: bytes) -> LiveEvent:
     """The event behind one value."""
     if len(value) <= _LIVE.size or value[0] != VERSION:
-        raise _unreadable("live event", value)
+        raise _unreadable("live event", value, VERSION)
     _, kind, hash, time = _LIVE.unpack_from(value)
     return LiveEvent(hash, kind, time, value[_LIVE.size :].decode())
 
 
-def _unreadable(what: str, value: bytes) -> StoreError:
+def _unreadable(what: str, value: bytes, version: int) -> StoreError:
     start = value[:1].hex() or "nothing"
     return StoreError(
-        Failure.STATE_UNREADABLE, f"a {what} of {len(value)} bytes that starts with {start}, expected version {VERSION}"
+        Failure.STATE_UNREADABLE, f"a {what} of {len(value)} bytes that starts with {start}, expected version {version}"
     )

@@ -119,6 +119,8 @@ def _plain(release: Release, query: Query, row: int, source: str) -> str:
     if source == RULE:
         return "chosen by the shop"
     if source not in (FILL, LISTED):
+        if not len(query.history) and not len(query.context) and len(query.attributes):
+            return "fits what you say of yourself"
         return "fits what you chose lately" if len(query.history) else "fits this page"
     for name, text in _PLAIN.items():
         if any(s.name == name and s.scoring(query).of(np.array([row], np.int32))[0] > 0 for s in release.sources):

@@ -120,7 +120,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         watch.lap("hydrate")
         rows, unknown = _rows(release, request.item_ids)
         on_page, missing = _rows(release, request.context_item_ids)
-        query = Query(now, state.user, state.history, on_page, request.placement, state.facts)
+        query = Query(now, state.user, state.history, on_page, request.placement, state.facts, state.attributes)
         page = rank(release, query, np.unique(rows))
         watch.lap("rank")
 
@@ -194,7 +194,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         """The request in rows, and the ids that the release does not know."""
         on_page, missing = _rows(release, request.context_item_ids)
         excluded, unknown = _rows(release, request.exclude_item_ids)
-        query = Query(now, state.user, state.history, on_page, request.placement, state.facts)
+        query = Query(now, state.user, state.history, on_page, request.placement, state.facts, state.attributes)
         order, lead = self._trending.of(release).order, self._trending.lead(k)
         asked = Request(
             query,

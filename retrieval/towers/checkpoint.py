@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -36,6 +36,7 @@ class Progress:
     last: float = 0.0  # seconds of the last pass
     best: float = -np.inf  # the validation figure of the best weights
     best_at: int = 0  # the epoch of the search that made them
+    newcomers: dict[str, Any] | None = None  # what the search found of attributes alone (retrieval/towers/export.py)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ import tensorflow as tf
 from core.columns import Array
 from core.errors import ArtifactError
 from core.schema import EVENT_TYPES
+from core.tokens import Bags
+from retrieval import person_tower
 from retrieval.item_tower import FOLDER, ItemTower
-from retrieval.towers.content import Bags
-from retrieval.towers.files import FORMAT_VERSION, write_header, write_vectors
+from retrieval.person_tower import PersonTower
+from retrieval.towers.files import FORMAT_VERSION, WITH_PEOPLE, write_header, write_vectors
 from retrieval.towers.inputs import GAP_BUCKETS
 from retrieval.towers.model import Towers
 
@@ -33,6 +36,17 @@ class Facts:
     epochs: int
     validation_recall: float | None
     config: str
+    newcomers: Mapping[str, Any] | None = None  # `Newcomers`, where attributes of people are read
+
+
+@dataclass(frozen=True)
+class Newcomers:
+    """How well attributes alone ask, for people without any history."""
+
+    people: int  # asked
+    recall: float  # @100
+    popularity: float  # recall@100 of what most people choose, for the same ones
+    ask: bool  # whether the towers may propose for such people
 
 
 def export(towers: Towers, tokens: Array, bags: Bags, facts: Facts, out: Path) -> None:
@@ -47,19 +61,23 @@ def export(towers: Towers, tokens: Array, bags: Bags, facts: Facts, out: Path) -
     }
     for name, array in learned.items():
         np.save(out / FOLDER / f"{name}.npy", np.ascontiguousarray(array))
+    told = _people(towers)
+    for name, array in told.items():
+        (out / person_tower.FOLDER).mkdir(exist_ok=True)
+        np.save(out / person_tower.FOLDER / f"{name}.npy", np.ascontiguousarray(array))
     write_vectors(ItemTower(**learned), bags, out)
     rest = _rest(towers)
     np.savez(out / "warm.npz", **{str(i): v.numpy() for i, v in enumerate(rest)})
     (out / "query_tower.tflite").write_bytes(_litert(towers))
     header = {
-        "format_version": FORMAT_VERSION,
-        "embedding_id": _embedding_id([*learned.values(), *(v.numpy() for v in rest)], facts.config),
+        "format_version": WITH_PEOPLE if told else FORMAT_VERSION,
+        "embedding_id": _embedding_id([*learned.values(), *(v.numpy() for v in rest), *told.values()], facts.config),
         "dimensions": towers.shape.dimensions,
         "events": towers.shape.events,
         "items": n,
         "event_types": [str(t) for t in EVENT_TYPES],
         "gap_buckets": GAP_BUCKETS,
-        **asdict(facts),
+        **{name: value for name, value in asdict(facts).items() if told or name != "newcomers"},
     }
     write_header(header, out)
 
@@ -93,6 +111,19 @@ def load_weights(towers: Towers, tokens: Array, folder: Path) -> None:
     content = towers.items.token.numpy()
     content[at] = old.token_vectors[of]
     towers.items.token.assign(content)
+    if towers.people is not None and (folder / person_tower.FOLDER).exists():
+        told = PersonTower.open(folder)
+        _, at, of = np.intersect1d(towers.people.tokens, told.tokens, assume_unique=True, return_indices=True)
+        vectors = towers.people.token.numpy()
+        vectors[at] = told.token_vectors[of]
+        towers.people.token.assign(vectors)
+
+
+def _people(towers: Towers) -> dict[str, Array]:
+    """The arrays of retrieval.person_tower; none where attributes of people are not read."""
+    if towers.people is None:
+        return {}
+    return {"tokens": towers.people.tokens, "token_vectors": towers.people.token.numpy()}
 
 
 def _rest(towers: Towers) -> list[Any]:
@@ -104,9 +135,14 @@ def _litert(towers: Towers) -> bytes:
     length, d = towers.shape.events, towers.shape.dimensions
     rows = [tf.TensorSpec([1, length], tf.int32, name) for name in ("type", "gap", "segment")]
 
-    @tf.function(input_signature=[tf.TensorSpec([1, length, d], tf.float32, "vectors"), *rows])
-    def newest(vectors: Any, type: Any, gap: Any, segment: Any) -> dict[str, Any]:
-        return {"query": towers.query(vectors, type, gap, segment)[:, -1]}
+    told = [tf.TensorSpec([1, d], tf.float32, "person"), tf.TensorSpec([1], tf.float32, "heard")]
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([1, length, d], tf.float32, "vectors"), *rows, *(told if towers.people else ())]
+    )
+    def newest(vectors: Any, type: Any, gap: Any, segment: Any, *told: Any) -> dict[str, Any]:
+        of_person = (told[0][:, None], told[1][:, None, None]) if told else ()
+        return {"query": towers.query(vectors, type, gap, segment, *of_person)[:, -1]}
 
     converter = tf.lite.TFLiteConverter.from_concrete_functions([newest.get_concrete_function()], towers.query)
     return bytes(converter.convert())

@@ -3,10 +3,12 @@
 towers.json             format, embedding id, sizes, fold, facts
 item_vectors.npy        float32 [n, d], row-aligned with the prepared item ids; zero for an item of which nothing is known
 has_vector.npy          bool [n]: something is known of the item
-query_tower.tflite      float32, batch 1: vectors [1, l, d], type, gap, segment int32 [1, l] -> [1, d]
+query_tower.tflite      float32, batch 1: vectors [1, l, d], type, gap, segment int32 [1, l] -> [1, d]; where attributes of people are read (format
+                        2), of person [1, d] and heard [1] too
 item_tower/ids.npy      float32 [m + 1, d]: id part of each item there was in training, the last row that of an item without one
 item_tower/has_id.npy   bool [m]
 item_tower/tokens.npy   uint64 [v], sorted hashes; item_tower/token_vectors.npy float32 [v, d]
+person_tower/           of format 2: tokens.npy uint64 [u], sorted hashes, token_vectors.npy float32 [u, d]
 warm.npz                weights of the query tower and the temperature
 
 The embedding id names what was learned, not the catalogue. Where the towers stay while the catalogue changes (`carry`), new and changed items get
@@ -25,10 +27,11 @@ import numpy as np
 from core import atomic
 from core.errors import ArtifactError
 from core.prepared import Fold, Prepared
+from core.tokens import Bags, item_bags
 from retrieval.item_tower import ItemTower
-from retrieval.towers.content import Bags, item_bags
 
 FORMAT_VERSION: Final = 1
+WITH_PEOPLE: Final = 2  # and what people say of themselves; `newcomers` in the header: whether attributes alone may ask
 HEADER: Final = "towers.json"
 _OF_THE_NIGHT: Final = (HEADER, "item_vectors.npy", "has_vector.npy")
 
@@ -43,9 +46,9 @@ def read_header(folder: Path) -> dict[str, Any]:
         header: dict[str, Any] = json.loads((folder / HEADER).read_bytes())
     except (FileNotFoundError, ValueError) as e:
         raise ArtifactError(f"{folder / HEADER}: missing or not JSON ({e})") from None
-    if header["format_version"] != FORMAT_VERSION:
+    if header["format_version"] not in (FORMAT_VERSION, WITH_PEOPLE):
         raise ArtifactError(
-            f"{folder}: towers of format {header['format_version']}, this Aisle reads {FORMAT_VERSION}; train them anew"
+            f"{folder}: towers of format {header['format_version']}, this Aisle reads {FORMAT_VERSION} and {WITH_PEOPLE}; train them anew"
         )
     return header
 

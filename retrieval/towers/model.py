@@ -14,10 +14,11 @@ from core.schema import EVENT_TYPES
 from retrieval.towers.inputs import GAP_BUCKETS
 from retrieval.towers.loss import sampled_softmax
 from retrieval.towers.noise import Noise
+from retrieval.towers.people import People, PersonTower
+from retrieval.towers.sums import BagSums, embeddings
 
 Tensor = Any
 _NEVER: Final = -1e9  # added to a logit that must not count
-_DEVIATION: Final = 0.02  # of initial embeddings
 _SHARPNESS: Final = 20.0  # one over the initial temperature; it is learned
 
 
@@ -50,14 +51,12 @@ class ItemTower(tf.keras.layers.Layer):
         noise: Noise,
     ) -> None:
         super().__init__(name="item_tower")
-        rows, tokens, weights = content
-        self.ids = _embeddings("ids", shape.items + 1, shape.dimensions, rng)
-        self.token = _embeddings("token", max(shape.tokens, 1), shape.dimensions, rng)
+        self.ids = embeddings("ids", shape.items + 1, shape.dimensions, rng)
+        self.token = embeddings("token", max(shape.tokens, 1), shape.dimensions, rng)
         self.id_row = tf.Variable(
             np.where(has_id, np.arange(shape.items), shape.items).astype(np.int32), trainable=False
         )
-        self._starts = tf.constant(np.searchsorted(rows, np.arange(shape.items + 1)), tf.int64)
-        self._tokens, self._weights = tf.constant(tokens, tf.int64), tf.constant(weights, tf.float32)
+        self._sums = BagSums(content, shape.items)
         self._unknown, self._drop, self._chance = shape.items, shape.id_dropout, noise.uniform()
 
     def call(self, items: Tensor, training: bool = False) -> Tensor:
@@ -65,17 +64,7 @@ class ItemTower(tf.keras.layers.Layer):
         rows = tf.gather(self.id_row, items)
         if training and self._drop:
             rows = tf.where(self._chance(tf.shape(rows)) < self._drop, self._unknown, rows)
-        return tf.math.l2_normalize(tf.gather(self.ids, rows) + self._content(items), -1)
-
-    def _content(self, items: Tensor) -> Tensor:
-        spans = tf.ragged.range(tf.gather(self._starts, items), tf.gather(self._starts, items + 1))
-        at, row = spans.flat_values, spans.value_rowids()
-        pairs = tf.sparse.SparseTensor(
-            tf.stack([row, tf.gather(self._tokens, at)], 1),
-            tf.gather(self._weights, at),
-            tf.stack([spans.nrows(), tf.shape(self.token, tf.int64)[0]]),
-        )
-        return tf.sparse.sparse_dense_matmul(pairs, self.token)
+        return tf.math.l2_normalize(tf.gather(self.ids, rows) + self._sums(items, self.token), -1)
 
 
 class QueryTower(tf.keras.layers.Layer):
@@ -96,9 +85,23 @@ class QueryTower(tf.keras.layers.Layer):
         self._feed, self._norm = Feed(shape, noise), tf.keras.layers.LayerNormalization(epsilon=1e-6)
         self._drop, self._heads = noise.dropout(shape.dropout), shape.heads
 
-    def call(self, vectors: Tensor, type: Tensor, gap: Tensor, segment: Tensor, training: bool = False) -> Tensor:
-        """Item vectors float32 `[b, l, d]`; type, gap bucket, segment int32 `[b, l]` -> unit query vectors float32 `[b, l, d]`."""
-        x = vectors * vectors.shape[2] ** 0.5 + tf.gather(self.type, type) + tf.gather(self.gap, gap)
+    def call(
+        self,
+        vectors: Tensor,
+        type: Tensor,
+        gap: Tensor,
+        segment: Tensor,
+        person: Tensor | None = None,
+        heard: Tensor | None = None,
+        training: bool = False,
+    ) -> Tensor:
+        """Item vectors float32 `[b, l, d]`; type, gap bucket, segment int32 `[b, l]` -> unit query vectors float32 `[b, l, d]`.
+
+        Where attributes are read, `person` float32 `[b, l, d]` joins what was read of the history, which counts as `heard` float32 `[b, l, 1]`: 1, or
+        0 where there is none (what the events hold then does not matter).
+        """
+        scale = vectors.shape[2] ** 0.5
+        x = vectors * scale + tf.gather(self.type, type) + tf.gather(self.gap, gap)
         x = self._drop(x, training=training)
         length = vectors.shape[1]
         later = np.triu(np.ones((length, length), bool), 1)
@@ -107,6 +110,8 @@ class QueryTower(tf.keras.layers.Layer):
         h = _mixed(_by_distance(self._ago, length)[None] + allowed, _split(x, self._heads))
         for block in self._blocks:
             h = block(h, x, allowed, training=training)
+        if person is not None:
+            h = h * heard + person * scale
         return tf.math.l2_normalize(self._norm(self._feed(h, training=training)), -1)
 
 
@@ -146,7 +151,7 @@ class Feed(tf.keras.layers.Layer):
 
 
 class Towers(tfrs.Model):
-    """Both towers and the temperature, with the loss of one batch of training rows."""
+    """Both towers and the temperature, with the loss of one batch of training rows; `people`: whose attributes are read (None: nobody's)."""
 
     encoder: ClassVar[type[tf.keras.layers.Layer]] = QueryTower
 
@@ -158,12 +163,15 @@ class Towers(tfrs.Model):
         log_expected: Array,
         uniform: int,
         rng: np.random.Generator,
+        people: People | None = None,
     ) -> None:
         super().__init__()
         self.shape = shape
         self.noise = Noise()
         self.items, self.query = ItemTower(shape, content, has_id, rng, self.noise), self.encoder(shape, self.noise)
         self._negatives = self.noise.below()
+        # last, so that without it everything else draws the same chance
+        self.people = PersonTower(people, shape.dimensions, rng, self.noise) if people is not None else None
         self.log_sharpness = tf.Variable(np.float32(np.log(_SHARPNESS)), name="log_sharpness")
         self._log_expected, self._uniform = tf.Variable(log_expected, trainable=False), uniform
         self._known = tf.Variable(np.flatnonzero(has_id).astype(np.int32), trainable=False, shape=[None])
@@ -195,17 +203,15 @@ class Towers(tfrs.Model):
         places = tf.split(place, [tf.size(item), tf.size(target), self._uniform])
         vectors = self.items(pool, training=training)
         events = tf.reshape(tf.gather(vectors, places[0]), [-1, self.shape.events, self.shape.dimensions])
-        queries = tf.reshape(self.query(events, type, gap, segment, training=training), [-1, self.shape.dimensions])
+        told = self.people(segment, training=training) if self.people else ()
+        queries = self.query(events, type, gap, segment, *told, training=training)
+        queries = tf.reshape(queries, [-1, self.shape.dimensions])
         weight, positive = tf.reshape(weight, [-1, k]), tf.reshape(places[1], [-1, k])
         kept = tf.where(tf.reduce_sum(weight, 1) > 0)[:, 0]
         queries, weight, positive = (tf.gather(t, kept) for t in (queries, weight, positive))
         return sampled_softmax(
             queries, vectors, positive, weight, tf.gather(self._log_expected, pool), tf.exp(self.log_sharpness)
         )
-
-
-def _embeddings(name: str, rows: int, columns: int, rng: np.random.Generator) -> Any:
-    return tf.Variable(rng.normal(0, _DEVIATION, (rows, columns)).astype(np.float32), name=name)
 
 
 def _split(x: Tensor, heads: int) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,23 +21,28 @@ from core.artifact import code_version, hash_json
 from core.columns import Array
 from core.config import PipelineConfig, TowersConfig
 from core.prepared import Fold, Interactions, Prepared
+from core.tokens import TOKEN_PEOPLE, item_bags, look_up, person_bags, vocabulary
+from retrieval.sources.opinion import order_of
+from retrieval.sources.popularity import people_gains
 from retrieval.towers import validate
 from retrieval.towers.checkpoint import Checkpoint, Progress
-from retrieval.towers.content import item_bags, look_up, vocabulary
-from retrieval.towers.export import Facts, export, load_weights
+from retrieval.towers.export import Facts, Newcomers, export, load_weights
 from retrieval.towers.files import check_window, read_header
 from retrieval.towers.inputs import Window
 from retrieval.towers.learner import Learner
 from retrieval.towers.model import Shape, Towers
 from retrieval.towers.noise import generator
+from retrieval.towers.people import People
 
 Say = Callable[[str], None]
 
 _TOKEN_ITEMS = 2  # a token of fewer items says no more than their ids
 _MOST_TOKENS = 50_000
+_MOST_PERSON_TOKENS = 10_000
+_FEWEST_NEWCOMERS = 100  # fewer cannot tell whether attributes alone may ask
 _LAST_RATE = 0.1  # of the learning rate, reached at the end of the final passes
 _SEARCH_SHARE = 0.7  # of the time budget
-_START, _VALIDATION, SEARCH, FINAL = range(4)  # what is drawn for: each has its own chance
+_START, _VALIDATION, SEARCH, FINAL, _NEWCOMERS = range(5)  # what is drawn for: each has its own chance
 
 
 def fit_towers(
@@ -89,11 +95,14 @@ class Fit:
         content = look_up(self._bags, self._tokens)
         shape = Shape(n, len(self._tokens), c.dimensions, c.events, c.blocks, c.heads, c.dropout, c.id_dropout)
         unknown, rare = np.zeros(n, bool), np.zeros(n, np.float32)  # until the learner tells
-        self.towers = self.model(shape, content, unknown, rare, c.uniform_negatives, generator(c.seed, _START))
-        self._warm = warm_from is not None
+        self.people = self._people()
+        rng = generator(c.seed, _START)
+        self.towers = self.model(shape, content, unknown, rare, c.uniform_negatives, rng, self.people)
+        self._warm, self._newcomers = warm_from is not None, None
         if warm_from is not None:
             check_window(warm_from, fold, self._events.until)
             load_weights(self.towers, self._tokens, warm_from)
+            self._newcomers = read_header(warm_from).get("newcomers")
         self._variables = self.towers.trainable_variables
         self.learner = Learner(self.towers, c, fresh=self.fresh, clock=self.clock)
         self._checkpoint = Checkpoint(checkpoint, self._id(warm_from))
@@ -112,6 +121,7 @@ class Fit:
             epochs=progress.best_at,
             validation_recall=max(progress.best, 0.0) if progress.best_at else None,
             config=self.config.fingerprint(),
+            newcomers=progress.newcomers or self._newcomers,
         )
         export(self.towers, self._tokens, self._bags, facts, out)
         how = (
@@ -162,6 +172,21 @@ class Fit:
             )
         for variable, value in zip(self._variables, kept, strict=True):
             variable.assign(value)
+        if self.people is not None:
+            progress.newcomers = self.newcomers(self.people, older, newer)
+            self._say(f"{self.fold.name}: attributes alone, of people without a history: {progress.newcomers}")
+
+    def newcomers(self, people: People, older: Interactions, newer: Interactions) -> dict[str, Any]:
+        """How well the attributes of `people` alone find what those without a history chose: see `Newcomers`."""
+        told = np.zeros(people.n, bool)
+        told[people.content[0]] = True
+        rng = generator(self.config.seed, _NEWCOMERS)
+        asked = validate.newcomers(older, newer, told, length=self.config.events, rng=rng)
+        if len(asked.people) < _FEWEST_NEWCOMERS:
+            return asdict(Newcomers(len(asked.people), 0.0, 0.0, ask=False))
+        popular = np.tile(order_of(people_gains(older))[:100], (len(asked.people), 1))
+        ours, theirs = (round(validate.recall(best, asked.relevant), 4) for best in (self.ranked(asked), popular))
+        return asdict(Newcomers(len(asked.people), ours, theirs, ask=ours > theirs))
 
     def _final(self, progress: Progress, groups: dict[str, list[Array]]) -> None:
         """The passes over everything, at a rate that falls from `learning_rate` to a tenth of it."""
@@ -228,17 +253,28 @@ class Fit:
         return np.concatenate([self.towers.items(tf.range(a, min(a + 65536, n))).numpy() for a in range(0, n, 65536)])
 
     @tf.function(reduce_retracing=True)
-    def _encode(self, vectors: Any, type: Any, gap: Any, segment: Any) -> Any:
-        return self.towers.query(vectors, type, gap, segment)[:, -1]
+    def _encode(self, vectors: Any, type: Any, gap: Any, segment: Any, *told: Any) -> Any:
+        return self.towers.query(vectors, type, gap, segment, *told)[:, -1]
 
     def _encoder(self, vectors: Array) -> validate.Encode:
-        def encode(w: Window) -> Array:
-            out: Array = self._encode(
-                tf.constant(vectors[w.item]), *map(tf.constant, (w.type, w.gap, w.segment))
-            ).numpy()
+        def encode(w: Window, people: Array) -> Array:
+            told: tuple[Any, ...] = ()
+            if self.towers.people is not None:
+                heard = tf.constant(w.segment.max(axis=1)[:, None, None], tf.float32)
+                told = self.towers.people(tf.constant(people[:, None]))[0], heard
+            read = (vectors[w.item], w.type, w.gap, w.segment)
+            out: Array = self._encode(*map(tf.constant, read), *told).numpy()
             return out
 
         return encode
+
+    def _people(self) -> People | None:
+        """What everybody says of themselves, in tokens of enough people; None where it is not read, or says nothing."""
+        if self.config.user_attributes is not True:
+            return None
+        bags = person_bags(self.prepared.users)
+        tokens = vocabulary(bags, np.unique(self._events.user), TOKEN_PEOPLE, _MOST_PERSON_TOKENS)
+        return People.of(bags, tokens) if len(tokens) else None
 
 
 def validation_requests(

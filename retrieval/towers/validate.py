@@ -17,7 +17,7 @@ _PEOPLE: Final = 2000  # asked at most
 _FEWEST: Final = 3  # events of a person whose last one is held back under protocol `last`
 _K: Final = 100
 
-Encode = Callable[[Window], Array]  # windows of q people -> query vectors float32 [q, d]
+Encode = Callable[[Window, Array], Array]  # windows of q people, their rows int32 [q] -> query vectors float32 [q, d]
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,18 @@ def requests(
     return Requests(np.array(asked, np.int32), joined(windows) if windows else empty, tuple(seen), tuple(relevant))
 
 
+def newcomers(
+    older: Interactions, newer: Interactions, told: Array, *, length: int, rng: np.random.Generator
+) -> Requests:
+    """A sample of the people of `newer` of whom `older` knows nothing, but who said something of themselves: `told` bool `[n_users]`."""
+    people = np.setdiff1d(newer.user, older.user)
+    people = np.sort(rng.permutation(people[told[people]])[:_PEOPLE])
+    bounds = np.searchsorted(newer.user, people), np.searchsorted(newer.user, people, side="right")
+    nothing = Window(*(np.zeros((len(people), length), np.int32) for _ in range(4)))
+    relevant = tuple(np.unique(newer.item[a:b]) for a, b in zip(*bounds, strict=True))
+    return Requests(people.astype(np.int32), nothing, (np.empty(0, np.int32),) * len(people), relevant)
+
+
 def ranked(asked: Requests, vectors: Array, allowed: Array, encode: Encode, k: int) -> Array:
     """The k best of the `allowed` items (bool `[n]`) for each person by exact search, what they have seen left out: int32 `[q, k]`."""
     k = min(k, vectors.shape[0])
@@ -77,7 +89,8 @@ def ranked(asked: Requests, vectors: Array, allowed: Array, encode: Encode, k: i
     for start in range(0, len(best), 512):
         some = slice(start, start + 512)
         w = asked.windows
-        scores = encode(Window(w.item[some], w.type[some], w.gap[some], w.segment[some])) @ vectors.T
+        part = Window(w.item[some], w.type[some], w.gap[some], w.segment[some])
+        scores = encode(part, asked.people[some]) @ vectors.T
         scores[:, ~allowed] = -np.inf
         for row, seen in zip(scores, asked.seen[some], strict=True):
             row[seen] = -np.inf

@@ -23,11 +23,11 @@ from core.config import load_pipeline
 from core.history import History, Query
 from core.prepared import TWIN, Prepared
 from core.schema import DAY, Column, EventType
+from core.tokens import item_bags
 from evaluation.judgements import judge
 from retrieval.fit import fit_sources
 from retrieval.item_tower import ItemTower
 from retrieval.sources import open_sources
-from retrieval.towers.content import item_bags
 from tests.prepared_fixture import Row, make_prepared
 
 BUY, LOOK = EventType.PURCHASE_COMPLETE, EventType.DETAIL_PAGE_VIEW

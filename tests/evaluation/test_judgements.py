@@ -96,13 +96,14 @@ def test_global_keep(prepared: Prepared) -> None:
 
 def test_global_history_is_strictly_before_the_cut(prepared: Prepared) -> None:
     j = judge(prepared, TWIN, "keep")
-    query = j.query(0, prepared.events)
+    query = j.query(0, prepared)
     assert (query.user, query.time) == (0, 30 * DAY)
     assert query.history.times.tolist() == [1 * DAY, 2 * DAY, 25 * DAY]  # the cart at T2 itself is the window's
     assert query.history.items.tolist() == [0, 1, 2]
     assert query.history.gains.tolist() == [1, 0, 1]
     assert j.history(0, prepared.events, limit=2).items.tolist() == [1, 2]
     assert len(j.excluded(0, prepared.events)) == 0
+    assert len(query.attributes) == 0  # nobody says anything of themselves
 
 
 def test_global_remove(prepared: Prepared) -> None:

@@ -33,7 +33,7 @@ from pipeline.erase_tables import Tally
 from pipeline.publish import write_user_state
 from serving.config import load_serving
 from serving.spool import Spool
-from serving.user_state import UserState, state_id
+from serving.user_state import ATTRIBUTES, UserState, state_id, write_attributes
 from tests.prepared_fixture import make_prepared
 
 T = 1_700_000_000_000_000
@@ -125,6 +125,17 @@ def test_user_state_keeps_its_name_and_the_histories_of_others(work: Work) -> No
     state = UserState.open(path)
     assert [len(state.histories.before(row)) for row in range(4)] == [1, 0, 1, 1]
     assert state.rows(["erika-0099", "zoe"]).tolist() == [NO_ROW, 2]
+
+
+def test_user_state_forgets_what_they_said_of_themselves(work: Work) -> None:
+    path, told = work.user_state(T + DAY), Prepared(work.latest("prepare")).told
+    with artifact.rewrite(path) as draft:  # as where the towers read every attribute
+        write_attributes(told, np.ones(len(told.tokens), bool), draft.path / ATTRIBUTES)
+    assert [len(UserState.open(path).told.of(row)) for row in range(4)] == [3, 4, 2, 0]  # name, tags, age
+    erase(work)
+    state = UserState.open(path)
+    assert [len(state.told.of(row)) for row in range(4)] == [3, 0, 2, 0]
+    assert state.told.of(2).tolist() == told.of(2).tolist()
 
 
 def test_user_state_of_other_data_has_another_name(work: Work, tmp_path: Path) -> None:

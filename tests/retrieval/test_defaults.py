@@ -53,6 +53,38 @@ def test_a_source_that_can_say_nothing_is_left_out(
     assert because in str(decide(prepared, CONFIG)[0])
 
 
+@pytest.mark.parametrize(
+    ("countries", "read", "because"),
+    [
+        (
+            ["France"] * 25 + ["Spain"] * 25 + [None],
+            True,
+            "98% of the people",
+        ),  # 50 of 51; 25 is no more than half of 51
+        (
+            ["France"] * 26 + ["Spain"] * 25,
+            False,
+            "49% of the people",
+        ),  # 26 of 51 are more than half: 25 of 51 are told apart
+        (["France"] * 19 + ["Spain"] * 19 + [None] * 13, False, "0% of the people"),  # too few to be a group
+    ],
+)
+def test_attributes_of_people_are_read_where_they_tell_them_apart(
+    tmp_path: Path, countries: list[str | None], read: bool, because: str
+) -> None:
+    told = shop(tmp_path, people=50, columns_of_people={"attribute.country": Coded.of(countries)})
+    decided = next(d for d in decide(told, CONFIG) if d.setting == "towers.user_attributes")
+    assert decided.value is read
+    assert decided.because.startswith(because)
+    assert adapted(CONFIG, [decided]).towers.user_attributes is read
+    given = CONFIG.model_copy(update={"given": ("towers.user_attributes",)})  # the shop's own word wins
+    assert "towers.user_attributes" not in {d.setting for d in decide(told, given)}
+
+
+def test_without_attributes_of_people_nothing_is_decided_of_them(tmp_path: Path) -> None:
+    assert "towers.user_attributes" not in {d.setting for d in decide(shop(tmp_path), CONFIG)}
+
+
 def test_the_baselines_of_evaluate_are_always_fitted(tmp_path: Path) -> None:
     prepared = shop(tmp_path, repeat_share=0.0, synthetic_time=True, columns={})
     assert set(BASELINES) <= set(sources_of(prepared))

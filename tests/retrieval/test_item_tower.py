@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from core.columns import Coded, Columns
 from core.ids import hash64
 from core.schema import Column
+from core.tokens import item_bags
 from retrieval.item_tower import ItemTower
-from retrieval.towers.content import item_bags
 
 BRANDS = ("acme", "best")
 TOKENS = np.sort(np.array([hash64(f"brand={b}") for b in BRANDS], np.uint64))

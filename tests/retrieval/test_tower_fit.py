@@ -16,9 +16,9 @@ from core.errors import ArtifactError
 from core.history import History, Query
 from core.prepared import LAST_TRAIN, LAST_TWIN, TRAIN, TWIN, Prepared
 from core.schema import DAY, EventType
+from core.tokens import item_bags, look_up
 from retrieval.item_tower import ItemTower
 from retrieval.query import QueryTower, TowerSource
-from retrieval.towers.content import item_bags, look_up
 from retrieval.towers.export import load_weights
 from retrieval.towers.files import check_window
 from retrieval.towers.inputs import joined, window

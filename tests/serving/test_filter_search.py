@@ -14,8 +14,8 @@ from core.columns import Array
 from core.history import Query
 from core.narrowed import narrowed
 from retrieval.query import TowerSource
-from serving.catalog_entry import Entry, Kind
-from serving.catalog_log import CatalogLog
+from core.catalog_entry import Entry, Kind
+from core.catalog_log import CatalogLog
 from serving.filters.masks import Masks
 from serving.live_release import LiveRelease
 from serving.release import Release

@@ -93,6 +93,22 @@ def test_a_visitors_past_counts_only_where_the_user_has_none(
     assert named(release, state.read(release, Person("newcomer", "guest"), NOW).history) == PURCHASES["v:guest"]
 
 
+def test_a_user_who_only_says_something_hides_no_visitors_past(
+    shop: Work, release: Release, redis_url: str, state: OnlineState, store: redis_py.Redis
+) -> None:
+    load(shop, release, redis_url)
+    key = Keys.history(Keys("default").window(END, release.state_id), "u:newcomer")
+    snapshot, told = Snapshot(NEVER, np.zeros(len(NAMES), np.float32)), np.array([4, 7], np.uint64)
+    store.set(key, pack_person(PackedPerson(99, History(), snapshot, told)))
+    both = state.read(release, Person("newcomer", "guest"), NOW)
+    assert named(release, both.history) == PURCHASES["v:guest"]
+    assert both.attributes.tolist() == [4, 7]
+    alone = state.read(release, Person("newcomer"), NOW)
+    assert (len(alone.history), alone.facts, alone.failure) == (0, None, None)
+    assert alone.attributes.tolist() == [4, 7]
+    assert len(state.read(release, Person("ann"), NOW).attributes) == 0
+
+
 def test_live_events_of_user_visitor_and_session_join_once(
     release: Release, state: OnlineState, store: redis_py.Redis
 ) -> None:

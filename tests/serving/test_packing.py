@@ -15,9 +15,11 @@ HISTORY = History(
 )
 # The snapshot of day 400 (0x190): 0.0, 1.0 (0x3f800000), 2.0 (0x40000000), then 1.0 for the rest of the seven facts.
 SNAPSHOT = Snapshot(400, np.array([0, 1, 2, 1, 1, 1, 1], np.float32))
+TOLD = np.array([1, 0x0102030405060708], np.uint64)  # tokens of attributes
 PACKED = bytes.fromhex(
-    "02000000 2a000000"  # version 2, padding, user row 42
+    "0300 0200 2a000000"  # version 3, padding, two attributes, user row 42
     "90010000 02000000"  # day 400, two events
+    "0100000000000000 0807060504030201"  # attributes
     "0100000000000000 0201000000000000"  # times
     "05000000 2c010000"  # items
     "0000803f 0000003f"  # gains
@@ -27,8 +29,9 @@ PACKED = bytes.fromhex(
 
 
 def test_golden_bytes_of_a_person() -> None:
-    assert pack_person(PackedPerson(42, HISTORY, SNAPSHOT)) == PACKED
-    user, history, snapshot = unpack_person(PACKED)
+    assert pack_person(PackedPerson(42, HISTORY, SNAPSHOT, TOLD)) == PACKED
+    user, history, snapshot, told = unpack_person(PACKED)
+    assert (told.tolist(), told.dtype) == (TOLD.tolist(), TOLD.dtype)
     assert (user, snapshot.day) == (42, 400)
     assert snapshot.facts.tolist() == SNAPSHOT.facts.tolist()
     for name in ("items", "times", "types", "gains"):
@@ -45,21 +48,21 @@ def test_golden_bytes_of_a_live_event() -> None:
 
 def test_another_layout_is_another_schema() -> None:
     assert (
-        SCHEMA == "9ced21a0"
+        SCHEMA == "2cbdb098"
     )  # part of every key: whoever changes the layout or what the facts are changes this, and VERSION with the layout
 
 
-def test_a_person_may_have_neither_events_nor_facts() -> None:
+def test_a_person_may_have_neither_events_nor_facts_nor_attributes() -> None:
     nothing = PackedPerson(7, History(), Snapshot(NEVER, np.zeros(len(NAMES), np.float32)))
     unpacked = unpack_person(pack_person(nothing))
-    assert (len(unpacked.history), unpacked.snapshot.day) == (0, NEVER)
+    assert (len(unpacked.history), unpacked.snapshot.day, len(unpacked.attributes)) == (0, NEVER, 0)
 
 
 @pytest.mark.parametrize(
-    "value", [b"", PACKED[:-1], b"\x01" + PACKED[1:], PACKED[:7]], ids=["empty", "cut", "version 1", "half a header"]
+    "value", [b"", PACKED[:-1], b"\x02" + PACKED[1:], PACKED[:7]], ids=["empty", "cut", "version 2", "half a header"]
 )
 def test_a_person_of_another_shape_is_refused(value: bytes) -> None:
-    with pytest.raises(StoreError, match=r"expected version 2") as refused:
+    with pytest.raises(StoreError, match=r"expected version 3") as refused:
         unpack_person(value)
     assert refused.value.failure == Failure.STATE_UNREADABLE
 

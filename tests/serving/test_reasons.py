@@ -134,6 +134,9 @@ def test_a_stranger_is_told_nothing_about_a_past(release: Release) -> None:
         release, Query(END, context=np.array(items[:1], np.int32)), items, ["sequence", "transitions", "fill"]
     )
     assert said == [["fits this page"], ["often follows Tea number 1"], ["popular now"]]
+    # somebody who said something of themselves, and did nothing yet
+    told = Query(END, attributes=np.array([1], np.uint64))
+    assert reasons(release, told, items[:1], ["towers"]) == [["fits what you say of yourself"]]
 
 
 def bought_on(release: Release, *days: float) -> Query:

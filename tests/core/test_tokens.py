@@ -5,7 +5,7 @@ import pytest
 
 from core.columns import Coded, Columns, Tags, Texts
 from core.ids import hash64
-from retrieval.towers.content import bags_of, item_bags, look_up, vocabulary
+from core.tokens import bags_of, item_bags, look_up, person_bags, vocabulary
 
 ITEMS = Columns(
     {
@@ -78,3 +78,21 @@ def test_look_up_keeps_item_order_and_drops_the_unknown() -> None:
     assert set(known[tokens].tolist()) == set(known.tolist())
     assert weights.sum() == pytest.approx(1 + 2**-0.5 + 1 + 1)
     assert all(len(a) == 0 for a in look_up(bags, known[:0]))
+
+
+def test_what_people_say_of_themselves_row_by_row() -> None:
+    users = Columns(
+        {
+            "attribute.country": Coded.of(["France", None, "Spain"]),
+            "attribute.age": np.array(
+                [34, np.nan, 35], np.float32
+            ),  # 2 * log2(1 + 34) = 10.26 and 2 * log2(1 + 35) = 10.34
+            "created_at": np.array([1, 2, 3], np.int64),  # says nothing
+            "known": np.ones(3, bool),
+        }
+    )
+    bags = person_bags(users)
+    age = hash64("age~10")
+    assert set(bags.of(0).tolist()) == {hash64("country=France"), age}
+    assert set(bags.of(2).tolist()) == {hash64("country=Spain"), age}
+    assert [len(bags.of(row)) for row in (1, -1, 3)] == [0, 0, 0]  # says nothing; nobody; a row of later

@@ -1,4 +1,4 @@
-"""Item content as weighted bags of tokens: the one reading of attributes, for the whole catalogue in training and for one new item at serving.
+"""Attributes as weighted bags of tokens: the one reading of them, for a whole table in training and for one new item at serving.
 
 Every value becomes a token that names its field ("brand=acme", "title=lamp"); a category path gives one token a level; a number becomes the token
 of its half-octave, so that prices 5 % apart share it. Tokens are 64-bit hashes (core.ids.hash64): no vocabulary is needed to read an item, only to
@@ -19,8 +19,9 @@ from core.columns import AnyColumn, Array, Coded, Columns, Tags, Texts
 from core.ids import hash64
 from core.schema import CATEGORY_SEPARATOR, Column
 
-ATTRIBUTE: Final = "attribute."  # prefix of the attribute columns of prepared items
+ATTRIBUTE: Final = "attribute."  # prefix of the attribute columns of prepared items and users
 _PLAIN: Final = (Column.TITLE, Column.CATEGORY, Column.BRAND, Column.PRICE)
+TOKEN_PEOPLE: Final = 20  # what fewer people say of themselves could name them, and is not learned
 _WORD: Final = re.compile(r"\w\w+")
 
 
@@ -35,6 +36,10 @@ class Bags:
     def __len__(self) -> int:
         return len(self.starts) - 1
 
+    def of(self, row: int) -> Array:
+        """The tokens of one row, uint64 `[a]`; of a negative one, or one behind the last, there are none."""
+        return self.tokens[self.starts[row] : self.starts[row + 1]] if 0 <= row < len(self) else self.tokens[:0]
+
 
 def item_bags(items: Columns) -> Bags:
     """The bags of a prepared items table, row-aligned with it; tokens of one item in ascending order, wherever they come from."""
@@ -45,6 +50,11 @@ def item_bags(items: Columns) -> Bags:
     tokens = np.concatenate([tokens for _, tokens in fields] or [np.empty(0, np.uint64)])
     weights = np.concatenate([_shared_weight(starts) for starts, _ in fields] or [np.empty(0, np.float32)])
     return _in_order(rows, tokens, weights, items.rows)
+
+
+def person_bags(users: Columns) -> Bags:
+    """The bags of what a prepared users table says of people, row-aligned with it."""
+    return item_bags(users)
 
 
 def bags_of(items: Sequence[Mapping[str, Any]]) -> Bags:
@@ -133,10 +143,11 @@ def _ragged(rows: Sequence[Array]) -> tuple[Array, Array]:
 def _ragged_by_code(by_code: Sequence[Array], codes: Array, starts: Array) -> tuple[Array, Array]:
     """Replace each code of each row by its tokens; -1 has none."""
     sizes = np.array([*(len(b) for b in by_code), 0], np.int64)  # the last one answers code -1
+    flat, begin = np.concatenate([*by_code, np.empty(0, np.uint64)]).astype(np.uint64), np.cumsum(sizes) - sizes
     per_code = sizes[codes]
     ends = np.concatenate([[0], np.cumsum(per_code)])
-    tokens = np.concatenate([*(by_code[c] for c in codes if c >= 0), np.empty(0, np.uint64)]).astype(np.uint64)
-    return ends[np.asarray(starts)], tokens
+    at = np.arange(ends[-1]) + np.repeat(begin[codes] - ends[:-1], per_code)
+    return ends[np.asarray(starts)], flat[at]
 
 
 def _shared_weight(starts: Array) -> Array:
