@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.catalog_entry import Entry, Kind
+from core.catalog_log import CatalogLog
 from core.columns import Array
 from core.history import Query
 from core.narrowed import narrowed
 from retrieval.query import TowerSource
-from core.catalog_entry import Entry, Kind
-from core.catalog_log import CatalogLog
 from serving.filters.masks import Masks
 from serving.live_release import LiveRelease
 from serving.release import Release
