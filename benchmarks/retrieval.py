@@ -34,6 +34,7 @@ from core.work import Work
 from evaluation.intervals import difference, intervals
 from evaluation.judgements import judge
 from retrieval.cosine import person_item_matrix
+from retrieval.defaults import adapted, decide
 from retrieval.item_tower import ItemTower
 from retrieval.query import QueryTower
 from retrieval.sources import TOWERS
@@ -206,7 +207,7 @@ def new_items(prepared: Prepared, fold: Fold, configs: list[PipelineConfig], k: 
     towers = []
     for other in configs:
         with tempfile.TemporaryDirectory(prefix="aisle-") as folder:
-            fit_towers(reduced, fold, other, Path(folder), say)
+            fit_towers(reduced, fold, adapted(other, decide(reduced, other)), Path(folder), say)
             tower = QueryTower.open(Path(folder))
             vectors = np.array(tower.item_vectors)
             vectors[held] = newcomers.content_vectors(ItemTower.open(Path(folder)), prepared.items, held)
