@@ -15,6 +15,7 @@ from retrieval.towers.inputs import Window, joined, window
 SHARE: Final = 0.05  # of a fold's events, the newest, are held back
 _PEOPLE: Final = 2000  # asked at most
 _FEWEST: Final = 3  # events of a person whose last one is held back under protocol `last`
+_FEW: Final = 50  # people known before the newest part
 _K: Final = 100
 
 Encode = Callable[[Window, Array], Array]  # windows of q people, their rows int32 [q] -> query vectors float32 [q, d]
@@ -31,17 +32,18 @@ class Requests:
 
 
 def hold_back(events: Interactions, protocol: Protocol) -> tuple[Interactions, Interactions]:
-    """Older and newer part: by the clock, or each person's last event where they have at least three."""
-    if protocol == "last":
+    """Older and newer part: by the clock, or each person's last event where they have at least three.
+
+    The latter under protocol `last`, and where hardly anybody of the newest part was there before it, as in a log whose people come one after the
+    other: a handful of people cannot say when to stop.
+    """
+    newer = (
+        events.time >= np.quantile(events.time, 1 - SHARE, method="nearest") if len(events.time) else np.zeros(0, bool)
+    )
+    if protocol == "last" or len(np.intersect1d(events.user[~newer], events.user[newer])) < _FEW:
         from_end = np.searchsorted(events.user, events.user, side="right") - np.arange(len(events.user)) - 1
         count = np.searchsorted(events.user, events.user, side="right") - np.searchsorted(events.user, events.user)
         newer = (from_end == 0) & (count >= _FEWEST)
-    else:
-        newer = (
-            events.time >= np.quantile(events.time, 1 - SHARE, method="nearest")
-            if len(events.time)
-            else np.zeros(0, bool)
-        )
     return part(events, ~newer), part(events, newer)
 
 
