@@ -189,15 +189,17 @@ def test_a_clock_behind_the_data_sees_all_of_it(shop: Work, redis_url: str, conf
 
 
 def test_running_requests_end_before_the_server_does(shop: Work, redis_url: str, config: ServingConfig) -> None:
-    running, go_on = threading.Event(), threading.Event()
+    started, running, go_on = threading.Event(), threading.Event(), threading.Event()
 
     def slow_clock() -> int:
-        running.set()
-        assert go_on.wait(20)
+        if started.is_set():
+            running.set()
+            assert go_on.wait(20)
         return wall_clock()
 
     process = ServingProcess(options_for(shop, redis_url, config), slow_clock)
     process.start()
+    started.set()
     with Client(f"127.0.0.1:{process.port}", timeout=20) as ask, futures.ThreadPoolExecutor() as pool:
         asked = pool.submit(ask.recommend, RecommendRequest(user_id="ann", page_size=17))
         assert running.wait(20)
