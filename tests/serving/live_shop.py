@@ -35,6 +35,7 @@ SMALL = {
     "batch_events": 64,
     "uniform_negatives": 8,
     "learning_rate": 0.01,
+    "id_dropout": 0.5,
     "seconds": 60,
 }
 
