@@ -23,7 +23,7 @@ _SMALL: Final = 500  # items: vectors of so few need no 64 numbers
 _LONG: Final = 0.99  # of the people have no more successes than the towers read
 _EVENTS: Final = (20, 50, 100)  # lengths that the towers are given
 _SPARSE: Final = 30  # successes of an item on average; an id embedding learned from fewer is mostly noise
-_SPARSE_DROPOUT: Final = 0.5
+_SPARSE_DROPOUT: Final = 0.3
 _TOLD_APART: Final = 0.5  # of the people: attributes that most share, or that few have, tell too little to be read
 _SECONDS_PER_MILLION: Final = 60.0  # events; more data earns more time than `towers.seconds`
 

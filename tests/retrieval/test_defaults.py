@@ -107,7 +107,7 @@ def test_ids_of_few_successes_are_left_out_more_often_where_attributes_speak(tmp
     def dropout(prepared: Prepared) -> float:
         return adapted(CONFIG, decide(prepared, CONFIG)).towers.id_dropout
 
-    assert dropout(shop(tmp_path / "sparse", columns=attributes())) == 0.5
+    assert dropout(shop(tmp_path / "sparse", columns=attributes())) == 0.3
     assert dropout(shop(tmp_path / "dense", each=30, people=30, columns=attributes())) == CONFIG.towers.id_dropout
     assert dropout(shop(tmp_path / "bare", columns={})) == CONFIG.towers.id_dropout
 
