@@ -20,7 +20,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -40,6 +39,7 @@ from core.errors import AisleError
 from core.history import Query
 from core.schema import Column
 from core.work import Work
+from pipeline.served import Served
 from serving.catalog import Catalog
 from serving.catalog_service import row_of
 from serving.client import Client
@@ -88,7 +88,7 @@ def under_load(work: Work, seconds: float, workers: int, readers: int, upserts: 
     release = Release.open(work.current)
     ids = [i for i in release.item_ids.texts if i]
     with ExitStack() as stack:
-        address = _server(work, workers, stack)
+        address = stack.enter_context(Served(work.current, "--workers", workers)).address
         clients = stack.enter_context(closing(_Connections(address, workers)))
         found = _searchable(clients, upserts, release)
         # a number for each item, odd while it is gone: it was gone all the time if it is odd and the same before and after
@@ -142,15 +142,6 @@ class _Connections:
     def close(self) -> None:
         for client in self.all:
             client.close()
-
-
-def _server(work: Work, workers: int, stack: ExitStack) -> str:
-    command = [sys.executable, "-m", "cli", "serve", "--release", str(work.current), "--listen", "127.0.0.1:0"]
-    process = subprocess.Popen([*command, "--workers", str(workers)], stdout=subprocess.PIPE, text=True)
-    stack.callback(process.wait)
-    stack.callback(process.terminate)
-    assert process.stdout is not None
-    return str(json.loads(process.stdout.readline())["listening"])
 
 
 def _searchable(clients: _Connections, n: int, release: Release) -> dict[str, Any]:
