@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,14 @@ _WARM_UP_EVENTS = 50
 
 Prepare = Callable[[Release], None]
 Overlay = Callable[[Release], LiveRelease]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A release that could answer at once."""
+
+    release: Release
+    held: Release | LiveRelease  # with the live catalog over it where there is one
 
 
 class Resident:
@@ -72,21 +81,41 @@ class Resident:
         prepare(release)
         return opened
 
+    def open_next(self, path: Path, prepare: Prepare) -> Opened:
+        """Check the release at `path` in full, open and warm it, for `swap`.
+
+        Raises:
+            AisleError: It does not fit.
+        """
+        with self._loading:
+            try:
+                path = path.resolve()
+                verify(path)
+                release = Release.open(path)
+            except OSError as e:  # a file where a folder belongs, no permission, a disk that fails
+                raise ArtifactError(f"{path}: cannot be read: {e.strerror or e}") from None
+            held = release if self._overlay is None else self._overlay(release)
+            warm_up(held.current if isinstance(held, LiveRelease) else held)
+            prepare(release)
+        return Opened(release, held)
+
+    def swap(self, to: Opened) -> Release:
+        """Answer with it; the release before."""
+        if isinstance(to.held, LiveRelease):  # what came into the catalog's log since it was opened
+            to.held.take()
+            to.held.absorb()
+        with self._loading:
+            before, self._held, self.integrity = self.base, to.held, "verified"
+        return before
+
     def load(self, path: Path, prepare: Prepare) -> tuple[Release, Release]:
-        """Check the release at `path` in full, open and warm it, and swap. The new one and the one before.
+        """Both: the new one and the one before.
 
         Raises:
             AisleError: It does not fit; the old one answers on.
         """
-        with self._loading:
-            path = path.resolve()
-            verify(path)
-            release = Release.open(path)
-            held = release if self._overlay is None else self._overlay(release)
-            warm_up(held.current if isinstance(held, LiveRelease) else held)
-            prepare(release)
-            before, self._held, self.integrity = self.base, held, "verified"
-        return release, before
+        opened = self.open_next(path, prepare)
+        return opened.release, self.swap(opened)
 
     def check_in_background(self) -> threading.Thread:
         """Hash every file again, beside the answers; what is wrong is logged and said by GetStatus."""
