@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -20,6 +21,7 @@ from typing import Any, Final, Self
 import redis
 
 from aisle.v1.events_pb2 import Event
+from benchmarks.event_loop import small_release
 from core.errors import AisleError
 from core.programs import redis_server
 from core.work import Work
@@ -121,6 +123,16 @@ def full(folder: Path) -> Iterator[None]:
         ballast.unlink()
 
 
+@contextlib.contextmanager
+def given_or_small(release: Path | None) -> Iterator[Path]:
+    """The release, or a small one that is made for the block."""
+    if release is not None:
+        yield release
+        return
+    with tempfile.TemporaryDirectory(prefix="aisle-small-") as folder:
+        yield small_release(Path(folder))
+
+
 def copied(release: Path, folder: Path) -> Work:
     """A work directory in `folder` with a copy of `release` and of the user state that was made with it, if that is beside it."""
     release, work = release.resolve(), Work(folder)
@@ -159,7 +171,9 @@ class EventWriter:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="event-writer", daemon=True)
         self.acknowledged: list[str] = []  # event ids
-        self.said: list[tuple[float, str]] = []  # (time.perf_counter(), "accepted", "spooled" or the refusal) for each call
+        self.said: list[
+            tuple[float, str]
+        ] = []  # (time.perf_counter(), "accepted", "spooled" or the refusal) for each call
 
     def __enter__(self) -> Self:
         self._thread.start()

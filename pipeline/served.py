@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from core.errors import AisleError
+from serving.tether import tied
 
 _STOP_SECONDS = 60.0
 
@@ -29,7 +30,10 @@ class Served:
             AisleError: It ended before it was ready.
         """
         command = [sys.executable, "-m", "cli", "serve", "--release", release, "--listen", "127.0.0.1:0", *options]
-        self.process = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=stderr, text=True)
+        # tied: it ends with us, however we end
+        self.process = subprocess.Popen(
+            tied([str(c) for c in command]), stdout=subprocess.PIPE, stderr=stderr, text=True
+        )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
