@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import grpc
+import numpy as np
 import psutil
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
@@ -137,14 +138,16 @@ class Fuzz:
 
     def __init__(self, channel: grpc.Channel, words: Words) -> None:
         self._channel, self.tally = channel, Tally()
-        known = methods(channel)
-        weights = [m for m in known for _ in range(_RARE.get(m.name, _OFTEN))]
-        whats = {m.full_name: requests(m, words) for m in known}
-        self._calls = st.sampled_from(weights).flatmap(lambda m: st.tuples(st.just(m), whats[m.full_name]))
+        self._requests = [(m, requests(m, words)) for m in methods(channel)]
 
     def run(self, count: int, start: int) -> None:
-        """Send `count` requests; `start` seeds them."""
+        """Send `count` requests, a share of them to each method; `start` seeds them."""
+        weights = np.array([_RARE.get(m.name, _OFTEN) for m, _ in self._requests], np.float64)
+        shares = np.random.default_rng(start).multinomial(count - len(weights), weights / weights.sum()) + 1
+        for (method, some), share in zip(self._requests, shares.tolist(), strict=True):
+            self._send(method, some, share, start)
 
+    def _send(self, method: MethodDescriptor, some: st.SearchStrategy[bytes], count: int, start: int) -> None:
         @seed(start)
         @settings(
             max_examples=count,
@@ -153,9 +156,9 @@ class Fuzz:
             phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),
         )
-        @given(self._calls)
-        def each(call: tuple[MethodDescriptor, bytes]) -> None:
-            _record(self._channel, *call, self.tally)
+        @given(some)
+        def each(data: bytes) -> None:
+            _record(self._channel, method, data, self.tally)
 
         each()
 
@@ -183,16 +186,15 @@ def oversized(channel: grpc.Channel) -> dict[str, int]:
 
 
 def run(release: Path, count: int, start: int) -> dict[str, Any]:
-    """All of it, against a server of its own."""
+    """All of it, against a server of its own; `count` is rounded up to whole runs."""
     with tempfile.TemporaryDirectory(prefix="aisle-fuzz-") as folder:
         work, seen = copied(release, Path(folder) / "work"), list[tuple[int, float]]()
         words = words_of(Release.open(work.current), [str(n) for n in range(50)])
         with Served(work.current) as served, grpc.insecure_channel(served.address) as channel:
             process, fuzz = psutil.Process(served.process.pid), Fuzz(channel, words)
-            began, sent, tally = time.perf_counter(), 0, fuzz.tally
-            while sent < count:
-                fuzz.run(some := min(_CHUNK, count - sent), start + sent)
-                sent += some
+            began, tally = time.perf_counter(), fuzz.tally
+            for sent in range(_CHUNK, count + _CHUNK, _CHUNK):
+                fuzz.run(_CHUNK, start + sent)
                 seen.append((sent, process.memory_info().rss / 1e6))
                 print(f"{sent} requests, {seen[-1][1]:.1f} MB, {tally.wrong_count} wrong", file=sys.stderr)
             too_big = oversized(channel)

@@ -1,8 +1,8 @@
 """An open loop of `Recommend` calls, in a thread beside whatever else a benchmark does to the service.
 
 Calls begin on a fixed schedule, late or not, over several connections (so that every worker gets some), and their latency counts from the scheduled
-moment: a slow answer does not hide the wait it causes. A call that ends with UNAVAILABLE is sent again over another connection, as the retry policy
-of a storefront's gRPC channel does; `attempts` says how often, and a call counts as failed only when none of them was answered.
+moment: a slow answer does not hide the wait it causes. A call that ends with UNAVAILABLE or CANCELLED is sent again over another connection, as the retry
+policy of a storefront's gRPC channel does; `attempts` says how often, and a call counts as failed only when none of them was answered.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from aisle.v1.recommender_pb2_grpc import RecommenderStub
 
 _WAITS: Final = (0.0, 0.02, 0.1, 0.5)  # seconds before each attempt
 _TIMEOUT: Final = 5.0
+# gRPC's server cancels what has reached it, but no thread of it, at the moment that it is told to stop
+_AGAIN: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 _PAGE: Final = 10
 
 
@@ -108,7 +110,7 @@ class OpenLoop:
                 answer = await stub.Recommend(request, timeout=_TIMEOUT)
             except grpc.aio.AioRpcError as e:
                 status, reason = e.code().name, e.details() or ""
-                if e.code() is not grpc.StatusCode.UNAVAILABLE:
+                if e.code() not in _AGAIN:
                     break
             else:
                 seconds = time.perf_counter() - due
