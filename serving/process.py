@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from concurrent import futures
 from dataclasses import dataclass
@@ -138,8 +139,11 @@ class ServingProcess:
 
     def stop(self) -> None:
         """Take no more requests; let the running ones end."""
+        config = self._options.config.server
         self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
-        self._server.stop(self._options.config.server.drain_seconds).wait()
+        # gRPC cancels what has arrived and not begun when its server stops: nothing should arrive any more
+        threading.Event().wait(config.lame_duck_seconds)
+        self._server.stop(config.drain_seconds).wait()
         self._trending.stop()
         self._rules.stop()
         self._log.stop()

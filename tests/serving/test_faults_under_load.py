@@ -27,7 +27,7 @@ from serving.config import ServingConfig, load_serving
 from serving.embedded_redis import EmbeddedRedis
 from serving.process import ServingProcess
 from serving.recommender_service import Clock, wall_clock
-from tests.serving.conftest import bare, options_for
+from tests.serving.conftest import bare, changed, options_for
 from tests.serving.shop import make_shop
 from tests.waiting import until
 
@@ -186,6 +186,19 @@ def listens(port: int) -> bool:
     except ConnectionError:
         return False
     return True
+
+
+def test_a_lame_duck_says_so_and_answers(shop: Work, redis_url: str, config: ServingConfig) -> None:
+    process = ServingProcess(options_for(shop, redis_url, changed(config, "server", lame_duck_seconds=2.0)))
+    process.start()
+    address = f"127.0.0.1:{process.port}"
+    with Client(address, timeout=20) as ask, grpc.insecure_channel(address) as channel:
+        health, serving = health_pb2_grpc.HealthStub(channel), health_pb2.HealthCheckResponse.SERVING
+        stopping = threading.Thread(target=process.stop)
+        stopping.start()
+        until(lambda: health.Check(health_pb2.HealthCheckRequest(), timeout=20).status != serving)
+        assert len(ask.recommend(ANN).results) == 10
+        stopping.join()
 
 
 def test_health_says_that_it_serves(shop: Work, redis_url: str, config: ServingConfig) -> None:
