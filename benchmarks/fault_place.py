@@ -27,6 +27,7 @@ from core.programs import redis_server
 from core.work import Work
 from serving.client import Client
 from serving.config import load_serving
+from serving.failures import Failure
 from serving.keys import Keys
 from serving.materialize import materialize
 from serving.redis_link import client
@@ -210,11 +211,15 @@ class EventWriter:
                 try:
                     taken = ask.write_events(events)
                 except AisleError as e:
-                    # "ADDRESS: UNAVAILABLE: event-spool-full: ..."
-                    self.said.append((time.perf_counter(), str(e).removeprefix(f"{self._address}: ").split(": ")[1]))
+                    self.said.append((time.perf_counter(), _refusal(str(e))))
                     continue
             self.acknowledged += ids
             self.said.append((time.perf_counter(), "spooled" if taken.spooled else "accepted"))
+
+
+def _refusal(text: str) -> str:
+    """The failure that an error of the client names, else all of it."""
+    return next((f for f in Failure if f": {f}: " in text), text.partition(": ")[0])
 
 
 def until(what: Any, seconds: float = _PATIENCE_SECONDS) -> None:

@@ -114,16 +114,17 @@ class Place:
     @property
     def faults(self) -> dict[str, Fault]:
         """By name."""
-        nothing, down = frozenset[str](), frozenset({UNREACHABLE, TIMEOUT, ERROR})  # ERROR: it is loading
+        down = frozenset({UNREACHABLE, TIMEOUT, ERROR})  # ERROR: it is loading
+        busy = frozenset({TIMEOUT})  # a worker or a release that starts takes the cores for a moment, from Redis too
         faults = {
             "redis-killed": Fault(self._redis_ends(signal.SIGKILL, _HELD_SECONDS), down),
             "redis-restarted": Fault(self._redis_ends(signal.SIGTERM, 0.0), down),
             "redis-frozen": Fault(self._redis_frozen, frozenset({TIMEOUT})),
-            "redis-out-of-memory": Fault(self._redis_full, nothing),
+            "redis-out-of-memory": Fault(self._redis_full, frozenset()),
             "disk-full": Fault(self._disk_full, down),
-            "worker-killed": Fault(self._worker_gets(signal.SIGKILL), nothing),
-            "worker-drained": Fault(self._worker_gets(signal.SIGTERM), nothing),
-            "release-swapped": Fault(self._swapped, nothing),
+            "worker-killed": Fault(self._worker_gets(signal.SIGKILL), busy),
+            "worker-drained": Fault(self._worker_gets(signal.SIGTERM), busy),
+            "release-swapped": Fault(self._swapped, busy),
         }
         if not self._own_disk:
             faults.pop("disk-full")
@@ -156,12 +157,12 @@ class Place:
             time.sleep(_HELD_SECONDS)
             loaded = ask.load_release(str(self._spare)).workers
             try:
-                ask.set_availability([self._item], True)
+                ask.set_availability(self._items, True)
             except AisleError as e:
                 refused = str(e)
         self.redis.start()
         with Client(self.served.address, timeout=10) as ask:
-            changed = ask.set_availability([self._item], True).changed
+            changed = ask.set_availability(self._items, True).changed
         return {"workers_swapped": loaded, "catalog_refused": refused, "catalog_changed_after": changed}
 
     def _worker_gets(self, number: signal.Signals) -> Callable[[], dict[str, Any]]:
@@ -186,8 +187,9 @@ class Place:
         return {"swaps": _SWAPS, "workers_swapped": min(workers), "slowest_swap_seconds": round(max(took), 2)}
 
     @property
-    def _item(self) -> str:
-        return Release.open(self.work.current).item_ids[0]
+    def _items(self) -> list[str]:
+        """As many as a call takes: an entry of several pages, since the last page of a file has room on a full disk."""
+        return [i for i in Release.open(self.work.current).item_ids.texts if i][:1_000]
 
 
 def workers_of(served: Served) -> list[psutil.Process]:
