@@ -4,7 +4,7 @@
     .venv/bin/python -m benchmarks.fuzz --requests 5000                        # makes a small release first
 
 Services, methods and messages come from the server's reflection, requests from benchmarks/fuzz_requests.py. The server is a real one, on a copy of the
-release; its resident memory is read every 500 requests, and a line through the last four fifths must not rise beyond its 95 % interval. Requests above
+release; its memory (without pages of files) is read every 500 requests, and a line through the last four fifths must not rise beyond its 95 % interval. Requests above
 gRPC's limit on messages are sent beside them. The same seed sends the same requests to the same protos. The last line of stdout is JSON; exit 1 when
 something was wrong, with the first such requests in hexadecimal.
 """
@@ -26,7 +26,6 @@ from typing import Any, Final
 
 import grpc
 import numpy as np
-import psutil
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
@@ -35,7 +34,7 @@ from hypothesis import strategies as st
 
 from benchmarks.fault_place import copied, given_or_small
 from benchmarks.fuzz_requests import Words, requests
-from benchmarks.slopes import slope_of_steps
+from benchmarks.slopes import memory_mb, slope_of_steps
 from core.errors import AisleError
 from core.schema import EventType
 from pipeline.served import Served
@@ -191,11 +190,11 @@ def run(release: Path, count: int, start: int) -> dict[str, Any]:
         work, seen = copied(release, Path(folder) / "work"), list[tuple[int, float]]()
         words = words_of(Release.open(work.current), [str(n) for n in range(50)])
         with Served(work.current) as served, grpc.insecure_channel(served.address) as channel:
-            process, fuzz = psutil.Process(served.process.pid), Fuzz(channel, words)
+            fuzz = Fuzz(channel, words)
             began, tally = time.perf_counter(), fuzz.tally
             for sent in range(_CHUNK, count + _CHUNK, _CHUNK):
                 fuzz.run(_CHUNK, start + sent)
-                seen.append((sent, process.memory_info().rss / 1e6))
+                seen.append((sent, memory_mb(served.process.pid)["Anonymous"]))
                 print(f"{sent} requests, {seen[-1][1]:.1f} MB, {tally.wrong_count} wrong", file=sys.stderr)
             too_big = oversized(channel)
             with Client(served.address) as ask:

@@ -1,9 +1,10 @@
-"""Whether a figure grows over time: the slope of a line through it, with its 95 % interval."""
+"""Whether a figure grows over time: the slope of a line through it, with its 95 % interval; and the memory of a process, which should not."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy import stats
@@ -27,6 +28,12 @@ class Slope:
     def rounded(self, digits: int = 3) -> dict[str, float | bool]:
         """For the last line of a benchmark."""
         return {**{name: round(value, digits) for name, value in asdict(self).items()}, "grows": self.grows}
+
+
+def memory_mb(pid: int) -> dict[str, float]:
+    """Of a process, megabytes by the kernel's names: "Rss", "Pss", "Anonymous" (no page of a file), ..."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    return {name.rstrip(":"): int(kb) * 1024 / 1e6 for name, kb, _ in (line.split() for line in lines)}
 
 
 def slope(x: Sequence[float] | Array, y: Sequence[float] | Array) -> Slope:
