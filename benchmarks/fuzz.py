@@ -4,9 +4,9 @@
     .venv/bin/python -m benchmarks.fuzz --requests 5000                        # makes a small release first
 
 Services, methods and messages come from the server's reflection, requests from benchmarks/fuzz_requests.py. The server is a real one, on a copy of the
-release; its memory (without pages of files) is read every 500 requests, and a line through the last four fifths must not rise beyond its 95 % interval. Requests above
-gRPC's limit on messages are sent beside them. The same seed sends the same requests to the same protos. The last line of stdout is JSON; exit 1 when
-something was wrong, with the first such requests in hexadecimal.
+release; its memory (without pages of files) is read every 500 requests, and a line through the last four fifths must not rise beyond its 95 %
+interval. Requests above gRPC's limit on messages are sent beside them. The same seed sends the same requests to the same protos. The last line of stdout
+is JSON; exit 1 when something was wrong, with the first such requests in hexadecimal.
 """
 
 # bazel: imports=[cli.*]
