@@ -47,8 +47,9 @@ def run(release: Path, count: int, rate: float) -> dict[str, Any]:
         items = [i for i in Release.open(work.current).item_ids.texts if i]
         served = stack.enter_context(Served(work.current, "--workers", 2))
         workers = stack.enter_context(closing(Connections(served.address, 2)))
+        writer, reader = workers.all
         load = stack.enter_context(OpenLoop(served.address, [f"somebody-{n}" for n in range(100)], rate))
-        found = [_effect(*workers.all, items[n % len(items)], n) for n in range(_WARM_UP + count)][_WARM_UP:]
+        found = [_effect(writer, reader, items[n % len(items)], n) for n in range(_WARM_UP + count)][_WARM_UP:]
         load.stop()
     written, effect, answers = np.array(found).T
     return {

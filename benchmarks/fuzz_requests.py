@@ -124,7 +124,7 @@ def _single(field: FieldDescriptor, words: Words, mild: bool, depth: int) -> st.
         return st.binary(max_size=50)
     if field.type == FieldDescriptor.TYPE_BOOL:
         return st.booleans()
-    if field.type == FieldDescriptor.TYPE_ENUM:
+    if field.enum_type is not None:
         return st.sampled_from([v.number for v in field.enum_type.values] + ([] if mild else [99]))
     if mild:
         return st.integers(0, 20)
@@ -133,17 +133,16 @@ def _single(field: FieldDescriptor, words: Words, mild: bool, depth: int) -> st.
         edges = [n for n in (least, -1, 0, 1, 10, 500, 501, most) if least <= n <= most]
         return st.one_of(st.sampled_from(edges), st.integers(least, most))
     assert field.type in (FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE), field.full_name
-    width = 32 if field.type == FieldDescriptor.TYPE_FLOAT else 64
-    return st.one_of(
-        st.sampled_from([f for f in _FLOATS if width == 64 or not 1e39 < abs(f) < math.inf]), st.floats(width=width)
-    )
+    if field.type == FieldDescriptor.TYPE_DOUBLE:
+        return st.one_of(st.sampled_from(_FLOATS), st.floats())
+    return st.one_of(st.sampled_from([f for f in _FLOATS if not 1e39 < abs(f) < math.inf]), st.floats(width=32))
 
 
 def _texts(field: FieldDescriptor, words: Words, mild: bool) -> st.SearchStrategy[str]:
     known = st.sampled_from(words.of_field.get(field.name, words.any))
     if mild:
         return known
-    if field.file.name in words.bounded:
+    if field.containing_type.file.name in words.bounded:
         return st.one_of(known, known, known, st.sampled_from(_NASTY))
     return st.one_of(known, known, st.sampled_from(_NASTY), st.text(max_size=30))
 

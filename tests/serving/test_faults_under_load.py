@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -180,6 +181,10 @@ def test_told_to_stop_it_answers_what_has_begun(shop: Work, redis_url: str, conf
     assert [len(a.results) for a in answers] == [10]
 
 
+def health_stub(channel: grpc.Channel) -> Any:
+    return health_pb2_grpc.HealthStub(channel)  # type: ignore[no-untyped-call]
+
+
 def listens(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
@@ -193,7 +198,7 @@ def test_a_lame_duck_says_so_and_answers(shop: Work, redis_url: str, config: Ser
     process.start()
     address = f"127.0.0.1:{process.port}"
     with Client(address, timeout=20) as ask, grpc.insecure_channel(address) as channel:
-        health, serving = health_pb2_grpc.HealthStub(channel), health_pb2.HealthCheckResponse.SERVING
+        health, serving = health_stub(channel), health_pb2.HealthCheckResponse.SERVING
         stopping = threading.Thread(target=process.stop)
         stopping.start()
         until(lambda: health.Check(health_pb2.HealthCheckRequest(), timeout=20).status != serving)
@@ -203,7 +208,7 @@ def test_a_lame_duck_says_so_and_answers(shop: Work, redis_url: str, config: Ser
 
 def test_health_says_that_it_serves(shop: Work, redis_url: str, config: ServingConfig) -> None:
     with serving(shop, redis_url, config) as process, grpc.insecure_channel(f"127.0.0.1:{process.port}") as channel:
-        health = health_pb2_grpc.HealthStub(channel)
+        health = health_stub(channel)
         for service in ("", "aisle.v1.Recommender"):
             answer = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=20)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
