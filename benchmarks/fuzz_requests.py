@@ -142,7 +142,7 @@ def _texts(field: FieldDescriptor, words: Words, mild: bool) -> st.SearchStrateg
     known = st.sampled_from(words.of_field.get(field.name, words.any))
     if mild:
         return known
-    if field.containing_type.file.name in words.bounded:
+    if field.containing_type is not None and field.containing_type.file.name in words.bounded:
         return st.one_of(known, known, known, st.sampled_from(_NASTY))
     return st.one_of(known, known, st.sampled_from(_NASTY), st.text(max_size=30))
 

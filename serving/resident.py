@@ -108,15 +108,6 @@ class Resident:
             before, self._held, self.integrity = self.base, to.held, "verified"
         return before
 
-    def load(self, path: Path, prepare: Prepare) -> tuple[Release, Release]:
-        """Both: the new one and the one before.
-
-        Raises:
-            AisleError: It does not fit; the old one answers on.
-        """
-        opened = self.open_next(path, prepare)
-        return opened.release, self.swap(opened)
-
     def check_in_background(self) -> threading.Thread:
         """Hash every file again, beside the answers; what is wrong is logged and said by GetStatus."""
         checking = threading.Thread(target=self._check, name="release-check", daemon=True)

@@ -182,7 +182,7 @@ def test_told_to_stop_it_answers_what_has_begun(shop: Work, redis_url: str, conf
 
 
 def health_stub(channel: grpc.Channel) -> Any:
-    return health_pb2_grpc.HealthStub(channel)  # type: ignore[no-untyped-call]
+    return health_pb2_grpc.HealthStub(channel)
 
 
 def listens(port: int) -> bool:
