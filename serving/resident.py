@@ -42,7 +42,10 @@ class Resident:
         self._overlay = overlay
         self._held = release if overlay is None else overlay(release)
         self.integrity = integrity  # "stamp", "verified", or what a later check found
-        self._loading = threading.Lock()
+        self._loading, self._swapping = (
+            threading.Lock(),
+            threading.Lock(),
+        )  # opening takes seconds, and must not hold up a swap
 
     @property
     def release(self) -> Release:
@@ -104,7 +107,7 @@ class Resident:
         if isinstance(to.held, LiveRelease):  # what came into the catalog's log since it was opened
             to.held.take()
             to.held.absorb()
-        with self._loading:
+        with self._swapping:
             before, self._held, self.integrity = self.base, to.held, "verified"
         return before
 
