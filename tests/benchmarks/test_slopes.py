@@ -1,9 +1,11 @@
 """Slopes by hand, and how often their intervals hold the truth."""
 
+import os
+
 import numpy as np
 import pytest
 
-from benchmarks.slopes import slope, slope_of_steps
+from benchmarks.slopes import memory_mb, slope, slope_of_steps
 
 
 def test_a_line_is_found_exactly() -> None:
@@ -38,3 +40,11 @@ def test_steps_of_memory_are_no_independent_evidence() -> None:
 def test_a_leak_is_seen() -> None:
     x = np.arange(90.0)
     assert slope_of_steps(x, 100 + np.floor(x / 7)).grows
+
+
+def test_memory_is_what_a_process_has_written_to() -> None:
+    before = memory_mb(os.getpid())
+    held = np.ones(50_000_000, np.uint8)
+    after = memory_mb(os.getpid())
+    assert after["Anonymous"] - before["Anonymous"] == pytest.approx(held.nbytes / 1e6, abs=5)
+    assert after["Rss"] > after["Anonymous"]  # libraries are pages of files
