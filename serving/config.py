@@ -16,6 +16,7 @@ class ServerConfig(Section):
 
     threads: int = Field(ge=1, le=256)
     drain_seconds: float = Field(gt=0)
+    lame_duck_seconds: float = Field(ge=0)
 
 
 class RedisConfig(Section):
