@@ -1,6 +1,6 @@
 """What each group of features is worth: the validation NDCG@10 of the ranker without it.
 
-    python -m benchmarks.ablation --work WORK [--config F] [--seeds 1,2] [--requests 2000] [--groups own,price]
+    python -m benchmarks.ablation --work WORK [--config F] [--seeds 1,2] [--requests 2000] [--validate 500] [--groups own,price]
 
 The training set `[T1, Tv)` and the validation set `[Tv, T2)` are those of `train-ranker` at a smaller size, made once; nothing after T2 is read. A group
 is the features of one prefix. Every ranker is grown from scratch without the group's columns, once a seed, to the number of trees that is best for the
@@ -39,7 +39,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="with prepared data and fitted sources")
     parser.add_argument("--config", type=Path)
     parser.add_argument("--seeds", default="1,2")
-    parser.add_argument("--requests", type=int, default=2000, help="to learn from; a quarter as many validate")
+    parser.add_argument("--requests", type=int, default=2000, help="to learn from")
+    parser.add_argument("--validate", type=int, help="requests at most; default: a quarter as many")
     parser.add_argument("--groups", default=",".join(GROUPS), help="prefixes of features")
     arguments = parser.parse_args()
     groups, seeds = arguments.groups.split(","), [int(s) for s in arguments.seeds.split(",")]
@@ -47,7 +48,7 @@ def main() -> None:
         if group not in GROUPS:
             raise InputError(f"--groups {group}: no feature begins so; {nearest(group, GROUPS)}")
     config = load_pipeline(arguments.config)
-    learn, validate = training_sets(Work(arguments.work), config, arguments.requests, say)
+    learn, validate = training_sets(Work(arguments.work), config, arguments.requests, say, arguments.validate)
     print(json.dumps(ablation(learn, validate, config, groups, seeds)))
 
 

@@ -85,8 +85,10 @@ def tune_ranker(
     }
 
 
-def training_sets(work: Work, config: PipelineConfig, requests: int, say: Say) -> tuple[TrainingSet, TrainingSet]:
-    """What `train-ranker` learns from and validates on, with at most so many requests, a quarter as many to validate.
+def training_sets(
+    work: Work, config: PipelineConfig, requests: int, say: Say, validating: int | None = None
+) -> tuple[TrainingSet, TrainingSet]:
+    """What `train-ranker` learns from and validates on, with at most so many requests, and `validating` (None: a quarter as many) to validate.
 
     Raises:
         InputError: if either has no request with a relevant candidate.
@@ -95,7 +97,7 @@ def training_sets(work: Work, config: PipelineConfig, requests: int, say: Say) -
     with tempfile.TemporaryDirectory() as statistics:
         cuts = Cutting(prepared, work.latest("train-retrieval"), Path(statistics), config, say)
         learn = cuts.training_set(TRAIN, requests_after(prepared, TRAIN, ranker), ranker.negatives, requests)
-        validate = cuts.training_set(CHOOSE, requests_after(prepared, CHOOSE, ranker), None, requests // 4)
+        validate = cuts.training_set(CHOOSE, requests_after(prepared, CHOOSE, ranker), None, validating or requests // 4)
     if not len(learn) or not len(validate):
         raise InputError(
             f"{prepared.path}: {len(learn)} requests in [T1, Tv) and {len(validate)} in [Tv, T2) have a relevant candidate: there is nothing to"
