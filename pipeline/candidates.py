@@ -8,11 +8,13 @@ missing sources would give it away.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -192,6 +194,19 @@ class Past:
         )
 
 
+class Asked(Protocol):
+    """Past moments that rows can be made of: pipeline.requests.Requests, or pipeline.pages.Pages."""
+
+    def __len__(self) -> int: ...
+
+    def only(self, rows: Array) -> Self:
+        """Those at these places."""
+
+
+A = TypeVar("A", bound=Asked)
+Answer = Callable[[Past, A], TrainingSet]
+
+
 def _known_to(release: Release, prepared: Prepared) -> Histories:
     """Histories of the items that a release knows: the others are no events to it."""
     events, n = prepared.events, release.items.rows
@@ -211,12 +226,17 @@ def _kept(grades: Array, negatives: int | None, rng: np.random.Generator) -> Arr
 
 
 def build(fitted: Fitted, requests: Requests, config: PipelineConfig, negatives: int | None, most: int) -> TrainingSet:
-    """Answer requests in a seeded order until `most` of them have a relevant candidate, in two worker processes when there are many."""
+    """Answer requests in a seeded order until `most` of them have a relevant candidate."""
+    return answered(fitted, requests, config, partial(Past.answer, negatives=negatives), most)
+
+
+def answered(fitted: Fitted, requests: A, config: PipelineConfig, answer: Answer[A], most: int) -> TrainingSet:
+    """The rows that `answer` makes of requests, in a seeded order until there are `most` of them; in two worker processes when there are many."""
     shuffled = requests.only(np.random.default_rng(config.ranker.seed).permutation(len(requests)))
     if len(shuffled) <= 2 * _CHUNK:
-        return Past.open(fitted, config).answer(shuffled, negatives)
+        return answer(Past.open(fitted, config), shuffled)
     chunks = [shuffled.only(rows) for rows in np.array_split(np.arange(len(shuffled)), len(shuffled) // _CHUNK)]
-    with ProcessPoolExecutor(_WORKERS, get_context("forkserver"), _open, (fitted, config, negatives)) as pool:
+    with ProcessPoolExecutor(_WORKERS, get_context("forkserver"), _open, (fitted, config, answer)) as pool:
         parts: list[TrainingSet] = []
         for part in pool.map(_answer, chunks):
             parts.append(part)
@@ -226,14 +246,14 @@ def build(fitted: Fitted, requests: Requests, config: PipelineConfig, negatives:
     return TrainingSet.concatenate(parts)
 
 
-_worker: tuple[Past, int | None]
+_worker: tuple[Past, Answer[Any]]
 
 
-def _open(fitted: Fitted, config: PipelineConfig, negatives: int | None) -> None:
+def _open(fitted: Fitted, config: PipelineConfig, answer: Answer[Any]) -> None:
     global _worker
-    _worker = Past.open(fitted, config), negatives
+    _worker = Past.open(fitted, config), answer
 
 
-def _answer(requests: Requests) -> TrainingSet:
-    past, negatives = _worker
-    return past.answer(requests, negatives)
+def _answer(requests: Asked) -> TrainingSet:
+    past, answer = _worker
+    return answer(past, requests)

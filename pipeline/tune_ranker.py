@@ -97,7 +97,9 @@ def training_sets(
     with tempfile.TemporaryDirectory() as statistics:
         cuts = Cutting(prepared, work.latest("train-retrieval"), Path(statistics), config, say)
         learn = cuts.training_set(TRAIN, requests_after(prepared, TRAIN, ranker), ranker.negatives, requests)
-        validate = cuts.training_set(CHOOSE, requests_after(prepared, CHOOSE, ranker), None, validating or requests // 4)
+        validate = cuts.training_set(
+            CHOOSE, requests_after(prepared, CHOOSE, ranker), None, validating or requests // 4
+        )
     if not len(learn) or not len(validate):
         raise InputError(
             f"{prepared.path}: {len(learn)} requests in [T1, Tv) and {len(validate)} in [Tv, T2) have a relevant candidate: there is nothing to"
