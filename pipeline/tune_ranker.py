@@ -64,11 +64,12 @@ def tune_ranker(
     say: Say,
     trials: int | None = None,
 ) -> dict[str, Any]:
-    """Search for `seconds`, or until there are so many `trials` (None: any number); write the keys that beat the present settings to `out`, beside those that `config` states.
+    """Search for `seconds`, or until there are so many `trials` (None: any number); write the keys that beat the present settings to `out`,
+    beside those that `config` states.
 
     Returns:
-        `trials`; `seconds` taken; `objective`, what a grade counts; `default` and `best`, mean NDCG@10 of the present and the best settings over two seeds; `changed`, the keys of `ranker`
-        that differ; `config`, the file written, or None where the present settings stay best.
+        `trials`; `seconds` taken; `objective`, what a grade counts; `default` and `best`, mean NDCG@10 of the present and the best settings over two
+        seeds; `changed`, the keys of `ranker` that differ; `config`, the file written, or None where the present settings stay best.
 
     Raises:
         InputError: if retrieval finds nothing relevant for any request of either window.
@@ -129,7 +130,7 @@ def search(
     say: Say,
     most: int | None = None,
 ) -> Found:
-    """Trials until shortly before `deadline` (of time.monotonic) or until there are `most`, at least the present settings; then the winner with another seed."""
+    """Trials until shortly before `deadline` (of time.monotonic), `most` of them, at least the present settings; then the winner with another seed."""
 
     def reached(values: dict[str, Any]) -> float:
         config = checked(RankerConfig, present.model_dump() | values, "tune ranker")

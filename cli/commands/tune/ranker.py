@@ -33,7 +33,7 @@ def ranker(
     seed: Annotated[int, typer.Option(min=0, help="of the search")] = 7,
     trials: Annotated[int | None, typer.Option(min=1, help="at most; default: as many as the time allows")] = None,
 ) -> None:
-    """Search settings of the ranker by NDCG@10 of the validation window, in the grades of `ranker.objective`; write those that beat the present ones, for `--config`."""
+    """Search settings of the ranker by NDCG@10 of the validation window, in grades of `ranker.objective`; write those that beat the present ones."""
     from core.work import Work
     from pipeline.tune_ranker import tune_ranker
 
