@@ -64,8 +64,7 @@ def tune_ranker(
     say: Say,
     trials: int | None = None,
 ) -> dict[str, Any]:
-    """Search for `seconds`, or until there are so many `trials` (None: any number); write the keys that beat the present settings to `out`,
-    beside those that `config` states.
+    """Search for `seconds`, in `trials` at most; write the keys that beat the present settings to `out`, beside those that `config` states.
 
     Returns:
         `trials`; `seconds` taken; `objective`, what a grade counts; `default` and `best`, mean NDCG@10 of the present and the best settings over two
