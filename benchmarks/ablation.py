@@ -4,7 +4,7 @@
 
 The training set `[T1, Tv)` and the validation set `[Tv, T2)` are those of `train-ranker` at a smaller size, made once; nothing after T2 is read. A group
 is the features of one prefix. Every ranker is grown from scratch without the group's columns, once a seed, to the number of trees that is best for the
-whole one. `loss` is what leaving the group out costs, mean over the seeds, with the paired bootstrap interval over the validation requests; `noise` is how
+whole one. `loss` is what leaving the group out costs, mean over the seeds, with the paired bootstrap interval over the people who validate; `noise` is how
 far the NDCG@10 of the whole ranker differs between seeds (standard deviation). The last line is JSON.
 """
 
@@ -25,7 +25,7 @@ from core.columns import Array
 from core.config import PipelineConfig, RankerConfig, load_pipeline
 from core.errors import InputError, nearest
 from core.work import Work
-from evaluation.intervals import difference
+from pipeline.paired import lift
 from pipeline.tune_ranker import training_sets
 from ranking.feature_list import NAMES
 from ranking.train import TrainingSet, grow, probe, request_ndcg
@@ -63,20 +63,13 @@ def ablation(
     result: dict[str, Any] = {"seeds": list(seeds), "learn": len(learn), "validate": len(validate)}
     result |= {"trees": rounds, "features": learn.matrix.shape[1], "ndcg@10": round(found * float(np.mean(means)), 4)}
     result |= {"noise": round(found * float(np.std(means)), 4), "groups": {}}
-    e = config.evaluation
     for group in groups:
         start, kept = time.perf_counter(), [i for i, n in enumerate(learn.names) if n.partition(".")[0] != group]
         without = [_judged(_of(learn, kept), _of(validate, kept), config.ranker, rounds, seed) for seed in seeds]
-        loss = difference(
-            np.mean(whole, axis=0),
-            np.mean(without, axis=0),
-            samples=e.bootstrap_samples,
-            confidence=e.confidence,
-            seed=e.seed,
-        )
+        loss = lift(np.mean(whole, axis=0), np.mean(without, axis=0), validate, config.evaluation)
         result["groups"][group] = {
             "features": learn.matrix.shape[1] - len(kept),
-            "loss": [round(found * v, 4) for v in loss],
+            "loss": [round(v, 4) for v in loss],
             "by_seed": [round(found * (m - float(w.mean())), 4) for m, w in zip(means, without, strict=True)],
         }
         say(f"{group:18s} {result['groups'][group]} ({time.perf_counter() - start:.0f} s)")

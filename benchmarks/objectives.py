@@ -26,7 +26,7 @@ from core.config import ObjectiveConfig, PipelineConfig, load_pipeline
 from core.errors import InputError
 from core.prepared import CHOOSE, TRAIN, TWIN, Prepared
 from core.work import Work
-from pipeline.page_choice import lift
+from pipeline.paired import lift
 from pipeline.ranker import Cutting
 from pipeline.requests import requests_after
 from ranking.objective import request_worth, rewarded

@@ -166,7 +166,7 @@ class Past:
         Which ones is left to chance alone: chosen by anything that a feature reflects, they would teach the ranker the choice.
         """
         matrices, grades, ideals, dropped = [np.empty((0, len(NAMES)), np.float32)], [np.empty(0, np.int8)], [], 0
-        items = [np.empty(0, np.int32)]
+        items, people = [np.empty(0, np.int32)], []
         for user, time, start, stop in zip(
             *(a.tolist() for a in (requests.user, requests.time, requests.start, requests.stop)), strict=True
         ):
@@ -185,12 +185,19 @@ class Past:
             matrices.append(rows[kept])
             grades.append(grade[kept])
             items.append(candidates.rows[kept])
+            people.append(user)
             best = np.sort(worth)[::-1][:_AT]
             ideals.append(float((best / np.log2(np.arange(len(best)) + 2.0)).sum()))
         sizes = np.array([len(g) for g in grades[1:]], np.int32)
         worths = None if self.worths is None else self.worths[np.concatenate(items)]
         return TrainingSet(
-            np.concatenate(matrices), np.concatenate(grades), sizes, np.array(ideals), dropped, worths=worths
+            np.concatenate(matrices),
+            np.concatenate(grades),
+            sizes,
+            np.array(ideals),
+            dropped,
+            worths=worths,
+            people=np.array(people, np.int32),
         )
 
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from core.columns import Array
-from core.config import EvaluationConfig, PipelineConfig
-from evaluation.intervals import Interval, difference
+from core.config import PipelineConfig
+from evaluation.intervals import Interval
+from pipeline.paired import lift
 from ranking.train import Probed, TrainingSet, probed, request_ndcg
 
 OFF: Final = "off"
@@ -80,13 +81,6 @@ def _better(
     if both.low <= 0:
         return Choice(OFF, alone, about | {"way": OFF, "because": f"{best} is not better beyond chance with two seeds"})
     return Choice(best, tried[best], about | {"way": best, "because": "better beyond chance, with two seeds"})
-
-
-def lift(ours: Array, theirs: Array, rows: TrainingSet, config: EvaluationConfig) -> Interval:
-    """How far one NDCG@10 is above another, float64 `[q]` each on the requests of `rows`, with its interval; a dropped request is 0 in both."""
-    found = len(rows) / (len(rows) + rows.dropped)
-    sure = {"samples": config.bootstrap_samples, "seed": config.seed}
-    return Interval(*(found * v for v in difference(ours, theirs, confidence=config.confidence, **sure)))
 
 
 def _rounded(found: Interval) -> list[float]:
