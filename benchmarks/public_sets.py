@@ -85,7 +85,7 @@ def development(events: pa.Table, *, last: bool) -> Array:
     """Which events come before the 0.9 quantile of time; or, with `last`, which are not the last of somebody with at least 3: bool `[e]`."""
     time = np.asarray(events[str(Column.EVENT_TIME)].cast(pa.int64()))
     if not last:
-        return time < np.quantile(time, _TEST, method="nearest")
+        return np.asarray(time < np.quantile(time, _TEST, method="nearest"))
     user, item = (
         np.asarray(events[str(c)].combine_chunks().dictionary_encode().indices)
         for c in (Column.USER_ID, Column.ITEM_ID)

@@ -59,7 +59,7 @@ def shop(folder: Path, after: list[Row], first: int = 0, **about: Any) -> Prepar
 
 
 def plain(pages: Pages) -> list[tuple[list[int], list[int], list[int]]]:
-    return [tuple(part.tolist() for part in pages.page(q)[2:]) for q in range(len(pages))]  # type: ignore[misc]
+    return [tuple(part.tolist() for part in pages.page(q)[2:]) for q in range(len(pages))]
 
 
 @pytest.mark.parametrize("first", [0, 1])

@@ -59,7 +59,12 @@ def test_by_hand(tmp_path: Path, shop: Prepared) -> None:
 
 def test_who_saw_it(tmp_path: Path, shop: Prepared) -> None:
     """A visitor is somebody else than the user of that name; nobody, and who is unknown to the shop, teach nothing."""
-    who = [{"visitor_id": "ann"}, {"user_id": "ann", "visitor_id": "x"}, {"user_id": "eve"}, {"session_id": "s"}]
+    who: list[dict[str, Any]] = [
+        {"visitor_id": "ann"},
+        {"user_id": "ann", "visitor_id": "x"},
+        {"user_id": "eve"},
+        {"session_id": "s"},
+    ]
     pages = [page(f"p{n}", ["i0", "i1"], **columns) for n, columns in enumerate(who)]
     found = pages_of(tmp_path, shop, pages, [event(p["attribution_token"], "i0") for p in pages])
     assert found.user.tolist() == [1, 0]

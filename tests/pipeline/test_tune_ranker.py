@@ -88,8 +88,8 @@ def test_the_objective_is_what_is_searched_for(tmp_path: Path, monkeypatch: pyte
     assert [said["objective"] for said in reached.values()] == ["gain", "1 price"]
     in_gains = probe(learn, validate, load_pipeline().ranker.model_copy(update=small))[1]
     assert reached[0.0]["default"] == pytest.approx(in_gains, abs=1e-4)
-    again = [replace(rows, grades=(rows.grades // 4).astype(np.int8)) for rows in (learn, validate)]
-    in_worths = probe(*again, load_pipeline().ranker.model_copy(update=small))[1]
+    first, second = (replace(rows, grades=(rows.grades // 4).astype(np.int8)) for rows in (learn, validate))
+    in_worths = probe(first, second, load_pipeline().ranker.model_copy(update=small))[1]
     assert reached[1.0]["default"] == pytest.approx(in_worths, abs=1e-4)
     assert in_worths < 0.3
 
