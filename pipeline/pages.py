@@ -21,6 +21,7 @@ from ranking.feature_list import NAMES
 from ranking.train import GRADES, TrainingSet
 
 _APART: Final = SECOND  # impressions of one session that are further apart are of two pages
+_LOOKED: Final = 100_000  # pages of a window that are looked at; many times what a ranker learns from
 _AT: Final = 10
 
 
@@ -82,12 +83,12 @@ def until(prepared: Prepared, fold: Fold) -> int:
     return prepared.until(Fold(fold.protocol, fold.below + 1, ""))
 
 
-def impressions(prepared: Prepared, fold: Fold, gains: Mapping[EventType, float], hours: float) -> Pages:
+def impressions(prepared: Prepared, fold: Fold, gains: Mapping[EventType, float], hours: float, seed: int = 0) -> Pages:
     """Pages of the window after `fold`, of protocol `global`, from the impressions of the events table that name a position (from 0 or from 1).
 
     A page is what one person saw at one moment of one session, a second's delay between two impressions forgiven. What came of an item is the strongest gain
     of the person's events with it in the hours after the page. A page of which nothing came is none, nor one whose hours reach beyond the window, nor
-    any where the clock is invented.
+    any where the clock is invented. Of very many pages a seeded sample is looked at.
     """
     events, end = prepared.events, until(prepared, fold)
     if prepared.synthetic_time:
@@ -102,9 +103,11 @@ def impressions(prepared: Prepared, fold: Fold, gains: Mapping[EventType, float]
     begins = np.ones(len(inside), bool)
     begins[1:] = (np.diff(user) != 0) | (np.diff(session) != 0) | (np.diff(time) > _APART)
     first = np.flatnonzero(begins)
+    last = np.append(first[1:], len(inside))
+    looked = np.sort(np.random.default_rng(seed).permutation(len(first))[:_LOOKED])
     ends = user_starts(events.numbers(Column.USER), int(user[-1]) + 1)
     found = []
-    for a, b in zip(first.tolist(), [*first[1:].tolist(), len(inside)], strict=True):
+    for a, b in zip(first[looked].tolist(), last[looked].tolist(), strict=True):
         own = slice(int(ends[user[a]]), int(ends[user[a] + 1]))
         after = own.start + np.searchsorted(times[own], (time[a], time[a] + length))
         order = np.lexsort((position[a:b], item[a:b])) + a

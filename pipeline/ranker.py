@@ -27,7 +27,7 @@ from pipeline import shown_pages
 from pipeline.calibrate import calibrate
 from pipeline.candidates import Fitted, Past, answered, build
 from pipeline.page_choice import OFF, choose, placed
-from pipeline.pages import impressions, until
+from pipeline.pages import Pages, impressions, until
 from pipeline.pages import rows as page_rows
 from pipeline.requests import Requests, requests_after
 from pipeline.twin import blend_weights
@@ -140,16 +140,19 @@ class Cutting:
         )
         return rows
 
+    def pages_shown(self, fold: Fold) -> Pages:
+        """Pages that people were shown after `fold` and that something came of: those of the service's log, and impressions of others."""
+        gains, hours = self.config.data.gains, self.config.ranker.attribution_hours
+        seen = impressions(self.prepared, fold, gains, hours, self.config.ranker.seed)
+        if self._data is None:
+            return seen
+        window = self.prepared.until(fold), until(self.prepared, fold)
+        return shown_pages.read(self._data, self.prepared, gains, *window, hours).and_those(seen, _SAME_PAGE)
+
     def pages(self, fold: Fold) -> TrainingSet:
-        """Rows of pages that people were shown after `fold`, `ranker.requests` pages at most: those of the service's log, and impressions of others."""
-        config, end = self.config, until(self.prepared, fold)
-        gains, hours = config.data.gains, config.ranker.attribution_hours
-        seen = impressions(self.prepared, fold, gains, hours)
-        if self._data is not None:
-            since = self.prepared.until(fold)
-            logged = shown_pages.read(self._data, self.prepared, gains, since, end, hours)
-            seen = logged.and_those(seen, _SAME_PAGE)
-        rows = answered(self.fitted(fold), seen, config, page_rows, config.ranker.requests)
+        """Rows of such pages, `ranker.requests` of them at most (a seeded sample)."""
+        seen = self.pages_shown(fold)
+        rows = answered(self.fitted(fold), seen, self.config, page_rows, self.config.ranker.requests)
         self.say(
             f"{fold.name}: of {len(seen)} logged pages that something came of {len(rows)} in {len(rows.grades):,} rows"
         )
