@@ -1,10 +1,10 @@
 """Whether pages that people were shown make a better ranker, on simulated shops: `ranker.logged_pages`.
 
-    python -m benchmarks.logged_pages [--seeds 1,2,3] [--users 1000] [--items 1500] [--events 120000] [--impressions 0.5] [--requests 2000]
+    python -m benchmarks.logged_pages [--seeds 1,2,3] [--users 1000] [--items 1500] [--events 120000] [--impressions 0.5] [--config F]
 
 For each seed a shop is simulated, prepared, and its sources (without towers) fitted as of T1, Tv and T2. Every way learns from `[T1, Tv)`, with as many
-trees as `[Tv, T2)` says; `auto` is what that window decides. Judged by what people did in `[T2, end)`: one request for each person known at T2, every
-candidate of it, NDCG@10. Differences to `off` are paired on requests, all seeds together, with their bootstrap interval. The last line is JSON.
+trees as `[Tv, T2)` says; `auto` is what that window decides. Judged by NDCG@10 on the requests of `[T2, end)`, every candidate of them. Differences to `off`
+are paired on requests, all seeds together, with their bootstrap interval over people. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,8 +26,8 @@ from core.work import Work
 from data_prep.prepare import run as prepare
 from data_prep.simulate.options import ShopOptions
 from data_prep.simulate.run import simulate
-from evaluation.intervals import difference
 from pipeline.page_choice import OFF, WAYS, choose
+from pipeline.paired import lift
 from pipeline.ranker import Cutting
 from pipeline.requests import requests_after
 from ranking.train import TrainingSet, request_ndcg
@@ -46,25 +47,27 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=1500)
     parser.add_argument("--events", type=int, default=120_000)
     parser.add_argument("--impressions", type=float, default=0.5, help="share of the pages that are logged")
-    parser.add_argument("--requests", type=int, default=2000, help="to learn from at most, and pages at most")
+    parser.add_argument("--config", type=Path, help="such as ranker: {requests: 1000} for an answer sooner")
     a = parser.parse_args()
-    base, seeds = load_pipeline(), [int(s) for s in a.seeds.split(",")]
-    config = base.model_copy(update={"ranker": base.ranker.model_copy(update={"requests": a.requests})})
+    config, seeds = load_pipeline(a.config), [int(s) for s in a.seeds.split(",")]
     values: dict[str, list[Array]] = {way: [] for way in _ALL}
-    decided = []
+    tests, decided = [], []
     for seed in seeds:
         options = ShopOptions(a.users, a.items, a.events, 90, seed, impressions=a.impressions)
         with tempfile.TemporaryDirectory() as folder:
-            found, about = compared(made(options, Path(folder), config), config)
+            test, found, about = compared(made(options, Path(folder), config), config)
+        tests.append(replace(test, people=np.asarray(test.people) + seed * a.events))  # nobody is in two shops
         for way, one in found.items():
             values[way].append(one)
-        decided.append({"seed": seed} | {w: round(float(v.mean()), 4) for w, v in found.items()} | {"decided": about})
+        reached = {way: round(float(one.sum()) / (len(test) + test.dropped), 4) for way, one in found.items()}
+        decided.append({"seed": seed} | reached | {"decided": about})
         say(f"{decided[-1]}")
-    together = {way: np.concatenate(parts) for way, parts in values.items()}
-    e, result = config.evaluation, {"seeds": decided, "requests": len(together[OFF])}
+    test, together = TrainingSet.concatenate(tests), {way: np.concatenate(parts) for way, parts in values.items()}
+    result: dict[str, Any] = {"seeds": decided, "requests": len(test), "dropped": test.dropped}
     for way, one in together.items():
-        sure = difference(one, together[OFF], samples=e.bootstrap_samples, confidence=e.confidence, seed=e.seed)
-        result[way] = {"ndcg@10": round(float(one.mean()), 4), "difference": [round(v, 4) for v in sure]}
+        figure = round(float(one.sum()) / (len(test) + test.dropped), 4)
+        sure = lift(one, together[OFF], test, config.evaluation)
+        result[way] = {"ndcg@10": figure, "difference": [round(v, 4) for v in sure]}
     print(json.dumps(result))
 
 
@@ -79,25 +82,22 @@ def made(options: ShopOptions, folder: Path, config: PipelineConfig) -> Cutting:
     return Cutting(prepared, folder / "sources", folder / "statistics", config, say)
 
 
-def compared(cuts: Cutting, config: PipelineConfig) -> tuple[dict[str, Array], dict[str, Any]]:
-    """NDCG@10 of each judged request, float64 `[q]`, by way; and what `auto` decided."""
-    most, once = config.ranker.requests, config.ranker.model_copy(update={"moments": 0})
-    learn = cuts.training_set(TRAIN, requests_after(cuts.prepared, TRAIN, config.ranker), config.ranker.negatives, most)
-    aim = cuts.training_set(CHOOSE, requests_after(cuts.prepared, CHOOSE, config.ranker), None, most // 2)
-    test = cuts.training_set(TWIN, requests_after(cuts.prepared, TWIN, once), None, most)
+def compared(cuts: Cutting, config: PipelineConfig) -> tuple[TrainingSet, dict[str, Array], dict[str, Any]]:
+    """The requests that judge; NDCG@10 of each, float64 `[q]`, by way; and what `auto` decided."""
+    ranker, sets = config.ranker, []
+    for fold, negatives, most in (
+        (TRAIN, ranker.negatives, ranker.requests),
+        *((f, None, ranker.requests // 2) for f in (CHOOSE, TWIN)),
+    ):
+        sets.append(cuts.training_set(fold, requests_after(cuts.prepared, fold, ranker), negatives, most))
+    learn, aim, test = sets
     pages, found, about = cuts.pages(TRAIN), {}, {}
     for way in _ALL:
-        chosen = config.ranker.model_copy(update={"logged_pages": way})
-        choice = choose(learn, None if way == OFF else pages, aim, config.model_copy(update={"ranker": chosen}))
-        found[way] = _judged(test, choice.found.score(test.matrix))
-        about = choice.about
+        chosen = config.model_copy(update={"ranker": ranker.model_copy(update={"logged_pages": way})})
+        choice = choose(learn, None if way == OFF else pages, aim, chosen)
+        found[way], about = request_ndcg(test, choice.found.score(test.matrix)), choice.about
         say(f"{way}: {about}")
-    return found, about
-
-
-def _judged(rows: TrainingSet, scores: Array) -> Array:
-    """Those without a relevant candidate as 0."""
-    return np.concatenate([request_ndcg(rows, scores), np.zeros(rows.dropped)])
+    return test, found, about
 
 
 def say(text: str) -> None:
