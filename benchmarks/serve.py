@@ -34,6 +34,7 @@ from benchmarks.serve_shop import make, queries
 from core.columns import Array
 from core.config import load_pipeline
 from core.errors import AisleError
+from core.history import Query
 from core.prepared import Prepared
 from core.work import Work
 from index_builder.exact import ExactIndex
@@ -81,7 +82,7 @@ def bench_serve(items: int, work: Path | None, say: Say) -> dict[str, Any]:
         current = make(place, items, say)
         release, prepared = Release.open(current), Prepared(place.latest("prepare"))
         figures = floor(release, prepared, say)
-        users = [prepared.user_ids[q.user].removeprefix("u:") for q in _people(prepared, release, _PEOPLE)]
+        users = [prepared.user_ids[q.user].removeprefix("u:") for q in people(prepared, release, _PEOPLE)]
         with serving(current) as server:
             say(f"ready in {server.ready_seconds} s")
             figures |= asyncio.run(loads(server, users, say))
@@ -90,7 +91,8 @@ def bench_serve(items: int, work: Path | None, say: Say) -> dict[str, Any]:
     return {"items": items, "candidates": figures.pop("candidates"), **figures}
 
 
-def _people(prepared: Prepared, release: Release, most: int) -> list[Any]:
+def people(prepared: Prepared, release: Release, most: int) -> list[Query]:
+    """Queries of `most` people of the shop, as the service would make them."""
     past = Past.after(release, prepared, load_pipeline())
     return queries(prepared, past.facts, release.settings.history_events, most)
 
