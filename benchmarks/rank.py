@@ -17,10 +17,9 @@ from typing import Any, Final
 import lightgbm
 import numpy as np
 
-from core import atomic
+from core import atomic, native
 from core.columns import Array, load_array
 from core.errors import EnvironmentGapError, InputError, NotFoundError
-from core import native
 from ranking import model_text
 from ranking.kernel import SOURCE
 from ranking.scorer import MODEL, TREES, Kernel, LightGbmKernel, open_kernel

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from core.columns import Array
+from core.compiled import library, scratch
 from core.history import Query
 from core.ids import NO_ROW
+from core.native import address
 
 
 class Scoring(Protocol):
@@ -71,14 +74,38 @@ def gather(
     """Ask every source for its quota, unite the answers (and `more` rows int32), and let every source score the whole union."""
     scorings = [s.scoring(query) for s in sources]
     lists = [scoring.top(quotas.get(s.name, 0), excluded)[0] for s, scoring in zip(sources, scorings, strict=True)]
-    together = lists if more is None else [*lists, more]
-    rows = np.unique(np.concatenate(together)) if together else np.empty(0, np.int32)
+    rows, ranks = united(lists, more)
     scores = np.empty((len(rows), len(sources)), np.float32)
-    ranks = np.full((len(rows), len(sources)), NO_ROW, np.int32)
-    for s, (scoring, proposed) in enumerate(zip(scorings, lists, strict=True)):
+    for s, scoring in enumerate(scorings):
         scores[:, s] = scoring.of(rows)
+    return Candidates(rows, tuple(s.name for s in sources), scores, ranks)
+
+
+def united(lists: Sequence[Array], more: Array | None = None) -> tuple[Array, Array]:
+    """Every item of S lists (int32, each without duplicates) and of `more` once, and where it stands in each list.
+
+    Returns:
+        int32 `[n]` ascending, and int32 `[n, S]`: positions from 0, NO_ROW where the list lacks the item.
+    """
+    kernel, together = library(), [*lists] if more is None else [*lists, more]
+    if kernel is None or not together:
+        return counted_union(lists, together)
+    proposed = np.concatenate(together, dtype=np.int32)
+    total, lengths = len(proposed), np.array([len(each) for each in together])
+    rows, ranks = np.empty(total, np.int32), np.empty((total, len(lists)), np.int32)
+    memory = np.empty(kernel.opinion_bytes(total), np.uint8)
+    sizes = (len(together), len(lists), address(rows), address(ranks), address(memory), scratch.of(8 * total))
+    n = kernel.unite(address(proposed), address(lengths), *sizes)
+    return rows[:n], ranks[:n]
+
+
+def counted_union(lists: Sequence[Array], together: Sequence[Array]) -> tuple[Array, Array]:
+    """The same by numpy; `together`: the lists and what else there is."""
+    rows = np.unique(np.concatenate(together)).astype(np.int32) if together else np.empty(0, np.int32)
+    ranks = np.full((len(rows), len(lists)), NO_ROW, np.int32)
+    for s, proposed in enumerate(lists):
         ranks[np.searchsorted(rows, proposed), s] = np.arange(len(proposed), dtype=np.int32)
-    return Candidates(rows.astype(np.int32), tuple(s.name for s in sources), scores, ranks)
+    return rows, ranks
 
 
 def listed(sources: tuple[Source, ...], quotas: dict[str, int], query: Query, rows: Array) -> Candidates:

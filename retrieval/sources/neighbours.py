@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 
 import numpy as np
 
+from core.candidates import Scoring
 from core.columns import Array, load_array
+from core.compiled import library
 from core.errors import ArtifactError
+from core.native import address
+from retrieval.sources import compiled
 from retrieval.sources.opinion import FewItems, contains, strongest, summed
 
 # Read for one query at most: histories so long that their lists hold more are answered from the heads of the lists.
@@ -24,7 +29,13 @@ class Neighbours:
     """
 
     def __init__(self, starts: Array, items: Array, scores: Array) -> None:
+        # as the kernel reads them; mapped arrays are like that already
+        starts, items = np.ascontiguousarray(starts, np.int64), np.ascontiguousarray(items, np.int32)
+        scores = np.ascontiguousarray(scores, np.float32)
         self._starts, self._items, self._scores = starts, items, scores
+        self._kernel = library()
+        self._lists = compiled.Lists(self.n_items, address(starts), address(items), address(scores))
+        self._at = ctypes.addressof(self._lists)
 
     @property
     def n_items(self) -> int:
@@ -56,8 +67,19 @@ class Neighbours:
         for name, array in (("starts", self._starts), ("items", self._items), ("scores", self._scores)):
             np.save(folder / f"{name}.npy", array)
 
-    def near(self, items: Array, weights: Array) -> FewItems:
+    def near(self, items: Array, weights: Array) -> Scoring:
         """Weighted sum of the lists of `items` int32 `[m]`, each in [0, n_items), with weights float64 `[m]`."""
+        if self._kernel is None:
+            return self.counted_near(items, weights)
+        n = self._kernel.entries(self._at, address(items), len(items))
+        n, most = (n, n) if n <= _MOST else (_MOST, _MOST // len(items))
+        found = compiled.Opinion(self._kernel, min(n, self.n_items))
+        arguments = (len(items), most, min(n, self.n_items), found.address)
+        self._kernel.near(self._at, address(items), address(weights), *arguments)
+        return found
+
+    def counted_near(self, items: Array, weights: Array) -> FewItems:
+        """The same by numpy."""
         if not len(items):
             return summed(items, weights, self.n_items)
         begin = self._starts[items]
@@ -72,6 +94,9 @@ class Neighbours:
 
     def strongest_for(self, items: Array, weights: Array, row: int) -> int | None:
         """The one of `items` that adds most to the score of `row` in `near`; None where no list of theirs holds it."""
+        if self._kernel is not None:
+            at = self._kernel.strongest_for(self._at, address(items), address(weights), len(items), row)
+            return None if at < 0 else int(at)
         found, most = None, 0.0
         for item, weight in zip(items.tolist(), weights.tolist(), strict=True):
             start, stop = self._starts[item], self._starts[item + 1]

@@ -43,7 +43,7 @@ def test_a_compiler_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.Mon
     compiler.write_text("#!/bin/sh\necho 'ld: out of paper' >&2\nexit 1\n")
     compiler.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(EnvironmentGapError, match="cc does not compile kernel.c: ld: out of paper"):
+    with pytest.raises(EnvironmentGapError, match=r"cc does not compile kernel\.c: ld: out of paper"):
         load.__wrapped__(SOURCE, folder=tmp_path / "kernel")
     assert not list((tmp_path / "kernel").iterdir())
 

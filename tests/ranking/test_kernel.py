@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.columns import Array
 from core import native as compiled
+from core.columns import Array
 from ranking import kernel, model_text
 from ranking.kernel import SOURCE, NativeKernel
 from ranking.layout import Layout, floor32
