@@ -34,7 +34,7 @@ _AFFINITY_ROW: Final = _OWN_ROW + len(OWN)
 _ITEM_ROW: Final = _AFFINITY_ROW + len(AFFINITY)
 _CONSTANT_ROW: Final = _ITEM_ROW + len(FACT_NAMES)
 _ROWS: Final = (_AGREE_ROW, _OWN_ROW, _AFFINITY_ROW, _ITEM_ROW, _CONSTANT_ROW)
-_MOST_SOURCES: Final = 128
+_MOST_SOURCES: Final = 32  # as in the kernel
 _NOT_THERE: Final = 0
 TASTE: Final = 50  # newest successes whose attributes and popularity make up a person's taste; the kernel has the same
 

@@ -11,7 +11,7 @@ typedef __UINT32_TYPE__ u32;
 typedef __UINT64_TYPE__ u64;
 
 enum { TASTE = 50, LATE = 5, NEWEST = 3 }; /* successes, baskets or successes, successes: as in ranking/features.py */
-enum { OWN = 12, AFFINITY = 7, AGREE = 3 };
+enum { MOST_SOURCES = 32 };
 static const double DAY = 86400e6; /* microseconds */
 
 typedef struct {
@@ -46,54 +46,69 @@ typedef struct {
     float *top;            /* [sources] the greatest score of each */
 } request;
 
-/* numpy's sum of up to 128 numbers that lie one behind the other: eight at a time, then their sums by pairs. */
-#define PAIRWISE(name, number)                                                                                        \
-    static number name(const number *a, i64 n) {                                                                      \
-        number sum = 0, r[8];                                                                                         \
-        if (n < 8) {                                                                                                  \
-            for (i64 i = 0; i < n; i++) sum += a[i];                                                                  \
-            return sum;                                                                                               \
-        }                                                                                                             \
-        for (i64 j = 0; j < 8; j++) r[j] = a[j];                                                                      \
-        i64 i = 8;                                                                                                    \
-        for (; i < n - n % 8; i += 8)                                                                                 \
-            for (i64 j = 0; j < 8; j++) r[j] += a[i + j];                                                             \
-        sum = ((r[0] + r[1]) + (r[2] + r[3])) + ((r[4] + r[5]) + (r[6] + r[7]));                                      \
-        for (; i < n; i++) sum += a[i];                                                                               \
-        return sum;                                                                                                   \
-    }
-PAIRWISE(sum_of_floats, float)
-PAIRWISE(sum_of_doubles, double)
-
 static int finite(float x) { return x - x == 0; }
 
-static void agreement(const request *q) {
-    float relative[128];
-    double near[128];
-    for (i64 s = 0; s < q->sources; s++) {
-        float top = q->n ? q->scores[s] : 0;
-        for (i64 i = 1; i < q->n; i++) {
-            float x = q->scores[i * q->sources + s];
-            top = x != x || x > top ? x : top; /* what is no number stays: no comparison holds for it */
-        }
-        q->top[s] = finite(top) ? top : 0;
+/* The greatest score of a source; 0 where that is no number, or infinite. */
+static float greatest(const request *q, i64 s) {
+    float top = q->scores[s];
+    for (i64 i = 1; i < q->n; i++) {
+        float x = q->scores[i * q->sources + s];
+        top = x != x || x > top ? x : top; /* what is no number stays: no comparison holds for it */
     }
-    for (i64 i = 0; i < q->n; i++) {
-        i64 proposed = 0;
-        for (i64 s = 0; s < q->sources; s++) {
-            float score = q->scores[i * q->sources + s] / (q->top[s] > 0 ? q->top[s] : 1);
-            i32 rank = q->ranks[i * q->sources + s];
-            relative[s] = finite(score) ? score : 0;
-            near[s] = rank < 0 ? 0 : 1.0 / (10.0 + rank);
-            proposed += rank >= 0;
-            if (q->score_row[s] < 0) continue;
-            q->out[q->score_row[s] * q->n + i] = relative[s];
-            q->out[q->rank_row[s] * q->n + i] = (float)(rank < 0 ? 0 : 1.0 / (rank + 1.0));
+    return finite(top) ? top : 0;
+}
+
+/* Sums over the sources as numpy adds up so many numbers that lie one behind the other: from 8 on in eight sums, which are then added up by pairs.
+   For one block of candidates: a[s * BLOCK + i]. */
+enum { BLOCK = 64 };
+#define SUM_OVER_SOURCES(name, number)                                                                                \
+    static void name(const number *restrict a, i64 n, number *restrict sum) {                                         \
+        i64 eights = n < 8 ? 0 : n - n % 8;                                                                           \
+        for (i64 i = 0; i < BLOCK; i++) {                                                                             \
+            number r[8] = {0};                                                                                        \
+            for (i64 s = 0; s < eights; s += 8)                                                                       \
+                for (i64 j = 0; j < 8; j++) r[j] += a[(s + j) * BLOCK + i];                                           \
+            sum[i] = ((r[0] + r[1]) + (r[2] + r[3])) + ((r[4] + r[5]) + (r[6] + r[7]));                               \
+            for (i64 s = eights; s < n; s++) sum[i] += a[s * BLOCK + i];                                              \
+        }                                                                                                             \
+    }
+SUM_OVER_SOURCES(sum_of_floats, float)
+SUM_OVER_SOURCES(sum_of_doubles, double)
+
+/* What one source says of the candidates from `begin` on. */
+static void opinion(const request *q, i64 s, i64 begin, i64 n, float *restrict relative, double *restrict near, i32 *restrict count) {
+    const float *scores = q->scores + begin * q->sources + s, top = q->top[s] > 0 ? q->top[s] : 1;
+    const i32 *ranks = q->ranks + begin * q->sources + s;
+    float place[BLOCK];
+    for (i64 i = 0; i < n; i++) {
+        float score = scores[i * q->sources] / top;
+        i32 rank = ranks[i * q->sources];
+        relative[i] = finite(score) ? score : 0;
+        near[i] = rank < 0 ? 0 : 1.0 / (10.0 + rank);
+        place[i] = (float)(rank < 0 ? 0 : 1.0 / (rank + 1.0));
+        count[i] += rank >= 0;
+    }
+    if (q->score_row[s] < 0) return;
+    float *score_row = q->out + q->score_row[s] * q->n + begin, *rank_row = q->out + q->rank_row[s] * q->n + begin;
+    for (i64 i = 0; i < n; i++) score_row[i] = relative[i], rank_row[i] = place[i];
+}
+
+static void agreement(const request *q) {
+    float relative[MOST_SOURCES * BLOCK], sum[BLOCK];
+    double near[MOST_SOURCES * BLOCK], nearness[BLOCK];
+    for (i64 s = 0; s < q->sources; s++) q->top[s] = greatest(q, s);
+    for (i64 begin = 0; begin < q->n; begin += BLOCK) {
+        i64 n = q->n - begin < BLOCK ? q->n - begin : BLOCK;
+        i32 count[BLOCK] = {0};
+        for (i64 s = 0; s < q->sources; s++) opinion(q, s, begin, n, relative + s * BLOCK, near + s * BLOCK, count);
+        sum_of_floats(relative, q->sources, sum);
+        sum_of_doubles(near, q->sources, nearness);
+        float *out = q->out + q->agree_row * q->n + begin;
+        for (i64 i = 0; i < n; i++) {
+            out[i] = sum[i] / (float)q->sources;
+            out[q->n + i] = (float)nearness[i];
+            out[2 * q->n + i] = (float)count[i];
         }
-        float *out = q->out + q->agree_row * q->n + i;
-        out[0] = sum_of_floats(relative, q->sources) / (float)q->sources;
-        out[q->n] = (float)sum_of_doubles(near, q->sources);
-        out[2 * q->n] = (float)proposed;
     }
 }
 
@@ -116,19 +131,19 @@ typedef struct {
 static void own(const request *q, mine *with, i64 baskets) {
     i64 n = q->n, late = baskets < LATE ? baskets : LATE, basket = -1;
     float *out = q->out + q->own_row * n;
-    for (i64 i = 0; i < n; i++) with[i] = (mine){0};
+    for (i64 i = 0; i < n; i++) with[i].count = 0;
+    for (i64 i = 5 * n; i < 11 * n; i++) out[i] = -1;
     for (i64 e = 0; e < q->h; e++) {
         if (!e || q->times[e] != q->times[e - 1]) basket++;
         i64 at = place_of(q, q->past[e]);
         if (at < 0) continue;
         mine *m = with + at;
-        if (!m->count || m->basket != basket) m->baskets++, m->late += basket >= baskets - late;
-        if (!m->count) m->first = e;
+        if (!m->count) *m = (mine){.first = e, .basket = -1};
+        if (m->basket != basket) m->baskets++, m->late += basket >= baskets - late;
         m->count++, m->fading += q->fade[e], m->last = e, m->basket = basket;
     }
     for (i64 i = 0; i < n; i++) {
         const mine *m = with + i;
-        for (i64 f = 5; f < 11; f++) out[f * n + i] = -1;
         if (!m->count) continue;
         double since = (double)(q->now - q->times[m->last]) / DAY;
         double gap = (double)(q->times[m->last] - q->times[m->first]) / DAY / (double)(m->baskets > 2 ? m->baskets - 1 : 1);
