@@ -118,9 +118,11 @@ def answer(release: Release, request: Request, sources: tuple[Source, ...] | Non
 
     def line_with(places: int) -> tuple[Array, int]:
         """All that could be on the page, `places` of it at least where there is so much, and how much of the fill trends."""
-        missing = places - len(lead) - len(ordered) if request.fill else 0
+        missing, first = places - len(lead) - len(ordered) if request.fill else 0, candidates.rows[ordered]
+        if missing <= 0:
+            return np.concatenate([lead, first]) if len(lead) else first, 0
         fill, trending = _fill(release, request, missing, np.concatenate([candidates.rows, excluded, lead]))
-        return np.concatenate([lead, candidates.rows[ordered], fill]), trending
+        return np.concatenate([lead, first, fill]), trending
 
     ranked = len(lead) + len(ordered)
     arranged: Arranged | None = None

@@ -58,7 +58,13 @@ def test_scratch_is_aligned_and_grows() -> None:
 
 def test_address() -> None:
     room = aligned(16)
-    for array in (room, np.empty(0, np.int32), np.arange(9.0)[::2], np.zeros((3, 4), np.float32).T, np.frombuffer(b"abcd", "<i4")):
+    for array in (
+        room,
+        np.empty(0, np.int32),
+        np.arange(9.0)[::2],
+        np.zeros((3, 4), np.float32).T,
+        np.frombuffer(b"abcd", "<i4"),
+    ):
         assert address(array) == array.ctypes.data
     assert address(room[3:]) == address(room) + 3
     assert len(room) == 16
