@@ -248,6 +248,28 @@ static void affinity(const request *q, had *table) {
     }
 }
 
+/* Items lie all over a catalogue that no cache holds: ask for what is read of them long before it is. */
+static void fetch_items(const request *q) {
+    for (i64 i = 0; i < q->n; i++) {
+        const float *facts = q->facts + (i64)q->rows[i] * q->width;
+        __builtin_prefetch(facts), __builtin_prefetch(facts + q->width - 1);
+        if (q->starts && !q->by_place) __builtin_prefetch(q->starts + q->rows[i]);
+        if (q->brand) __builtin_prefetch(q->brand + q->rows[i]);
+        if (q->category) __builtin_prefetch(q->category + q->rows[i]);
+    }
+}
+
+static void fetch_attributes(const request *q) {
+    for (i64 i = 0; q->starts && i < q->n; i++) __builtin_prefetch(q->codes + q->starts[q->by_place ? i : q->rows[i]]);
+}
+
+static void fetch_rarities(const request *q) {
+    for (i64 i = 0; q->starts && i < q->n; i++) {
+        i64 item = q->by_place ? i : q->rows[i];
+        for (i64 c = q->starts[item]; c < q->starts[item + 1]; c++) __builtin_prefetch(q->rarity + q->codes[c]);
+    }
+}
+
 static i64 greater(i64 a, i64 b) { return a > b ? a : b; }
 
 /* Bytes that `fill` works in. */
@@ -264,13 +286,14 @@ i64 scratch_bytes(const request *q) {
 /* The whole matrix but for what the sources say of the newest basket, and logarithms of `top`. It begins as zeros. */
 void fill(const request *q, char *scratch) {
     i64 n = q->n, baskets = 0;
+    fetch_items(q);
     for (i64 e = 0; e < q->h; e++) baskets += !e || q->times[e] != q->times[e - 1];
-    for (i64 i = 0; i < n; i++) {
-        if (i + 8 < n) __builtin_prefetch(q->facts + (i64)q->rows[i + 8] * q->width);
-        for (i64 f = 0; f < q->width; f++) q->out[(q->item_row + f) * n + i] = q->facts[(i64)q->rows[i] * q->width + f];
-    }
     agreement(q);
+    fetch_attributes(q);
+    for (i64 i = 0; i < n; i++)
+        for (i64 f = 0; f < q->width; f++) q->out[(q->item_row + f) * n + i] = q->facts[(i64)q->rows[i] * q->width + f];
     own(q, (mine *)scratch, baskets);
+    fetch_rarities(q);
     affinity(q, (had *)scratch);
     for (i64 f = 0; f < q->constants; f++)
         for (i64 i = 0; i < n; i++) q->out[(q->constant_row + f) * n + i] = q->constant[f];
