@@ -31,6 +31,9 @@ def serve(
     ] = None,
 ) -> None:
     """Serve a release until SIGTERM. The first line of stdout is JSON, printed when requests are answered."""
+    from serving import threads
+
+    threads.pin()  # before anything loads numpy
     from core.errors import InputError, NotFoundError
     from serving.config import load_serving
     from serving.process import configure_logging
