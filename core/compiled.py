@@ -12,8 +12,9 @@ import ctypes
 import functools
 import logging
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
+from core.columns import Array
 from core.errors import EnvironmentGapError
 from core.native import Scratch, load
 
@@ -28,12 +29,26 @@ _ARGUMENTS: Final[dict[str, tuple[Any, ...]]] = {
     "own": (POINTER, POINTER, LONG, ctypes.c_int32, ctypes.c_int32, POINTER, POINTER),
     "top": (POINTER, LONG, POINTER, LONG, POINTER, POINTER, POINTER),
     "of": (POINTER, POINTER, LONG, POINTER),
-    "unite": (POINTER, POINTER, LONG, LONG, POINTER, POINTER, POINTER, POINTER),
+    "gather_bytes": (LONG, LONG),
+    "gather": (POINTER, LONG, LONG, POINTER, LONG, LONG, LONG, POINTER, POINTER, POINTER, POINTER),
 }
 _SILENT: Final = ("near", "own", "of")
 _LOG: Final = logging.getLogger(__name__)
 
 scratch: Final = Scratch()
+
+
+class Column(ctypes.Structure):
+    """What one source proposes and scores, as the kernel reads it: `most` items of an opinion, or the `most` items of a list with dense scores, if any."""
+
+    _fields_ = [("most", LONG), *((name, POINTER) for name in ("opinion", "list", "dense")), ("n_dense", LONG)]
+
+
+class Compiled(Protocol):
+    """A scoring whose best and whose scores the kernel can take by itself."""
+
+    def column(self, k: int, excluded: Array) -> tuple[Column, int, Array | None]:
+        """What the kernel reads for the best k outside `excluded`, how many items the opinion may hold, and what must live as long as it is read."""
 
 
 @functools.cache

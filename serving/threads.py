@@ -1,4 +1,4 @@
-"""Threads of the libraries that a serving process loads: one each. Requests are what runs side by side; a library that spreads one of them over cores costs the others more."""
+"""Threads of the libraries that a serving process loads: one each. Requests run side by side; a library that spread one of them would hold up the others."""
 
 from __future__ import annotations
 

@@ -238,7 +238,8 @@ static void greatest(u64 *a, i64 n, i64 k) {
     }
 }
 
-/* The best k items outside `excluded`, best first, ties by row -> how many. `keys`: room for 8 bytes an item. See FewItems.top. */
+/* The best k items outside `excluded`, best first, ties by row -> how many; their scores too, unless that is 0. `keys`: room for 8 bytes an item.
+   See FewItems.top. */
 i64 top(const opinion *o, i64 k, const i32 *excluded, i64 n_excluded, i32 *rows, float *scores, u64 *keys) {
     /* positive floats order as their bits do; of equal ones the lower row has the greater key */
     for (i64 i = 0; i < o->count; i++) {
@@ -258,7 +259,7 @@ i64 top(const opinion *o, i64 k, const i32 *excluded, i64 n_excluded, i32 *rows,
     for (i64 i = 0; i < k; i++) {
         u32 bits = (u32)(keys[i] >> 32);
         rows[i] = (i32)~(u32)keys[i];
-        __builtin_memcpy(&scores[i], &bits, 4);
+        if (scores) __builtin_memcpy(&scores[i], &bits, 4);
     }
     return k;
 }
@@ -271,21 +272,62 @@ void of(const opinion *o, const i32 *rows, i64 n, float *scores) {
     }
 }
 
-/* Every item of some lists once, ascending, and for each of the first `sources` lists its position there (from 0, -1: nowhere): rows [n], ranks
-   [n, sources] -> n. Lists lie one behind the other. `keys`: room for 8 bytes an item. See core.candidates.united. */
-i64 unite(const i32 *proposed, const i64 *lengths, i64 n_lists, i64 sources, i32 *rows, i32 *ranks, char *memory, u64 *keys) {
-    i64 total = 0, n = 0;
-    for (i64 s = 0; s < n_lists; s++) total += lengths[s];
-    opinion *o = begun(memory, total);
-    for (i64 i = 0; i < total; i++) put(o, proposed[i]);
-    for (; n < o->count; n++) keys[n] = ~(u64)(u32)o->rows[n];
+/* One source of a request, or the items that are wanted besides: an opinion, which is asked for its best `most`; else a list of so many items. Scores
+   are the opinion's, or those of a whole catalogue; with neither, somebody else fills them in. */
+typedef struct {
+    i64 most;
+    const opinion *opinion;
+    const i32 *list;
+    const float *dense; /* [n_dense] by row */
+    i64 n_dense;
+} column;
+
+static void scores_of(const column *c, const i32 *rows, i64 n, i64 step, float *scores) {
+    if (c->opinion)
+        for (i64 i = 0; i < n; i++) {
+            i64 at = find(c->opinion, rows[i]);
+            scores[i * step] = at < 0 ? 0 : c->opinion->scores[at];
+        }
+    else if (c->dense) {
+        for (i64 i = 0; i < n; i++)
+            if (rows[i] < c->n_dense) __builtin_prefetch(c->dense + rows[i]);
+        for (i64 i = 0; i < n; i++) scores[i * step] = rows[i] >= 0 && rows[i] < c->n_dense ? c->dense[rows[i]] : 0;
+    }
+}
+
+/* Bytes that `gather` works in, for so many proposals and opinions of at most so many items. */
+i64 gather_bytes(i64 total, i64 largest) {
+    return aligned(8 * (total > largest ? total : largest)) + aligned(4 * total) + opinion_bytes(total);
+}
+
+/* Every proposed item once, ascending, its place in the list of each of the first `sources` columns (from 0, -1: nowhere) and its scores: rows [n],
+   ranks and scores [n, sources] -> n. See core.candidates.gather. */
+i64 gather(const column *columns, i64 n_columns, i64 sources, const i32 *excluded, i64 n_excluded, i64 total, i64 largest,
+           i32 *rows, i32 *ranks, float *scores, char *scratch) {
+    u64 *keys = (u64 *)scratch;
+    i32 *proposed = (i32 *)(scratch + aligned(8 * (total > largest ? total : largest)));
+    opinion *all = begun((char *)proposed + aligned(4 * total), total);
+    i64 begin[n_columns + 1], n = 0;
+    begin[0] = 0;
+    for (i64 s = 0; s < n_columns; s++) {
+        const column *c = columns + s;
+        i32 *list = proposed + begin[s];
+        if (!c->opinion)
+            for (i64 i = 0; i < c->most; i++) list[i] = c->list[i];
+        begin[s + 1] = begin[s] + (c->opinion ? top(c->opinion, c->most, excluded, n_excluded, list, 0, keys) : c->most);
+    }
+    for (i64 i = 0; i < begin[n_columns]; i++) put(all, proposed[i]);
+    for (; n < all->count; n++) keys[n] = ~(u64)(u32)all->rows[n];
     greatest(keys, n, n);
     for (i64 i = 0; i < n; i++) {
         rows[i] = (i32)~keys[i];
-        o->sums[find(o, rows[i])] = (double)i;
+        all->sums[find(all, rows[i])] = (double)i;
     }
     for (i64 i = 0; i < n * sources; i++) ranks[i] = -1;
-    for (i64 s = 0; s < sources; proposed += lengths[s++])
-        for (i64 i = 0; i < lengths[s]; i++) ranks[(i64)o->sums[find(o, proposed[i])] * sources + s] = (i32)i;
+    for (i64 s = 0; s < sources; s++) {
+        for (i64 i = begin[s]; i < begin[s + 1]; i++)
+            ranks[(i64)all->sums[find(all, proposed[i])] * sources + s] = (i32)(i - begin[s]);
+        scores_of(columns + s, rows, n, sources, scores + s);
+    }
     return n;
 }

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from core.columns import Array
-from core.compiled import LONG, POINTER, scratch
+from core.compiled import LONG, POINTER, Column, scratch
 from core.history import Query
 from core.native import address
 
@@ -77,6 +77,10 @@ class Opinion:
         keys = scratch.of(8 * self._room)
         n = self._kernel.top(self.address, k, address(excluded), len(excluded), address(rows), address(scores), keys)
         return rows[:n], scores[:n]
+
+    def column(self, k: int, excluded: Array) -> tuple[Column, int, Array | None]:
+        """See core.compiled.Compiled."""
+        return Column(max(0, min(k, self._room)), self.address), self._room, self._memory
 
     def of(self, rows: Array) -> Array:
         """See core.candidates.Scoring."""

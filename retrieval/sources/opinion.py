@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from core.columns import Array
+from core.compiled import Column
+from core.native import address
 
 # Up to this many items for each entry, counting over the whole catalogue is cheaper than sorting the entries (measured at 2,000 to 100,000).
 _DENSE = 4
@@ -44,13 +46,21 @@ class WholeOrder:
     """
 
     def __init__(self, order: Array, scores: Array) -> None:
-        self._order, self._scores = order, scores
+        self._order, self._scores = order, np.ascontiguousarray(scores, np.float32)
 
     def top(self, k: int, excluded: Array) -> tuple[Array, Array]:
         """See core.candidates.Scoring. Reads no more of the order than k and `excluded` can need."""
-        rows = self._order[: max(k, 0) + len(excluded)]
-        rows = rows[~contains(excluded, rows)][: max(k, 0)]
+        rows = self._best(k, excluded)
         return rows, self._scores[rows]
+
+    def column(self, k: int, excluded: Array) -> tuple[Column, int, Array | None]:
+        """See core.compiled.Compiled."""
+        rows = np.ascontiguousarray(self._best(k, excluded), np.int32)
+        return Column(len(rows), None, address(rows), address(self._scores), len(self._scores)), 0, rows
+
+    def _best(self, k: int, excluded: Array) -> Array:
+        rows = self._order[: max(k, 0) + len(excluded)]
+        return rows[~contains(excluded, rows)][: max(k, 0)] if len(excluded) else rows
 
     def of(self, rows: Array) -> Array:
         """See core.candidates.Scoring."""

@@ -13,12 +13,11 @@ from core import candidates, native
 from core.columns import Array
 from core.compiled import SOURCE, library
 from core.history import History, Query
-from core.ids import NO_ROW
 from core.schema import EventType
 from retrieval.sources import evidence, neighbours
 from retrieval.sources.evidence import counted_seeds, seeds
 from retrieval.sources.neighbours import Neighbours, NeighboursBuilder
-from retrieval.sources.opinion import FewItems
+from retrieval.sources.opinion import FewItems, WholeOrder, order_of
 from retrieval.sources.own_frequency import OwnFrequency
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -107,22 +106,47 @@ def test_own_items(seed: int) -> None:
     assert_same(source.scoring(some_query(seed)), source.counted(some_query(seed)), seed)
 
 
+class Listing:
+    """A scoring that the kernel knows nothing of: it proposes some rows, and scores each with a third of it."""
+
+    def __init__(self, rows: list[int]) -> None:
+        self._rows = np.array(rows, np.int64)
+
+    def top(self, k: int, excluded: Array) -> tuple[Array, Array]:
+        rows = self._rows[~np.isin(self._rows, excluded)][: max(k, 0)].astype(np.int32)
+        return rows, self.of(rows)
+
+    def of(self, rows: Array) -> Array:
+        return (rows / 3).astype(np.float32)
+
+
 @settings(deadline=None)
 @given(
-    lists=st.lists(st.lists(st.integers(0, 60), unique=True, max_size=40), max_size=5),
+    seed=SEEDS,
+    listed=st.lists(st.integers(0, 60), unique=True, max_size=40),
     more=st.one_of(st.none(), st.lists(st.integers(0, 60), max_size=5)),
+    asked=st.lists(st.integers(-1, 30), min_size=4, max_size=4),
+    sources=st.integers(0, 4),
 )
-def test_union(lists: list[list[int]], more: list[int] | None) -> None:
-    arrays = [np.array(each, np.int32) for each in lists]
-    extra = None if more is None else np.array(more, np.int32)
-    rows, ranks = candidates.united(arrays, extra)
-    wanted = sorted({row for each in lists for row in each} | set(more or ()))
-    assert rows.tolist() == wanted
-    assert ranks.tolist() == [[each.index(row) if row in each else NO_ROW for each in lists] for row in wanted]
-    together = [*arrays] if extra is None else [*arrays, extra]
-    for a, b in zip((rows, ranks), candidates.counted_union(arrays, together), strict=True):
+def test_gathering(seed: int, listed: list[int], more: list[int] | None, asked: list[int], sources: int) -> None:
+    """Sums of lists, own items, a whole order and a source of another kind, some of them excluded."""
+    rng, query = np.random.default_rng(seed), some_query(seed)
+    popular = rng.integers(0, 4, N).astype(np.float32)
+    scorings = [
+        some_lists(seed, signed=False).near(*seeds(query, N, 10, 1.0)),
+        Listing(listed),
+        WholeOrder(order_of(popular), popular),
+        OwnFrequency(popular).scoring(query),
+    ][:sources]
+    excluded = np.unique(rng.integers(0, N, int(rng.integers(0, 9)))).astype(np.int32)
+    extra = None if more is None else np.array(more, np.int64)
+    kernel = library()
+    assert kernel is not None
+    arguments = (scorings, asked[:sources], excluded, extra)
+    for a, b in zip(candidates._compiled(kernel, *arguments), candidates.counted(*arguments), strict=True):
         assert np.array_equal(a, b)
         assert a.dtype == b.dtype
+        assert a.flags.c_contiguous
 
 
 def test_many_scores_alike_and_a_large_catalogue() -> None:
