@@ -54,8 +54,6 @@ from serving.tally import Tally
 from serving.trending import Trending
 
 _PAGE: Final = 20
-_LOOK_SECONDS: Final = 0.5
-_IDLE_SHARE: Final = 0.05  # of a core: what trends is looked for, no more
 # where each stage is a function: who calls it, its name there, and the stage
 _STAGES: Final[tuple[tuple[Any, str, str], ...]] = (
     (OnlineState, "read", "hydrate"),
@@ -173,14 +171,6 @@ def _parts(page: Answer) -> tuple[Array, ...]:
     )
 
 
-def _settle(cpu: Callable[[], float]) -> None:
-    """Return once the worker has done with its start: it reads every file of the release again, beside the answers."""
-    used = -1.0
-    while cpu() - used > _IDLE_SHARE * _LOOK_SECONDS:
-        used = cpu()
-        time.sleep(_LOOK_SECONDS)
-
-
 async def _worker(address: str, users: Sequence[str], cpu: Callable[[], float]) -> float:
     async with grpc.aio.insecure_channel(address) as channel:
         asking = Asking(RecommenderStub(channel), users)
@@ -210,7 +200,7 @@ def main() -> None:
     found |= stages(work, users, a.repeats)
     if a.server:
         with serving(work.current) as server:
-            _settle(lambda: server.cpu_seconds)
+            server.settle()
             found["worker_us"] = round(asyncio.run(_worker(server.address, users, lambda: server.cpu_seconds)), 1)
         found["grpc_us"] = round(found["worker_us"] - found["recommend"], 1)
     print(json.dumps(found))

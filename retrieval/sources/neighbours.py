@@ -17,6 +17,7 @@ from retrieval.sources.opinion import FewItems, contains, strongest, summed
 
 # Read for one query at most: histories so long that their lists hold more are answered from the heads of the lists.
 _MOST = 1 << 19
+_TOGETHER = 1 << 16  # lists
 
 
 class Neighbours:
@@ -123,8 +124,11 @@ class NeighboursBuilder:
     def __init__(self, n_items: int, most: int, *, signed: bool = False) -> None:
         self._most, self._signed = most, signed
         self._lengths = np.zeros(n_items + 1, np.int64)
-        self._items: list[Array] = [np.empty(0, np.int32)]
-        self._scores: list[Array] = [np.empty(0, np.float32)]
+        self._wholes: list[
+            tuple[Array, Array]
+        ] = []  # millions of short arrays would take more memory than what is in them
+        self._items: list[Array] = []
+        self._scores: list[Array] = []
 
     def add(self, item: int, others: Array, scores: Array) -> None:
         """The list of `item`: others `[m]` ascending, scores `[m]`; what is 0, not finite or (unless signed) negative is left out."""
@@ -135,7 +139,18 @@ class NeighboursBuilder:
         self._lengths[item + 1] = len(best)
         self._items.append(others[best].astype(np.int32))
         self._scores.append(scores[best])
+        if len(self._items) > _TOGETHER:
+            self._unite()
+
+    def _unite(self) -> None:
+        """Put the lists that stand apart behind one another."""
+        self._wholes.append((np.concatenate(self._items), np.concatenate(self._scores)))
+        self._items, self._scores = [], []
 
     def build(self) -> Neighbours:
         """All lists."""
-        return Neighbours(np.cumsum(self._lengths), np.concatenate(self._items), np.concatenate(self._scores))
+        self._items.append(np.empty(0, np.int32))
+        self._scores.append(np.empty(0, np.float32))
+        self._unite()
+        items, scores = zip(*self._wholes, strict=True)
+        return Neighbours(np.cumsum(self._lengths), np.concatenate(items), np.concatenate(scores))

@@ -103,9 +103,10 @@ def test_the_narrowest_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """Registers of 16 bytes, as on a machine without AVX2: tiles of 128 rows, or 64 where ranks take two bytes."""
     flags = tuple("-march=x86-64" if flag.startswith("-march") else flag for flag in compiled._FLAGS)
     monkeypatch.setattr(compiled, "_FLAGS", flags)
-    monkeypatch.setattr(kernel, "load", partial(compiled.load.__wrapped__, folder=tmp_path))
+    load = partial(compiled.load.__wrapped__, folder=tmp_path)
+    monkeypatch.setattr(kernel, "load", load)
     for leaves, tile in ((60, 128), (300, 64)):
-        assert kernel.load(SOURCE, 1 if leaves <= 256 else 2).tile_rows() == tile
+        assert load(SOURCE, 1 if leaves <= 256 else 2).tile_rows() == tile
         text = text_of([tree_text(0, random_tree(np.random.default_rng(leaves), 4, leaves, categorical=True))], 4)
         for n in (1, 15, 16, 17, 100, 128, 129, 500):
             rows = random_rows(n, n, 4)
