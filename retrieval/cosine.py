@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -42,7 +43,7 @@ def nearest(matrix: Any, most: int, targets: Array | None = None) -> Neighbours:
     )
     products[np.diff(unit.indptr) == 0] = 0
     bounds = _blocks(products)
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, stop in pairwise(bounds):
         product = (unit[:, start:stop].T.tocsr() @ aimed).tocsr()
         product.sort_indices()
         for row in range(product.shape[0]):
