@@ -34,7 +34,6 @@ _AFFINITY_ROW: Final = _OWN_ROW + len(OWN)
 _ITEM_ROW: Final = _AFFINITY_ROW + len(AFFINITY)
 _CONSTANT_ROW: Final = _ITEM_ROW + len(FACT_NAMES)
 _ROWS: Final = (_AGREE_ROW, _OWN_ROW, _AFFINITY_ROW, _ITEM_ROW, _CONSTANT_ROW)
-_MOST_SOURCES: Final = 32  # as in the kernel
 _NOT_THERE: Final = 0
 TASTE: Final = 50  # newest successes whose attributes and popularity make up a person's taste; the kernel has the same
 
@@ -63,17 +62,9 @@ def library() -> ctypes.CDLL | None:
     except EnvironmentGapError as reason:
         _LOG.warning("features are made by numpy, several times slower: %s", reason)
         return None
-    compiled.scratch_bytes.argtypes, compiled.scratch_bytes.restype = [_POINTER], _LONG
+    compiled.scratch_bytes.argtypes, compiled.scratch_bytes.restype = [_POINTER, _LONG], _LONG
     compiled.fill.argtypes, compiled.fill.restype = [_POINTER, _POINTER], None
     return compiled
-
-
-def can(candidates: Candidates, past: Array, items: ItemTable) -> bool:
-    """Whether the kernel, which looks into no array from its end and checks no row, may fill the matrix of these."""
-    rows = candidates.rows
-    if len(candidates.sources) > _MOST_SOURCES or not len(rows) or rows[0] < 0 or rows[-1] >= len(items):
-        return False
-    return not len(past) or bool(past.min() >= 0 and past.max() < len(items))
 
 
 def fill(
@@ -89,13 +80,13 @@ def fill(
     prices: tuple[float, float] | None,
     items: ItemTable,
     constant: Array,
-) -> Array:
-    """Fill `out` but for the features of the newest basket and of strength.
+) -> Array | None:
+    """Fill `out` but for the features of the newest basket and of strength. The kernel looks into no array from its end or beyond it.
 
     Args:
         kernel: The library.
         out: float32 `[F, n]`, zeros.
-        candidates: n of S sources; `can` allows them.
+        candidates: n of S sources, one at least.
         places: Rows of the matrix for the score and the rank of each source, int64 `[S]`; -1: features do not know it.
         past: int32 `[h]` items of the successes, oldest first.
         times: int64 `[h]` of these.
@@ -107,7 +98,8 @@ def fill(
         constant: float32, the last features of the list, the same for every candidate.
 
     Returns:
-        float32 `[S]`: the greatest score of each source among the candidates; 0 where that is no number.
+        float32 `[S]`: the greatest score of each source among the candidates; 0 where that is no number. None, and nothing filled, where a row is not
+        one of the items, or there are too many sources.
     """
     starts, codes, by_place = _attributes(items, candidates.rows, past)
     top = np.empty(len(candidates.sources), np.float32)
@@ -132,7 +124,10 @@ def fill(
         *(*_ROWS, len(constant), address(constant), address(out), address(top)),
     )
     where = ctypes.addressof(request)
-    kernel.fill(where, _scratch.of(kernel.scratch_bytes(where)))
+    size = kernel.scratch_bytes(where, len(items))
+    if size < 0:
+        return None
+    kernel.fill(where, _scratch.of(size))
     return top
 
 

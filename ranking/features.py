@@ -65,9 +65,7 @@ def matrix(query: Query, candidates: Candidates, items: ItemTable, sources: Iter
     out = np.zeros((len(FEATURES), len(candidates)), np.float32)
     _late(out[len(SCORES) + len(RANKS) :], past, candidates, sources)
     kernel = compiled_features.library()
-    if kernel is not None and compiled_features.can(candidates, past.items, items):
-        _compiled(kernel, out, past, candidates, items)
-    else:
+    if kernel is None or not len(candidates) or not _compiled(kernel, out, past, candidates, items):
         counted(out, past, candidates, items)
     if items.synthetic_time:
         out[_TIMED] = _TIMED_DEFAULTS
@@ -89,8 +87,8 @@ def counted(out: Array, past: _Past, candidates: Candidates, items: ItemTable) -
     _user(out[at + len(PERSON) :], past)
 
 
-def _compiled(kernel: Any, out: Array, past: _Past, candidates: Candidates, items: ItemTable) -> None:
-    """The same by the kernel."""
+def _compiled(kernel: Any, out: Array, past: _Past, candidates: Candidates, items: ItemTable) -> bool:
+    """The same by the kernel; False where it cannot."""
     columns, rows, strong, strength = _places(candidates.sources)
     score_row = np.full(len(candidates.sources), -1, np.int64)
     score_row[columns] = rows
@@ -111,7 +109,9 @@ def _compiled(kernel: Any, out: Array, past: _Past, candidates: Candidates, item
         items,
         constant[:, 0],
     )
-    out[strength] = _strength(top[strong])[:, None]
+    if top is not None:
+        out[strength] = _strength(top[strong])[:, None]
+    return top is not None
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def _late(out: Array, past: _Past, candidates: Candidates, sources: Iterable[Sou
             scores = source.scoring(query).of(candidates.rows)
             top = scores.max()
             if top > 0:
-                out[ASKED_AGAIN.index(source.name)] = scores / top
+                np.divide(scores, top, out=out[ASKED_AGAIN.index(source.name)])
 
 
 def _own(out: Array, past: _Past, candidates: Candidates, facts: Array, items: ItemTable) -> None:
@@ -284,14 +284,15 @@ def _person(out: Array, past: _Past) -> None:
     h = len(past)
     if not h:
         return
-    distinct = len(np.unique(past.items))
+    distinct = len(set(past.items.tolist()))
     span = (past.times[-1] - past.times[0]) / DAY
     out[0], out[1], out[2] = h, distinct, 1.0 - distinct / h
     out[3], out[4] = past.n_baskets, h / past.n_baskets
     out[5] = (past.query.time - past.times[-1]) / DAY
     out[6] = span / (past.n_baskets - 1) if past.n_baskets > 1 else -1.0
     out[7] = (past.query.time - past.times[0]) / DAY
-    out[8] = past.facts[-TASTE:, _POPULARITY].mean()
+    popularity = past.facts[-TASTE:, _POPULARITY]
+    out[8] = np.add.reduce(popularity) / np.float32(len(popularity))
 
 
 def _user(out: Array, past: _Past) -> None:

@@ -272,9 +272,12 @@ static void fetch_rarities(const request *q) {
 
 static i64 greater(i64 a, i64 b) { return a > b ? a : b; }
 
-/* Bytes that `fill` works in. */
-i64 scratch_bytes(const request *q) {
-    i64 codes = q->h;
+/* Bytes that `fill` works in; -1: it cannot, there are too many sources, or rows that are none of `items`. */
+i64 scratch_bytes(const request *q, i64 items) {
+    i64 codes = q->h, wrong = q->sources > MOST_SOURCES;
+    for (i64 i = 0; i < q->n; i++) wrong |= q->rows[i] < 0 || q->rows[i] >= items;
+    for (i64 e = 0; e < q->h; e++) wrong |= q->past[e] < 0 || q->past[e] >= items;
+    if (wrong) return -1;
     if (q->starts) {
         i64 tags = 0;
         for (i64 e = taste(q); e < q->h; e++) tags += q->starts[owner(q, e) + 1] - q->starts[owner(q, e)];

@@ -107,6 +107,14 @@ def test_rows_that_the_table_lacks_are_refused_as_numpy_does() -> None:
         matrix(Query(NOW), beyond, table)
 
 
+def test_more_sources_than_the_kernel_has_room_for() -> None:
+    rng = np.random.default_rng(5)
+    candidates = some_candidates(rng, 20, 21)
+    wide = np.concatenate([candidates.scores] * 2, axis=1), np.concatenate([candidates.ranks] * 2, axis=1)
+    found, wanted = both(some_query(rng), Candidates(candidates.rows, candidates.sources * 2, *wide), some_table(rng))
+    assert np.array_equal(found, wanted)
+
+
 def test_without_a_compiler(tmp_path: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     source = compiled_features._SOURCE
     monkeypatch.setattr(compiled_features, "load", lambda _: native.load.__wrapped__(source, folder=tmp_path / "none"))
