@@ -160,7 +160,9 @@ class TowerScoring:
         if self._vector is None or k <= 0:
             return np.empty(0, np.int32), np.empty(0, np.float32)
         rows, scores = self._search(self._vector, min(k + len(excluded), len(self._vectors)))
-        kept = ~np.isin(rows, excluded) & (rows >= 0) & np.isfinite(scores)
+        kept = (rows >= 0) & np.isfinite(scores)
+        if len(excluded):
+            kept &= ~np.isin(rows, excluded)
         return rows[kept][:k].astype(np.int32), scores[kept][:k].astype(np.float32)
 
     def of(self, rows: Array) -> Array:
@@ -168,6 +170,8 @@ class TowerScoring:
         if self._vector is None:
             return np.zeros(len(rows), np.float32)
         known = (rows >= 0) & (rows < len(self._vectors))
+        if known.all():  # as it is but for items that came after the towers
+            return np.asarray(self._vectors[rows] @ self._vector)
         scores = np.zeros(len(rows), np.float32)
         scores[known] = self._vectors[rows[known]] @ self._vector
         return scores
