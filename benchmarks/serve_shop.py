@@ -51,14 +51,12 @@ QUOTAS: Final = {
 """About 500 candidates a request, of every source: no validation window has chosen them."""
 _REQUESTS: Final = 400  # that the trees grow on
 _SEED: Final = 7
-_PAIRS: Final = 300_000_000  # of one source: 2.4 GB
-_LEAST_NEIGHBOURS: Final = 20
 
 
 def make(work: Work, items: int, say: Say) -> Path:
     """The release under `work`, made if it is not there: `items` items, a tenth as many people, twice as many events (at least 50,000)."""
     if not work.current.exists():
-        config = _config(items)
+        config = _config()
         prepared = _prepared(work, items, config, say)
         parts = Parts(*(work.root / "parts" / name for name in ("sources", "index", "ranker")))
         _retrieval(parts, prepared, config, say)
@@ -68,14 +66,11 @@ def make(work: Work, items: int, say: Say) -> Path:
     return work.current
 
 
-def _config(items: int) -> PipelineConfig:
-    """The defaults; of tens of millions of items the lists of neighbours are shorter, since a release holds them all."""
+def _config() -> PipelineConfig:
     config = load_pipeline()
-    neighbours = min(config.sources.neighbours, max(_LEAST_NEIGHBOURS, _PAIRS // items))
-    sources = config.sources.model_copy(update={"neighbours": neighbours})
     towers = config.towers.model_copy(update={"epochs": 1, "final_epochs": 1, "events": 50})
     ranker = config.ranker.model_copy(update={"leaves": LEAVES, "rows_per_leaf": 5})
-    return config.model_copy(update={"sources": sources, "towers": towers, "ranker": ranker})
+    return config.model_copy(update={"towers": towers, "ranker": ranker})
 
 
 def _prepared(work: Work, items: int, config: PipelineConfig, say: Say) -> Prepared:
