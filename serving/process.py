@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from collections.abc import Callable
@@ -130,6 +131,9 @@ class ServingProcess:
         self._rules.start()
         if self._catalog is not None:
             self._catalog.start(lambda: self.resident.live)
+        # what is there now stays: no collection need look at it again while somebody waits
+        gc.collect()
+        gc.freeze()
         self._server.start()
         self._say(health_pb2.HealthCheckResponse.SERVING)
         self._warn()

@@ -21,7 +21,7 @@ from serving.filters.syntax import FilterError
 from serving.grounds import statements
 from serving.online_state import OnlineState, Person, PersonState
 from serving.probability import probabilities, probability
-from serving.reasons import reasons, title
+from serving.reasons import reasons, title, titles
 from serving.refusals import guarded
 from serving.release import Release
 from serving.request_path import TRENDING, Answer, Request, answer, rank
@@ -358,20 +358,20 @@ def _rows(release: Release, ids: Iterable[str]) -> tuple[Array, list[str]]:
 
 
 def _results(release: Release, query: Query, page: Answer, trend: Trend = NOTHING) -> list[pb.Result]:
-    rows = page.rows.tolist()
-    said = reasons(release, query, rows, page.sources, trend)
+    said = reasons(release, query, page.rows.tolist(), page.sources, trend)
+    ids, names = release.item_ids.texts.of_rows(page.rows), titles(release, page.rows)
     return [
         pb.Result(
-            item_id=release.item_ids[row],
+            item_id=item_id,
             score=score,
             rank=rank,
             source=source,
             reasons=why,
-            title=title(release, row),
+            title=name,
             probability=chance,
         )
-        for rank, (row, score, source, why, chance) in enumerate(
-            zip(rows, page.scores.tolist(), page.sources, said, probabilities(release, page), strict=True), 1
+        for rank, (item_id, score, source, why, name, chance) in enumerate(
+            zip(ids, page.scores.tolist(), page.sources, said, names, probabilities(release, page), strict=True), 1
         )
     ]
 

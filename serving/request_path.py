@@ -110,7 +110,7 @@ def answer(release: Release, request: Request, sources: tuple[Source, ...] | Non
     features = _features(release, query, candidates)
     every = _scores(release, candidates, features)
     scores = every[kept]
-    ordered = kept[_best_first(candidates.rows[kept], scores)]
+    ordered = kept[_best_first(scores)]
     rung = level(release, query)
     lead = _first(release, request.trending, request.lead if rung is Level.POPULAR else 0, excluded, request.allowed)
     if len(lead):
@@ -118,9 +118,11 @@ def answer(release: Release, request: Request, sources: tuple[Source, ...] | Non
 
     def line_with(places: int) -> tuple[Array, int]:
         """All that could be on the page, `places` of it at least where there is so much, and how much of the fill trends."""
-        missing = places - len(lead) - len(ordered) if request.fill else 0
+        missing, first = places - len(lead) - len(ordered) if request.fill else 0, candidates.rows[ordered]
+        if missing <= 0:
+            return np.concatenate([lead, first]) if len(lead) else first, 0
         fill, trending = _fill(release, request, missing, np.concatenate([candidates.rows, excluded, lead]))
-        return np.concatenate([lead, candidates.rows[ordered], fill]), trending
+        return np.concatenate([lead, first, fill]), trending
 
     ranked = len(lead) + len(ordered)
     arranged: Arranged | None = None
@@ -198,7 +200,7 @@ def rank(release: Release, query: Query, rows: Array) -> Answer:
     candidates = listed(release.sources, settings.quotas, query, rows)
     features = _features(release, query, candidates)
     scores = _scores(release, candidates, features)
-    order = _best_first(candidates.rows, scores)
+    order = _best_first(scores)
     return Answer(
         rows=candidates.rows[order],
         scores=scores[order].astype(np.float32),
@@ -254,9 +256,9 @@ def _available(release: Release, candidates: Candidates) -> tuple[Array, dict[Re
     return np.flatnonzero(ok), {Removal.UNAVAILABLE: candidates.rows[~ok]}
 
 
-def _best_first(rows: Array, scores: Array) -> Array:
-    """Positions by falling score; ties by row; a NaN never takes a slot before a number."""
-    return np.lexsort((rows, -np.where(np.isnan(scores), -np.inf, scores)))
+def _best_first(scores: Array) -> Array:
+    """Positions by falling score; ties by row, which ascend; a NaN, which sorts behind everything, never takes a slot before a number."""
+    return np.argsort(-scores, kind="stable")
 
 
 def _fill(release: Release, request: Request, missing: int, taken: Array) -> tuple[Array, int]:
@@ -293,11 +295,8 @@ def _speakers(
     """For each item the source whose weighted, normalised score is highest among those that proposed it; `otherwise` where none did."""
     if not len(page):
         return ()
-    top = candidates.scores.max(axis=0, initial=0)
+    top, proposed = candidates.scores.max(axis=0, initial=0), candidates.ranks[page] >= 0
     weight = np.array([weights.get(s, 0.0) for s in candidates.sources], np.float32)
-    part = candidates.scores[page] / np.where(top > 0, top, 1) * weight
-    part = np.where(candidates.ranks[page] >= 0, part, -1)
-    spoken = np.asarray((candidates.ranks[page] >= 0).any(axis=1))
-    return tuple(
-        candidates.sources[s] if ok else otherwise for s, ok in zip(part.argmax(axis=1).tolist(), spoken, strict=True)
-    )
+    part = np.where(proposed, candidates.scores[page] / np.where(top > 0, top, 1) * weight, -1)
+    best, spoken = part.argmax(axis=1).tolist(), proposed.any(axis=1).tolist()
+    return tuple(candidates.sources[s] if ok else otherwise for s, ok in zip(best, spoken, strict=True))

@@ -14,4 +14,4 @@ VARIABLES: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 
 def pin() -> None:
     """For the process and its children, whatever the caller's environment says."""
-    os.environ.update(dict.fromkeys(VARIABLES, "1"))
+    os.environ.update(dict.fromkeys(VARIABLES, "1"), OMP_WAIT_POLICY="passive")
