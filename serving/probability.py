@@ -12,7 +12,7 @@ _UNSCORED = (TRENDING, FILL)  # lead or fill a page, and carry scores that no mo
 
 def probabilities(release: Release, page: Answer) -> list[float | None]:
     """How likely it is that something comes of each item of the page, `[m]`; None where no calibrated ranker scored it."""
-    if page.features is None or release.scorer is None or release.scorer.calibration is None:
+    if not page.calibrated or release.scorer is None or release.scorer.calibration is None:
         return [None] * len(page.rows)
     found = release.scorer.calibration(page.scores, page.level).tolist()
     return [None if source in _UNSCORED else p for p, source in zip(found, page.sources, strict=True)]
@@ -20,6 +20,6 @@ def probabilities(release: Release, page: Answer) -> list[float | None]:
 
 def probability(release: Release, page: Answer, score: float) -> float | None:
     """The same of any candidate of the answer, by its score."""
-    if page.features is None or release.scorer is None or release.scorer.calibration is None:
+    if not page.calibrated or release.scorer is None or release.scorer.calibration is None:
         return None
     return float(release.scorer.calibration(np.array([score]), page.level)[0])

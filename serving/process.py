@@ -38,6 +38,8 @@ from serving.events_service import EventsService
 from serving.keys import Keys
 from serving.materialize import is_materialized, materialize
 from serving.online_state import OnlineState
+from serving.page_tokens import PageTokens, secret_of
+from serving.paging import Paging
 from serving.recommender_service import Clock, RecommenderService, wall_clock
 from serving.redis_link import RedisLink
 from serving.release import Release
@@ -99,7 +101,10 @@ class ServingProcess:
         self._rules = LiveRules(rules.path, lambda: self.resident.release, clock, rules.refresh_seconds)
         self._server, self.port = _bind(options)
         recommender_pb2_grpc.add_RecommenderServicer_to_server(
-            RecommenderService(self.resident, state, self._log, tally, self._trending, clock, self._rules), self._server
+            RecommenderService(
+                self.resident, state, self._log, tally, self._trending, _paging(options), clock, self._rules
+            ),
+            self._server,
         )
         events_pb2_grpc.add_EventsServicer_to_server(EventsService(store, config.events, tally, clock), self._server)
         users_pb2_grpc.add_UsersServicer_to_server(UsersService(link, keys), self._server)
@@ -229,6 +234,13 @@ def _catalog(options: ProcessOptions, clock: Clock) -> Catalog | None:
     config = options.config.catalog
     folder = config.log_folder(options.work)
     return None if folder is None else Catalog(folder, config, clock)
+
+
+def _paging(options: ProcessOptions) -> Paging:
+    """Lists whose tokens every worker of this server opens, and every server with the same key file."""
+    config, board = options.config.paging, options.board
+    file = config.key_file(options.work) or (None if board is None else board.folder / "page-tokens.key")
+    return Paging(PageTokens(secret_of(file), options.config.tenant, config.hours))
 
 
 def _bind(options: ProcessOptions) -> tuple[grpc.Server, int]:
