@@ -6,7 +6,7 @@ python -m tools.apidocs --check   fails if it is stale
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from google.protobuf.descriptor_pb2 import DescriptorProto, EnumDescriptorProto, FileDescriptorProto
@@ -87,7 +87,7 @@ def _enum(name: str, enum: EnumDescriptorProto, path: _Path, comments: Mapping[_
     yield from _table(("value", "number", "meaning"), values)
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> Iterator[str]:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
     if not rows:
         yield "No fields.\n"
         return
