@@ -51,14 +51,23 @@ def test_the_page_is_current(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        (("int32 times = 2;", ""), "field aisle.v1.Question 2: `times int32` is gone: put it back with `[deprecated = true]`"),
-        (("int32 times = 2", "int32 often = 2"), "field aisle.v1.Question 2: was `times int32`, is `often int32`: put it back"),
+        (
+            ("int32 times = 2;", ""),
+            "field aisle.v1.Question 2: `times int32` is gone: put it back with `[deprecated = true]`",
+        ),
+        (
+            ("int32 times = 2", "int32 often = 2"),
+            "field aisle.v1.Question 2: was `times int32`, is `often int32`: put it back",
+        ),
         (("int32 times", "int64 times"), "field aisle.v1.Question 2: was `times int32`, is `times int64`"),
         (("int32 times = 2", "int32 times = 5"), "`times int32` has another number now (5): give it its own back"),
         (("optional bool", "bool"), "field aisle.v1.Question 4: was `loud optional bool`, is `loud bool`"),
         (("map<string, Answer>", "map<string, string>"), "Question 3: was `more map<string, aisle.v1.Answer>`"),
         (("repeated string", "string"), "field aisle.v1.Answer 1: was `lines repeated string`, is `lines string`"),
-        (("rpc Tell(Question) returns (Answer);", ""), "rpc aisle.v1.Shop.Tell: `aisle.v1.Question -> aisle.v1.Answer` is gone"),
+        (
+            ("rpc Tell(Question) returns (Answer);", ""),
+            "rpc aisle.v1.Shop.Tell: `aisle.v1.Question -> aisle.v1.Answer` is gone",
+        ),
         (("Tell(Question)", "Tell(Answer)"), "rpc aisle.v1.Shop.Tell: was `aisle.v1.Question -> aisle.v1.Answer`, is"),
         (("Tell(Question)", "Tell(stream Question)"), "is `stream aisle.v1.Question -> aisle.v1.Answer`"),
         (("CROSS = 1;", ""), "value aisle.v1.Answer.Mood 1: `CROSS` is gone"),
@@ -70,7 +79,9 @@ def test_what_breaks_callers_is_named(
     change(checkout, *changes)
     for arguments in ([], ["--accept"]):  # which takes up nothing that breaks
         assert protocheck.main(arguments, checkout) == 1
-        assert any(line.startswith("breaks callers: ") and says in line for line in capsys.readouterr().out.splitlines())
+        assert any(
+            line.startswith("breaks callers: ") and says in line for line in capsys.readouterr().out.splitlines()
+        )
     change(checkout)
     assert protocheck.main([], checkout) == 0
 
@@ -86,7 +97,11 @@ def test_what_is_new_is_taken_up(checkout: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_the_page_says_what_the_comments_say(checkout: Path) -> None:
-    change(checkout, "message Question {", "// What one may ask.\nmessage Question {\n  // In | words.\n  //\n  // Or none.\n ")
+    change(
+        checkout,
+        "message Question {",
+        "// What one may ask.\nmessage Question {\n  // In | words.\n  //\n  // Or none.\n ",
+    )
     text = apidocs.page(checkout)
     assert "What one may ask." in text
     assert "| `text` | `string = 1` | In \\| words.<br>Or none. |" in text

@@ -115,7 +115,9 @@ def test_the_example_of_the_docs_runs(server: ServingProcess, capsys: pytest.Cap
     [example] = re.findall(r"```python\n(.+?)```", (DOCS / "client.md").read_text(), re.DOTALL)
     exec(compile(example.replace("127.0.0.1:50051", f"127.0.0.1:{server.port}"), "client.md", "exec"), {})
     said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith("1 tea-1 you bought it 3 times")
+    assert said[0] == "1 cup-1 often follows Tea number 1 you bought it once"
+    assert [int(line.split()[0]) for line in said[:6]] == [1, 2, 3, 4, 5, 6]
+    assert len({line.split()[1] for line in said[:6]}) == 6
     assert len(said) == 3 + 3 + 1  # two pages of three, and what was refused
     assert said[-1].startswith("filter: at character 1: unknown field 'colour'")
 
