@@ -105,7 +105,9 @@ def _bound(request: Asking, release: Release, now: int, within: str) -> PageRule
     rules = [Rule(spec, "", 0, *_ALWAYS) for spec in fields.values()]
     found = bound(rules, release, now)
     if found.problems:
-        raise BadRequestError([(within + _field(fields, p.rule), str(p.error)) for p in found.problems])
+        # rules call the attribute of a cap `by`, and begin with it
+        said = [(within + _field(fields, p.rule), str(p.error).removeprefix("by: ")) for p in found.problems]
+        raise BadRequestError(said)
     return found
 
 

@@ -107,7 +107,7 @@ def test_a_change_of_the_catalog_is_for_the_caller_to_repeat() -> None:
 
 @pytest.mark.parametrize("address", ["nonsense", "no.such.host.invalid:50051"])
 def test_a_host_that_is_none_says_what_would_be(address: str) -> None:
-    with Client(address) as client, pytest.raises(ServerError, match="such as 127.0.0.1:50051, with --server"):
+    with Client(address) as client, pytest.raises(ServerError, match=r"such as 127\.0\.0\.1:50051, with --server"):
         client.status()
 
 

@@ -48,7 +48,7 @@ def test_lists_caps_and_candidates(address: str) -> None:
         "--k",
         4,
         "--cap",
-        "item_group_id=50%/4",
+        "category=50%/4",
         "--list-size",
         12,
     )

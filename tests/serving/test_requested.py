@@ -313,7 +313,7 @@ def test_one_placement_that_is_only_checked(ask: Client) -> None:
         ([{"page_token": "x"}], r"requests\[0\].page_token: further pages are asked for one by one"),
         ([{"request_id": "r"}, {"request_id": "r"}], r"requests\[1\].request_id: 'r' is the name of an earlier"),
         ([{}, {"filter": "colour = 1"}], r"requests\[1\].filter: at character 1: unknown field 'colour'"),
-        ([{}, {"caps": [most("colour", 1)]}], r"requests\[1\].caps\[0\].attribute: by: no text field 'colour'"),
+        ([{}, {"caps": [most("colour", 1)]}], r"requests\[1\].caps\[0\].attribute: no text field 'colour'"),
     ],
 )
 def test_one_placement_that_is_wrong_stops_them_all(ask: Client, requests: list[dict[str, Any]], says: str) -> None:
