@@ -5,10 +5,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from pydantic import Field
 
 from core.config import Section, checked, overlaid, read_yaml
+
+PAGE_KEY: Final = "page-tokens.key"
 
 
 class ServerConfig(Section):
@@ -106,7 +109,7 @@ class PagingConfig(Section):
     def key_file(self, work: Path) -> Path | None:
         """Where the secret is: None where the server has no place for it. `work` is the work directory, if it is one."""
         if self.key == "work":
-            return work / "page-tokens.key" if (work / "releases").is_dir() else None
+            return work / PAGE_KEY if (work / "releases").is_dir() else None
         return Path(self.key)
 
 

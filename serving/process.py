@@ -25,13 +25,13 @@ from aisle.v1 import (
     users_pb2,
     users_pb2_grpc,
 )
-from core.errors import AisleError, InputError
+from core.errors import AisleError, ConfigError, InputError
 from core.work import Work
 from serving.admin_service import AdminService, Loaded
 from serving.board import Board
 from serving.catalog import Catalog
 from serving.catalog_service import CatalogService
-from serving.config import ServingConfig
+from serving.config import PAGE_KEY, ServingConfig
 from serving.event_store import EventStore
 from serving.event_writer import EventWriter
 from serving.events_service import EventsService
@@ -238,9 +238,16 @@ def _catalog(options: ProcessOptions, clock: Clock) -> Catalog | None:
 
 def _paging(options: ProcessOptions) -> Paging:
     """Lists whose tokens every worker of this server opens, and every server with the same key file."""
-    config, board = options.config.paging, options.board
-    file = config.key_file(options.work) or (None if board is None else board.folder / "page-tokens.key")
-    return Paging(PageTokens(secret_of(file), options.config.tenant, config.hours))
+    config = options.config.paging
+    ours = None if options.board is None else options.board.folder / PAGE_KEY
+    try:
+        secret = secret_of(config.key_file(options.work) or ours)
+    except ConfigError as e:
+        if config.key != "work":
+            raise
+        _LOG.warning("%s; lists of several pages end with this server", e)
+        secret = secret_of(ours)
+    return Paging(PageTokens(secret, options.config.tenant, config.hours))
 
 
 def _bind(options: ProcessOptions) -> tuple[grpc.Server, int]:

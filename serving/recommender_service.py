@@ -69,6 +69,7 @@ class _Placed:
     onward: Onward | None  # the list that it is a further page of
     page: Answer
     watch: StageWatch
+    alone: bool  # no other placement kept items off it
 
     @property
     def failure(self) -> Failure | None:
@@ -291,7 +292,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         onward = self._paging.onward(request, now)
         page = answer(release, asked) if onward is None else next_page(release, asked, onward)
         watch.lap("recommend")
-        return _Placed(request, k, now, release, state, asked, missing, onward, page, watch)
+        return _Placed(request, k, now, release, state, asked, missing, onward, page, watch, not len(taken))
 
     def _answered(self, one: _Placed, taken: Array = _NONE) -> pb.RecommendResponse:
         """The page in the shop's ids, counted and logged; `taken` as for Paging.token."""
@@ -349,7 +350,7 @@ def _plain(one: _Placed) -> bool:
     asked = one.asked
     wanted = asked.rules is not None and len(asked.rules.wanted) > 0
     chosen = asked.allowed is not None or asked.only is not None or wanted or one.request.exclude_purchased
-    return not chosen and one.onward is None and asked.list_size <= asked.k
+    return not chosen and one.alone and one.onward is None and asked.list_size <= asked.k
 
 
 def _outside(asked: Request, page: Answer) -> int:

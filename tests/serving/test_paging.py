@@ -23,7 +23,7 @@ from core.history import Query
 from core.schema import DAY, HOUR
 from core.work import Work
 from serving.client import Client
-from serving.config import ServingConfig
+from serving.config import PAGE_KEY, ServingConfig
 from serving.page_tokens import Onward, PageTokens, secret_of
 from serving.paging import Paging, next_page
 from serving.process import ServingProcess
@@ -268,6 +268,25 @@ def test_what_was_bought_or_excluded_meanwhile_is_not_shown(ask: Client) -> None
     found = ids(ask.recommend(RecommendRequest(page_size=17, page_token=first.next_page_token, **asked)))
     assert found == rest[1:]
     assert SOLD_OUT not in found
+
+
+def test_a_work_directory_that_cannot_be_written(
+    shop: Work, redis_url: str, config: ServingConfig, tmp_path: Path
+) -> None:
+    """Lists go on as long as the server does."""
+    work = tmp_path / "work"
+    work.mkdir()
+    for part in ("releases", "user_state"):
+        (work / part).symlink_to(shop.root / part)
+    (work / PAGE_KEY).mkdir()  # who tests is root, whom no permission stops
+    options = replace(options_for(shop, redis_url, changed(config, "catalog", folder="none")), work=work)
+    process = ServingProcess(options)
+    process.start()
+    with Client(f"127.0.0.1:{process.port}", timeout=20) as ask:
+        first = ask.recommend(RecommendRequest(page_size=5, list_size=17))
+        more = ask.recommend(RecommendRequest(page_size=50, page_token=first.next_page_token))
+        assert len(set(ids(first) + ids(more))) == 17
+    process.stop()
 
 
 def test_a_key_of_ones_own(shop: Work, redis_url: str, config: ServingConfig, tmp_path: Path) -> None:
