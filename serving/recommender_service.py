@@ -130,6 +130,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             placed.append(self._placed(release, asked[at], sizes[at], now, state, watch, taken))
             taken, watch = np.concatenate([taken, placed[-1].page.rows]), StageWatch()
         for at, one in zip(wanted, placed, strict=True):
+            one.watch.resume()
             responses[at] = self._answered(one, taken)
         return pb.BatchRecommendResponse(responses=responses)
 

@@ -10,7 +10,7 @@ class StageWatch:
     """Milliseconds by stage."""
 
     def __init__(self) -> None:
-        self._start = self._last = time.perf_counter()
+        self._last = time.perf_counter()
         self._laps: list[tuple[str, float]] = []
 
     def lap(self, stage: str) -> None:
@@ -19,8 +19,12 @@ class StageWatch:
         self._laps.append((stage, 1e3 * (now - self._last)))
         self._last = now
 
+    def resume(self) -> None:
+        """What happened since the last stage was for another placement."""
+        self._last = time.perf_counter()
+
     def write(self, out: MutableMapping[str, float]) -> None:
         """Each stage, and "total"."""
         for stage, ms in self._laps:
             out[stage] = ms
-        out["total"] = 1e3 * (self._last - self._start)
+        out["total"] = sum(ms for _, ms in self._laps)

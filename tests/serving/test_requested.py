@@ -275,6 +275,14 @@ def test_no_item_twice_on_one_page(ask: Client) -> None:
     assert ids(found[1]) == ids(ask.recommend(excluded))
     assert "tea-2" not in ids(found[1])
     assert found[0].request_id == "a"
+    # the person was read for the first; what one placement took is not counted for another
+    assert [sorted(r.stage_latency_ms) for r in found] == [
+        ["hydrate", "reasons", "recommend", "total"],
+        *[["reasons", "recommend", "total"]] * 2,
+    ]
+    for r in found:
+        stages = [ms for stage, ms in r.stage_latency_ms.items() if stage != "total"]
+        assert r.stage_latency_ms["total"] == pytest.approx(sum(stages), rel=1e-5)
     assert len({r.attribution_token for r in found}) == 3
     assert ask.status().levels["warm"] == 3 + 3 + 1
 
