@@ -131,7 +131,7 @@ def test_a_generic_client_needs_nothing_but_reflection(server: ServingProcess) -
         assert {m.name for m in service.methods} >= {"Recommend", "BatchRecommend", "SimilarItems", "Rank", "Explain"}
         method = service.methods_by_name["Recommend"]
         asked = ParseDict({"user_id": "ann", "page_size": 3}, GetMessageClass(method.input_type)())
-        call = channel.unary_unary(
+        call: Any = channel.unary_unary(
             f"/{service.full_name}/{method.name}",
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=GetMessageClass(method.output_type).FromString,

@@ -261,7 +261,7 @@ def test_a_token_is_of_one_request(ask: Client, changes: dict[str, Any]) -> None
 
 
 def test_what_was_bought_or_excluded_meanwhile_is_not_shown(ask: Client) -> None:
-    asked = {"user_id": "cid", "exclude_purchased": True}
+    asked: dict[str, Any] = {"user_id": "cid", "exclude_purchased": True}
     first = ask.recommend(RecommendRequest(page_size=3, list_size=17, **asked))
     rest = ids(ask.recommend(RecommendRequest(page_size=17, page_token=first.next_page_token, **asked)))
     ask.write_events([Event(event_type="purchase-complete", item_id=rest[0], user_id="cid")])

@@ -85,7 +85,8 @@ def test_a_least_probability_shortens_the_page(ranked: Client) -> None:
     assert not found.degraded
     unlikely = min(chances, key=lambda item: chances[item])
     why = ranked.explain(ExplainRequest(request=asked, item_id=unlikely))
-    assert (why.outcome, why.probability) == ("unlikely", pytest.approx(chances[unlikely], rel=1e-5))
+    assert why.outcome == "unlikely"
+    assert why.probability == pytest.approx(chances[unlikely], rel=1e-5)
     assert len(ranked.recommend(RecommendRequest(user_id="ann", min_score=1)).results) == 0
     # on a further page probabilities are those of the list's order
     first = ranked.recommend(RecommendRequest(user_id="ann", page_size=4, list_size=17))
