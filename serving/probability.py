@@ -30,4 +30,4 @@ def probability(release: Release, page: Answer, score: float) -> float | None:
 
 def _calibration(release: Release, page: Answer) -> Callable[[Array, str], Array] | None:
     """What the scores of a page mean; None where no calibrated ranker gave them."""
-    return None if page.features is None or release.scorer is None else release.scorer.calibration
+    return None if not page.calibrated or release.scorer is None else release.scorer.calibration

@@ -27,13 +27,13 @@ from aisle.v1 import (
     users_pb2,
     users_pb2_grpc,
 )
-from core.errors import AisleError, InputError
+from core.errors import AisleError, ConfigError, InputError
 from core.work import Work
 from serving.admin_service import AdminService, Loaded
 from serving.board import Board
 from serving.catalog import Catalog
 from serving.catalog_service import CatalogService
-from serving.config import ServingConfig
+from serving.config import PAGE_KEY, ServingConfig
 from serving.event_store import EventStore
 from serving.event_writer import EventWriter
 from serving.events_service import EventsService
@@ -41,6 +41,8 @@ from serving.keys import Keys
 from serving.malformed import Malformed
 from serving.materialize import is_materialized, materialize
 from serving.online_state import OnlineState
+from serving.page_tokens import PageTokens, secret_of
+from serving.paging import Paging
 from serving.recommender_service import Clock, RecommenderService, wall_clock
 from serving.redis_link import RedisLink
 from serving.release import Release
@@ -102,7 +104,10 @@ class ServingProcess:
         self._rules = LiveRules(rules.path, lambda: self.resident.release, clock, rules.refresh_seconds)
         self._server, self.port = _bind(options)
         recommender_pb2_grpc.add_RecommenderServicer_to_server(
-            RecommenderService(self.resident, state, self._log, tally, self._trending, clock, self._rules), self._server
+            RecommenderService(
+                self.resident, state, self._log, tally, self._trending, _paging(options), clock, self._rules
+            ),
+            self._server,
         )
         events_pb2_grpc.add_EventsServicer_to_server(EventsService(store, config.events, tally, clock), self._server)
         users_pb2_grpc.add_UsersServicer_to_server(UsersService(link, keys), self._server)
@@ -262,6 +267,20 @@ def _catalog(options: ProcessOptions, clock: Clock) -> Catalog | None:
     config = options.config.catalog
     folder = config.log_folder(options.work)
     return None if folder is None else Catalog(folder, config, clock)
+
+
+def _paging(options: ProcessOptions) -> Paging:
+    """Lists whose tokens every worker of this server opens, and every server with the same key file."""
+    config = options.config.paging
+    ours = None if options.board is None else options.board.folder / PAGE_KEY
+    try:
+        secret = secret_of(config.key_file(options.work) or ours)
+    except ConfigError as e:
+        if config.key != "work":
+            raise
+        _LOG.warning("%s; lists of several pages end with this server", e)
+        secret = secret_of(ours)
+    return Paging(PageTokens(secret, options.config.tenant, config.hours))
 
 
 def _bind(options: ProcessOptions) -> tuple[grpc.Server, int]:

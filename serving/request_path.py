@@ -44,6 +44,7 @@ class Removal(StrEnum):
     """Why a candidate is not on the page."""
 
     UNAVAILABLE = "unavailable"
+    UNLIKELY = "unlikely"
     CAPPED = "capped"
     BELOW = "below-page"
 
@@ -63,6 +64,9 @@ class Request:
     filter: Array | None = None  # bool [items]: the only rows to return; None: any
     strict: bool = True  # else a page that the filter leaves short is filled up with what it forbids
     rules: PageRules | None = None
+    only: Array | None = None  # item rows int32, ascending: the only candidates, whatever the sources propose
+    least: float = 0.0  # probability that a candidate must reach; above 0 only where the ranker is calibrated
+    list_size: int = 0  # items of all pages of a list together; 0: there is one page
 
     @property
     def never(self) -> Array:
@@ -81,6 +85,15 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Rest:
+    """What comes after a page, for the pages after it."""
+
+    rows: Array  # int32 [m], best first
+    scores: Array  # float32 [m]
+    sources: tuple[str, ...]  # [m]
+
+
+@dataclass(frozen=True)
 class Answer:
     """A page, and what became of every candidate."""
 
@@ -96,22 +109,23 @@ class Answer:
         default_factory=lambda: _NONE
     )  # item rows that rules arranged, as ranked; none where no rule did
     arranged: Arranged | None = None  # in positions of the line
+    rest: Rest | None = None  # of a list; None: there is one page
+    calibrated: bool = False  # the scores of candidates are the calibrated ranker's
 
 
 def answer(release: Release, request: Request, sources: tuple[Source, ...] | None = None) -> Answer:
     """Run every stage in order. `sources` narrows the release's own (a baseline is the path with one source)."""
-    sources = narrowed(release.sources if sources is None else sources, request.allowed)
-    settings, query = release.settings, request.query
-    excluded = request.never
-
-    wanted = _wanted(request, excluded)
-    candidates = gather(sources, quotas_of(settings, sources, request.k), query, excluded, wanted)
+    settings, query, excluded = release.settings, request.query, request.never
+    reach = max(request.k, request.list_size)
+    candidates = _candidates(release, request, release.sources if sources is None else sources, reach, excluded)
     kept, removed = _available(release, candidates)
     features = _features(release, query, candidates)
     every = _scores(release, candidates, features)
+    rung = level(release, query)
+    if request.least:
+        kept, removed[Removal.UNLIKELY] = _likely(release, request.least, candidates, every, rung, kept)
     scores = every[kept]
     ordered = kept[_best_first(scores)]
-    rung = level(release, query)
     lead = _first(release, request.trending, request.lead if rung is Level.POPULAR else 0, excluded, request.allowed)
     if len(lead):
         ordered = ordered[~np.isin(candidates.rows[ordered], lead)]
@@ -128,18 +142,27 @@ def answer(release: Release, request: Request, sources: tuple[Source, ...] | Non
     arranged: Arranged | None = None
     if request.rules is not None and request.rules.arranges:
         line, trending, arranged = _arranged(request, request.rules, line_with, ranked)
-        page = arranged.page
+        page, after = arranged.page, arranged.rest
     else:
-        line, trending = line_with(request.k)
-        page = np.arange(min(request.k, len(line)))
+        line, trending = line_with(reach)
+        page, after = np.arange(min(request.k, len(line))), np.arange(request.k, len(line))
     highest, lowest = (float(scores.max()), float(scores.min())) if len(scores) else (0.0, 0.0)
     above = highest + np.arange(len(lead), 0, -1, dtype=np.float32)
     below = lowest - 1 - np.arange(len(line) - ranked, dtype=np.float32)
+    worth = np.concatenate([above, every[ordered], below])
+    ends = (len(lead), ranked, ranked + trending)
+    otherwise = RULE if request.only is None else LISTED
+
+    def shown(places: Array) -> Rest:
+        sources = _sources(candidates, ordered, settings.weights, places, ends, otherwise)
+        return Rest(line[places], worth[places].astype(np.float32), sources)
+
     removed |= _left_over(line, ranked, page, arranged)
+    first = shown(page)
     return Answer(
-        rows=line[page],
-        scores=np.concatenate([above, every[ordered], below])[page].astype(np.float32),
-        sources=_sources(candidates, ordered, settings.weights, page, (len(lead), ranked, ranked + trending)),
+        rows=first.rows,
+        scores=first.scores,
+        sources=first.sources,
         level=rung,
         candidates=candidates,
         removed=removed,
@@ -147,7 +170,36 @@ def answer(release: Release, request: Request, sources: tuple[Source, ...] | Non
         every=every,
         line=_NONE if arranged is None else line,
         arranged=arranged,
+        rest=shown(after[: max(0, request.list_size - len(page))]) if request.list_size else None,
+        calibrated=features is not None and is_calibrated(release),
     )
+
+
+def _candidates(
+    release: Release, request: Request, sources: tuple[Source, ...], reach: int, excluded: Array
+) -> Candidates:
+    """What the sources propose, and the rules; or the caller's own items, as far as these may be shown."""
+    if request.only is None:
+        asked = narrowed(sources, request.allowed)
+        quotas = quotas_of(release.settings, asked, reach)
+        return gather(asked, quotas, request.query, excluded, _wanted(request, excluded))
+    rows = request.only[~np.isin(request.only, excluded)]
+    rows = rows if request.allowed is None else rows[request.allowed[rows]]
+    return listed(sources, release.settings.quotas, request.query, rows)
+
+
+def is_calibrated(release: Release) -> bool:
+    """Whether the release can say how likely it is that something comes of an item."""
+    return release.table is not None and release.scorer is not None and release.scorer.calibration is not None
+
+
+def _likely(
+    release: Release, least: float, candidates: Candidates, every: Array, rung: Level, kept: Array
+) -> tuple[Array, Array]:
+    """Which of the positions `kept` reach the least probability, and the rows of the others."""
+    assert release.scorer is not None and release.scorer.calibration is not None  # noqa: PT018 - the service asks first
+    enough = np.asarray(release.scorer.calibration(every[kept].astype(np.float32), rung) >= least)
+    return kept[enough], candidates.rows[kept[~enough]]
 
 
 def _wanted(request: Request, excluded: Array) -> Array:
@@ -163,7 +215,7 @@ def _arranged(
     request: Request, rules: PageRules, line_with: Callable[[int], tuple[Array, int]], ranked: int
 ) -> tuple[Array, int, Arranged]:
     """The line, how much of its fill trends, and the page that the rules make of it; the line is as long as it takes to fill the page."""
-    places = request.k
+    places = max(request.k, request.list_size)
     while True:
         line, trending = line_with(places)
         arranged = arrange(rules, request.query, line, ranked, request.k)
@@ -182,12 +234,17 @@ def _left_over(line: Array, ranked: int, page: Array, arranged: Arranged | None)
 
 
 def _sources(
-    candidates: Candidates, ordered: Array, weights: dict[str, float], page: Array, ends: tuple[int, int, int]
+    candidates: Candidates,
+    ordered: Array,
+    weights: dict[str, float],
+    page: Array,
+    ends: tuple[int, int, int],
+    otherwise: str,
 ) -> tuple[str, ...]:
     """The source of each position of the line that is on the page; `ends` of what leads, of the candidates, and of what trends among the fill."""
     lead, ranked, trending = ends
     proposed = page[(page >= lead) & (page < ranked)]
-    speak = _speakers(candidates, ordered[proposed - lead], weights, RULE)
+    speak = _speakers(candidates, ordered[proposed - lead], weights, otherwise)
     if len(proposed) == len(page):
         return speak
     speakers = iter(speak)
@@ -210,6 +267,7 @@ def rank(release: Release, query: Query, rows: Array) -> Answer:
         removed={},
         features=features,
         every=scores,
+        calibrated=features is not None and is_calibrated(release),
     )
 
 
