@@ -97,6 +97,26 @@ class RulesConfig(Section):
         return None if self.folder == "none" else Path(self.folder)
 
 
+class NewItemsConfig(Section):
+    """Places for new items."""
+
+    share: float = Field(ge=0, le=1)
+    days: float = Field(gt=0)
+    least_gain: float = Field(gt=0)
+    kin: float = Field(ge=1)
+
+
+class ExplorationConfig(Section):
+    """What of pages is left to chance."""
+
+    share: float = Field(ge=0, le=1)
+    steepness: float = Field(ge=0, le=8)
+    reach: float = Field(ge=1, le=20)
+    places: int = Field(ge=1, le=50)
+    features_share: float = Field(ge=0, le=1)
+    new_items: NewItemsConfig
+
+
 class ServingConfig(Section):
     """The whole of `configs/serving.yaml`."""
 
@@ -108,6 +128,7 @@ class ServingConfig(Section):
     trending: TrendingConfig
     catalog: CatalogConfig
     rules: RulesConfig
+    exploration: ExplorationConfig
 
     def with_rules(self, folder: Path) -> ServingConfig:
         """The same, with the rules of a folder."""

@@ -15,13 +15,16 @@ from aisle.v1 import recommender_pb2_grpc
 from core.columns import Array
 from core.history import Query
 from core.ids import NO_ROW
+from serving.drawn_answer import add_propensities
 from serving.explain import UNKNOWN, Explanation, Outcome, explain, position, score_parts
+from serving.exploration import Chance, Exploration
 from serving.filters.masks import Masks
 from serving.filters.syntax import FilterError
 from serving.grounds import statements
 from serving.online_state import OnlineState, Person, PersonState
 from serving.probability import probabilities, probability
 from serving.reasons import reasons, title
+from serving.recent_events import check_recent, with_recent
 from serving.refusals import guarded
 from serving.release import Release
 from serving.request_path import TRENDING, Answer, Request, answer, rank
@@ -57,24 +60,28 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         trending: Trending,
         clock: Clock = wall_clock,
         rules: LiveRules | None = None,
+        exploration: Exploration | None = None,
     ) -> None:
         self._resident, self._state, self._log, self._tally = resident, state, log, tally
         self._trending, self._clock = trending, clock
         self._rules, self._masks = rules, Masks()
+        self._exploration = exploration
 
     @guarded
     def Recommend(self, request: pb.RecommendRequest, context: grpc.ServicerContext) -> pb.RecommendResponse:  # noqa: N802
         """See the proto."""
         watch = _Watch()
         k = _check_recommend(request)
+        request_id = request.request_id or uuid.uuid4().hex
         release = self._resident.release
         now, state = self._hydrated(release, request)
         watch.lap("hydrate")
         asked, missing = self._asked(release, request, k, now, state)
+        if (chance := self._chance(release, request, request_id, now)) is not None:
+            asked = dataclasses.replace(asked, chance=chance)
         page = answer(release, asked)
         watch.lap("recommend")
 
-        request_id = request.request_id or uuid.uuid4().hex
         response = pb.RecommendResponse(
             results=_results(release, asked.query, page, self._trending.of(release)),
             attribution_token=f"{release.name}.{request_id}",
@@ -88,6 +95,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             outside_filter=_outside(asked, page),
         )
         add_rules(response.results, asked, page)
+        pool = add_propensities(response, release, page.drawn)
         if request.explain:
             _add_contributions(release, response.results, page)
         watch.lap("reasons")
@@ -106,6 +114,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
                 page.candidates.rows if plain else None,
                 page.features if plain else None,
                 state.live,
+                pool,
             )
         )
         return response
@@ -194,6 +203,9 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         """The request in rows, and the ids that the release does not know."""
         on_page, missing = _rows(release, request.context_item_ids)
         excluded, unknown = _rows(release, request.exclude_item_ids)
+        if _personal(request):
+            state, untold = with_recent(release, state, request.recent_events, now)
+            unknown += untold
         query = Query(now, state.user, state.history, on_page, request.placement, state.facts, state.attributes)
         order, lead = self._trending.of(release).order, self._trending.lead(k)
         asked = Request(
@@ -209,6 +221,15 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             rules=self._rules_for(release, request.placement, now),
         )
         return asked, missing + unknown
+
+    def _chance(self, release: Release, request: pb.RecommendRequest, request_id: str, now: int) -> Chance | None:
+        """What of the page is left to chance: pages of visits, unless the request says otherwise."""
+        if self._exploration is None:
+            return None
+        wanted = request.explore if request.HasField("explore") else None
+        if wanted is None and (request.explain or not request.session_id):
+            return None
+        return self._exploration.of(request_id, wanted, release, now, self._resident.base.items.rows)
 
     def _filter(self, release: Release, text: str, now: int) -> Array | None:
         """The items for which a filter holds, bool `[items]`; None without one."""
@@ -251,6 +272,10 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
 
     def _count(self, page: Answer, state: PersonState) -> None:
         self._tally.add("level", page.level)
+        if page.drawn is not None and page.drawn.explored:
+            self._tally.add("exploration", "explored")
+        if page.drawn is not None and page.drawn.new_at is not None:
+            self._tally.add("exploration", "new-item")
         if state.failure is not None:
             self._tally.add("degraded", state.failure)
 
@@ -320,6 +345,7 @@ def _check_recommend(request: pb.RecommendRequest) -> int:
     problems.texts("exclude_item_ids", request.exclude_item_ids, most=MAX_EXCLUDED)
     problems.labels(request.labels)
     problems.filter("filter", request.filter)
+    check_recent(problems, request.recent_events)
     k = problems.page_size(request.page_size)
     problems.refuse()
     return k
@@ -340,7 +366,8 @@ def _check_similar(request: pb.SimilarItemsRequest) -> int:
 def _plain(request: pb.RecommendRequest, asked: Request) -> bool:
     """Whether the candidates are what the sources propose: else their features are no sample of that, and are not logged."""
     wanted = asked.rules is not None and len(asked.rules.wanted) > 0
-    return asked.allowed is None and not wanted and not request.exclude_purchased
+    told = len(request.recent_events) > 0 and _personal(request)  # no log of events will ever tell them again
+    return asked.allowed is None and not wanted and not request.exclude_purchased and not told
 
 
 def _outside(asked: Request, page: Answer) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Final
@@ -18,6 +18,8 @@ from core.release import ReleaseSettings
 from core.schema import EventType
 from ranking.blend import blend
 from ranking.features import matrix
+from retrieval.query import TowerSource
+from serving.exploration import Chance, Drawn, left_to_chance
 from serving.filters.masks import both
 from serving.release import Release
 from serving.rules.arrange import Arranged, arrange
@@ -26,6 +28,7 @@ from serving.rules.bound import PageRules
 TRENDING: Final = "trending"
 FILL: Final = "fill"
 LISTED: Final = "list"  # an item of the caller's list that no source speaks for
+NEW: Final = "new"  # an item that got its place for being new
 RULE: Final = "rule"  # an item that no source proposed, but a rule
 _MOST_FILL: Final = 4_000  # popular items that are tried where caps hold back all others
 _NONE: Final = np.empty(0, np.int32)
@@ -37,6 +40,7 @@ class Level(StrEnum):
     WARM = "warm"
     SHORT = "short-history"
     CONTEXT = "context"
+    ATTRIBUTES = "attributes"
     POPULAR = "popular"
 
 
@@ -63,6 +67,7 @@ class Request:
     filter: Array | None = None  # bool [items]: the only rows to return; None: any
     strict: bool = True  # else a page that the filter leaves short is filled up with what it forbids
     rules: PageRules | None = None
+    chance: Chance | None = None  # what may be left to it; None: nothing
 
     @property
     def never(self) -> Array:
@@ -96,6 +101,7 @@ class Answer:
         default_factory=lambda: _NONE
     )  # item rows that rules arranged, as ranked; none where no rule did
     arranged: Arranged | None = None  # in positions of the line
+    drawn: Drawn | None = None  # what was left to chance
 
 
 def answer(release: Release, request: Request, sources: tuple[Source, ...] | None = None) -> Answer:
@@ -130,6 +136,10 @@ def answer(release: Release, request: Request, sources: tuple[Source, ...] | Non
     else:
         line, trending = line_with(request.k)
         page = np.arange(min(request.k, len(line)))
+    drawn: Drawn | None = None
+    if request.chance is not None:
+        drawn, arranged = _drawn(request.chance, release, request, excluded, line, page, arranged)
+        line, page = drawn.line, drawn.page
     highest, lowest = (float(scores.max()), float(scores.min())) if len(scores) else (0.0, 0.0)
     above = highest + np.arange(len(lead), 0, -1, dtype=np.float32)
     below = lowest - 1 - np.arange(len(line) - ranked, dtype=np.float32)
@@ -137,7 +147,7 @@ def answer(release: Release, request: Request, sources: tuple[Source, ...] | Non
     return Answer(
         rows=line[page],
         scores=np.concatenate([above, every[ordered], below])[page].astype(np.float32),
-        sources=_sources(candidates, ordered, settings.weights, page, (len(lead), ranked, ranked + trending)),
+        sources=_sources(candidates, ordered, settings.weights, page, (len(lead), ranked, ranked + trending), drawn),
         level=rung,
         candidates=candidates,
         removed=removed,
@@ -145,6 +155,7 @@ def answer(release: Release, request: Request, sources: tuple[Source, ...] | Non
         every=every,
         line=_NONE if arranged is None else line,
         arranged=arranged,
+        drawn=drawn,
     )
 
 
@@ -170,26 +181,62 @@ def _arranged(
         places = max(ranked, places) + max(request.k, places - ranked)
 
 
+def _drawn(
+    chance: Chance,
+    release: Release,
+    request: Request,
+    excluded: Array,
+    line: Array,
+    page: Array,
+    arranged: Arranged | None,
+) -> tuple[Drawn, Arranged | None]:
+    """The page after what is left to chance, and what the rules made of it then."""
+    fixed = np.zeros(len(page), bool)
+    if arranged is not None:
+        fixed = np.isin(page, list(arranged.put))
+    rest = np.arange(len(page), len(line)) if arranged is None else arranged.rest
+    if request.filter is not None and not request.strict:
+        fixed, rest = fixed | ~request.filter[line[page]], rest[request.filter[line[rest]]]
+    new = chance.new[release.available[chance.new] & ~np.isin(chance.new, excluded)]
+    new = new if request.allowed is None else new[request.allowed[new]]
+    drawn = left_to_chance(chance, release, line, page, rest, fixed, new, request.rules, request.k)
+    if arranged is None:
+        return drawn, None
+    usual, more = np.concatenate([page, arranged.rest]), np.zeros(len(drawn.line) - len(line))
+    moves = tuple((rule, np.concatenate([places, more])) for rule, places in arranged.moves)
+    return drawn, replace(arranged, page=drawn.page, rest=usual[~np.isin(usual, drawn.page)], moves=moves)
+
+
 def _left_over(line: Array, ranked: int, page: Array, arranged: Arranged | None) -> dict[Removal, Array]:
     """What of the first `ranked` rows of the line is not on the page: held back by a cap, or below it."""
     if arranged is None:
-        return {Removal.CAPPED: _NONE, Removal.BELOW: line[len(page) : ranked]}
+        left = np.ones(len(line), bool)
+        left[page] = False
+        return {Removal.CAPPED: _NONE, Removal.BELOW: line[:ranked][left[:ranked]]}
     rest = arranged.rest[arranged.rest < ranked]
     capped = np.array([at in arranged.held for at in rest.tolist()], bool)
     return {Removal.CAPPED: line[rest[capped]], Removal.BELOW: line[rest[~capped]]}
 
 
 def _sources(
-    candidates: Candidates, ordered: Array, weights: dict[str, float], page: Array, ends: tuple[int, int, int]
+    candidates: Candidates,
+    ordered: Array,
+    weights: dict[str, float],
+    page: Array,
+    ends: tuple[int, int, int],
+    drawn: Drawn | None,
 ) -> tuple[str, ...]:
     """The source of each position of the line that is on the page; `ends` of what leads, of the candidates, and of what trends among the fill."""
     lead, ranked, trending = ends
+    new = None if drawn is None else drawn.new_at
     proposed = page[(page >= lead) & (page < ranked)]
     speak = _speakers(candidates, ordered[proposed - lead], weights, RULE)
-    if len(proposed) == len(page):
-        return speak
-    speakers = iter(speak)
-    return tuple(next(speakers) if lead <= at < ranked else TRENDING if at < trending else FILL for at in page.tolist())
+    if len(proposed) < len(page):
+        found = iter(speak)
+        speak = tuple(
+            next(found) if lead <= at < ranked else TRENDING if at < trending else FILL for at in page.tolist()
+        )
+    return speak if new is None else (*speak[:new], NEW, *speak[new + 1 :])
 
 
 def rank(release: Release, query: Query, rows: Array) -> Answer:
@@ -221,17 +268,20 @@ def quotas_of(settings: ReleaseSettings, sources: tuple[Source, ...], k: int) ->
 
 def level(release: Release, query: Query) -> Level:
     """The rung that a query stands on: how much is known of the person, else of the page."""
-    return level_of(query, release.settings.warm_events)
+    return level_of(query, release.settings.warm_events, release.sources)
 
 
-def level_of(query: Query, warm_events: int) -> Level:
-    """The same, where so many successes make a person warm."""
+def level_of(query: Query, warm_events: int, sources: tuple[Source, ...]) -> Level:
+    """The same, where so many successes make a person warm, and these sources answer."""
     successes = int(np.count_nonzero(query.history.gains > 0))
     if successes >= warm_events:
         return Level.WARM
     if successes:
         return Level.SHORT
-    return Level.CONTEXT if len(query.context) else Level.POPULAR
+    if len(query.context):
+        return Level.CONTEXT
+    told = len(query.attributes) > 0 and any(isinstance(s, TowerSource) and s.heeds(query.attributes) for s in sources)
+    return Level.ATTRIBUTES if told else Level.POPULAR
 
 
 def _features(release: Release, query: Query, candidates: Candidates) -> Array | None:
