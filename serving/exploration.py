@@ -134,7 +134,7 @@ def left_to_chance(
     config = chance.config
     open_places = np.flatnonzero(~fixed[: config.places])
     page, propensities, pool = page.copy(), np.ones(len(page)), np.empty(0, np.int64)
-    others = rest[: max(round(config.reach * len(open_places)) - len(open_places), 0)]
+    others = rest[: max(round(config.reach * len(open_places)) - len(open_places), 0) if chance.explored else 0]
     universe = line[np.concatenate([page, others])]
     if chance.explored:
         pool = np.concatenate([page[open_places], others])
@@ -188,7 +188,7 @@ def _new_place(chance: Chance, propensities: Array, places: Array, new: Array, a
 
 def _akin(release: Release, rows: Array, universe: Array) -> Array:
     """Whether each item is of a category that the page could show anyway, bool `[n]`."""
-    column = release.items[Column.CATEGORY] if Column.CATEGORY in release.items else None
+    column = release.items.get(Column.CATEGORY)
     if not isinstance(column, Coded):
         return np.zeros(len(rows), bool)
     codes = np.asarray(column.codes[rows])

@@ -1,9 +1,9 @@
 """Orders drawn at random, better ones more often, and the exact chance of every item of every place.
 
-Plackett-Luce (Luce 1959, Plackett 1975): the first place is drawn in proportion to the items' worth, each further one likewise among those that are left. Adding
-Gumbel noise to the logarithm of each worth and sorting draws from it (Yellott 1977). An item's chance of place j whatever stands above it, which
-inverse propensities per position need, is a sum over all orders of the others, but also an integral (`chances`), which is why nothing here is
-estimated by sampling (Oosterhuis, "Computationally Efficient Optimization of Plackett-Luce Ranking Models", SIGIR 2021, samples).
+Plackett-Luce (Luce 1959, Plackett 1975): the first place is drawn in proportion to the items' worth, each further one likewise among those that are left.
+Adding Gumbel noise to the logarithm of each worth and sorting draws from it (Yellott 1977). An item's chance of place j, whatever stands above it, is
+what inverse propensities per position need. It is a sum over all orders of the others, but also an integral (`chances`), which is why nothing here is
+estimated by sampling (as in Oosterhuis, "Computationally Efficient Optimization of Plackett-Luce Ranking Models", SIGIR 2021).
 """
 
 from __future__ import annotations
