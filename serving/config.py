@@ -16,6 +16,7 @@ class ServerConfig(Section):
 
     threads: int = Field(ge=1, le=256)
     drain_seconds: float = Field(gt=0)
+    reply_ms: float = Field(ge=0)
 
 
 class RedisConfig(Section):

@@ -102,7 +102,15 @@ class ServingProcess:
         self._server, self.port = _bind(options)
         recommender_pb2_grpc.add_RecommenderServicer_to_server(
             RecommenderService(
-                self.resident, state, self._log, tally, self._trending, clock, self._rules, exploration=exploration
+                self.resident,
+                state,
+                self._log,
+                tally,
+                self._trending,
+                clock,
+                self._rules,
+                exploration=exploration,
+                reply_ms=config.server.reply_ms,
             ),
             self._server,
         )

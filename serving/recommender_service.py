@@ -15,6 +15,7 @@ from aisle.v1 import recommender_pb2_grpc
 from core.columns import Array
 from core.history import Query
 from core.ids import NO_ROW
+from serving.deadline import Costs, Deadline, Step
 from serving.drawn_answer import add_propensities
 from serving.explain import UNKNOWN, Explanation, Outcome, explain, position, score_parts
 from serving.exploration import Chance, Exploration
@@ -61,11 +62,12 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         clock: Clock = wall_clock,
         rules: LiveRules | None = None,
         exploration: Exploration | None = None,
+        reply_ms: float = 0.0,
     ) -> None:
         self._resident, self._state, self._log, self._tally = resident, state, log, tally
         self._trending, self._clock = trending, clock
         self._rules, self._masks = rules, Masks()
-        self._exploration = exploration
+        self._exploration, self._costs, self._reply = exploration, Costs(), reply_ms / 1e3
 
     @guarded
     def Recommend(self, request: pb.RecommendRequest, context: grpc.ServicerContext) -> pb.RecommendResponse:  # noqa: N802
@@ -74,9 +76,12 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         k = _check_recommend(request)
         request_id = request.request_id or uuid.uuid4().hex
         release = self._resident.release
-        now, state = self._hydrated(release, request)
+        deadline = self._deadline(context)
+        now, state = self._hydrated(release, request, deadline)
         watch.lap("hydrate")
         asked, missing = self._asked(release, request, k, now, state)
+        if deadline is not None:
+            asked = dataclasses.replace(asked, deadline=deadline)
         if (chance := self._chance(release, request, request_id, now)) is not None:
             asked = dataclasses.replace(asked, chance=chance)
         page = answer(release, asked)
@@ -86,8 +91,8 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             results=_results(release, asked.query, page, self._trending.of(release)),
             attribution_token=f"{release.name}.{request_id}",
             level=page.level,
-            degraded=state.failure is not None,
-            fallback_reason=state.failure or "",
+            degraded=(failure := state.failure or page.missed) is not None,
+            fallback_reason=failure or "",
             release=release.name,
             missing_ids=missing,
             request_id=request_id,
@@ -100,8 +105,10 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             _add_contributions(release, response.results, page)
         watch.lap("reasons")
         watch.write(response.stage_latency_ms)
+        if deadline is not None:
+            deadline.end(Step.FINISH)
         self._count(page, state)
-        plain = _plain(request, asked)
+        plain = _plain(request, asked) and page.missed is None
         self._log.offer(
             Shown(
                 now,
@@ -190,12 +197,19 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             response.reasons.extend(_reasons_for(release, asked.query, page, found, trend))
         return response
 
-    def _hydrated(self, release: Release, request: pb.RecommendRequest | pb.RankRequest) -> tuple[int, PersonState]:
+    def _deadline(self, context: grpc.ServicerContext) -> Deadline | None:
+        """The caller's, where there is one."""
+        left = context.time_remaining()
+        return None if left is None else Deadline(left, self._costs, self._reply)
+
+    def _hydrated(
+        self, release: Release, request: pb.RecommendRequest | pb.RankRequest, deadline: Deadline | None = None
+    ) -> tuple[int, PersonState]:
         """The clock of a request, microseconds, and what is known of who asks."""
         # an invented clock may end after today: then now is the end of the window
         now = max(self._clock(), release.window_end)
         known = Person(request.user_id, request.visitor_id, request.session_id) if _personal(request) else Person()
-        return now, self._state.read(release, known, now)
+        return now, self._state.read(release, known, now, None if deadline is None else deadline.for_state())
 
     def _asked(
         self, release: Release, request: pb.RecommendRequest, k: int, now: int, state: PersonState
@@ -276,8 +290,8 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             self._tally.add("exploration", "explored")
         if page.drawn is not None and page.drawn.new_at is not None:
             self._tally.add("exploration", "new-item")
-        if state.failure is not None:
-            self._tally.add("degraded", state.failure)
+        for failure in {state.failure, page.missed} - {None}:
+            self._tally.add("degraded", str(failure))
 
     @guarded
     def SimilarItems(self, request: pb.SimilarItemsRequest, context: grpc.ServicerContext) -> pb.SimilarItemsResponse:  # noqa: N802

@@ -19,7 +19,9 @@ from core.schema import EventType
 from ranking.blend import blend
 from ranking.features import matrix
 from retrieval.query import TowerSource
+from serving.deadline import Deadline, Step
 from serving.exploration import Chance, Drawn, left_to_chance
+from serving.failures import Failure
 from serving.filters.masks import both
 from serving.release import Release
 from serving.rules.arrange import Arranged, arrange
@@ -68,6 +70,7 @@ class Request:
     strict: bool = True  # else a page that the filter leaves short is filled up with what it forbids
     rules: PageRules | None = None
     chance: Chance | None = None  # what may be left to it; None: nothing
+    deadline: Deadline | None = None  # of the caller; None: as long as it takes
 
     @property
     def never(self) -> Array:
@@ -102,22 +105,33 @@ class Answer:
     )  # item rows that rules arranged, as ranked; none where no rule did
     arranged: Arranged | None = None  # in positions of the line
     drawn: Drawn | None = None  # what was left to chance
+    missed: Failure | None = None  # what the caller's deadline left no time for
 
 
 def answer(release: Release, request: Request, sources: tuple[Source, ...] | None = None) -> Answer:
     """Run every stage in order. `sources` narrows the release's own (a baseline is the path with one source)."""
     sources = narrowed(release.sources if sources is None else sources, request.allowed)
     settings, query = release.settings, request.query
-    excluded = request.never
+    excluded, deadline = request.never, request.deadline
 
-    wanted = _wanted(request, excluded)
-    candidates = gather(sources, quotas_of(settings, sources, request.k), query, excluded, wanted)
+    wanted, asked = _wanted(request, excluded), sources
+    if deadline is not None:
+        deadline.begin()
+        asked = deadline.watched(sources)
+    candidates = gather(asked, quotas_of(settings, sources, request.k), query, excluded, wanted)
+    if deadline is not None:
+        deadline.end(Step.SOURCES)
+        deadline.gathered(len(candidates))
     kept, removed = _available(release, candidates)
-    features = _features(release, query, candidates)
+    hurried = deadline is not None and release.scorer is not None and not deadline.ranks()
+    features = None if hurried else _features(release, query, candidates)
     every = _scores(release, candidates, features)
+    if deadline is not None:
+        deadline.end(Step.RANK)
+    missed = None if deadline is None else deadline.missed
     scores = every[kept]
     ordered = kept[_best_first(candidates.rows[kept], scores)]
-    rung = level(release, query)
+    rung = Level.POPULAR if missed is Failure.DEADLINE_POPULAR else level(release, query)
     lead = _first(release, request.trending, request.lead if rung is Level.POPULAR else 0, excluded, request.allowed)
     if len(lead):
         ordered = ordered[~np.isin(candidates.rows[ordered], lead)]
@@ -156,6 +170,7 @@ def answer(release: Release, request: Request, sources: tuple[Source, ...] | Non
         line=_NONE if arranged is None else line,
         arranged=arranged,
         drawn=drawn,
+        missed=missed,
     )
 
 

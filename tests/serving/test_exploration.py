@@ -89,7 +89,9 @@ def test_a_drawn_page_has_the_chances_of_plackett_luce() -> None:
 
 def test_propensities_of_a_page_by_hand() -> None:
     # one place, two items of worth 1 and 1/2: the first stands there with 2/3
-    found = {p.rows[0]: p.drawn.propensities[0] for p in pages(ten(), Request(Query(NOW), 1), 20) if p.drawn is not None}
+    found = {
+        p.rows[0]: p.drawn.propensities[0] for p in pages(ten(), Request(Query(NOW), 1), 20) if p.drawn is not None
+    }
     assert found == pytest.approx({0: 2 / 3, 1: 1 / 3}, abs=1e-12)
 
 

@@ -47,7 +47,8 @@ def test_chances_are_the_sum_over_all_orders(worth: Array, data: st.DataObject) 
 def test_every_place_is_somebodys_and_nobody_has_two(n: int, places: int, steepness: float) -> None:
     places = min(n, places)
     found = chances(worths(n, steepness), places)
-    assert found.shape == (n, places) and (found >= 0).all()
+    assert found.shape == (n, places)
+    assert (found >= 0).all()
     assert found.sum(axis=0) == pytest.approx(np.ones(places), abs=1e-11)
     assert (found.sum(axis=1) <= 1 + 1e-11).all()
     if places == n:
