@@ -33,10 +33,17 @@ def recommend(
     fill_up: Annotated[
         bool, typer.Option("--fill-up", help="complete a page that the filter leaves short with others")
     ] = False,
+    picked: Annotated[
+        list[str] | None,
+        typer.Option(help="item that a newcomer picked, counts as history; may be given several times"),
+    ] = None,
+    explore: Annotated[
+        bool, typer.Option("--explore", help="draw the order of the page at random, better items more often")
+    ] = False,
     no_personalize: Annotated[bool, typer.Option("--no-personalize", help="read nothing about the person")] = False,
 ) -> None:
     """Recommendations for one person, with the reason for each."""
-    from aisle.v1.recommender_pb2 import RecommendRequest
+    from aisle.v1.recommender_pb2 import RecentEvent, RecommendRequest
     from cli.pages import show
     from serving.client import Client
 
@@ -53,6 +60,8 @@ def recommend(
         filter=filter,
         strict_filtering=not fill_up,
         personalize=not no_personalize,
+        recent_events=[RecentEvent(item_id=item) for item in picked or []],
+        explore=explore or None,
     )
     with Client(server) as client:
         response = client.recommend(request)
@@ -69,6 +78,8 @@ def recommend(
             "attribution_token": response.attribution_token,
             "rules": response.rules,
             "outside_filter": response.outside_filter,
+            "explored": response.explored,
+            "propensities": [round(r.propensity, 9) for r in response.results],
             "stage_latency_ms": {stage: round(ms, 3) for stage, ms in response.stage_latency_ms.items()},
         }
     )
