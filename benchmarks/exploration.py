@@ -12,6 +12,7 @@ effective  of a rival order evaluated per position by inverse propensities: the 
            logged page is worth beside a page of the rival's own; over places whose item can be drawn (their share: `covered`)
 
 By place an item's worth is place^-steepness; by score exp(steepness x score / standard deviation of the scores that are drawn from).
+Beside it the CPU of an answer without chance, with a drawn order, and with 500 new items of which one may get a place.
 The rivals are orders that a shop could want to try: the blend instead of the ranker, and single sources. The last line is JSON.
 """
 
@@ -19,8 +20,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,10 +32,13 @@ import numpy as np
 from benchmarks.baselines import say
 from core.columns import Array
 from core.config import load_pipeline
+from core.history import Query
 from core.prepared import TWIN, Prepared
 from core.work import Work
 from evaluation.judgements import judge
 from ranking.user_facts import UserFacts
+from serving.config import load_serving
+from serving.exploration import Chance
 from serving.plackett_luce import chances, table
 from serving.release import Release
 from serving.request_path import Request, answer
@@ -90,6 +96,14 @@ def _places_in(rows: Array, usual: Array) -> Array:
     return np.array([next(iter(np.flatnonzero(usual == row).tolist()), -1) for row in rows.tolist()], np.int64)
 
 
+def _by_place(places: int, steepness: float, page: Page) -> Array:
+    return table(len(page.scores), places, steepness)
+
+
+def _by_score(places: int, steepness: float, page: Page) -> Array:
+    return chances(np.exp(steepness * (page.scores - page.scores[0]) / page.scores.std()), places)
+
+
 def judged(pages: list[Page], places: int, of: Callable[[Page], Array]) -> dict[str, Any]:
     """The figures of one way to draw; `of` gives the chances float64 `[n, places]` of a page."""
     discount = 1 / np.log2(np.arange(2, places + 2))
@@ -116,6 +130,23 @@ def judged(pages: list[Page], places: int, of: Callable[[Page], Array]) -> dict[
     }
 
 
+def cost(work: Work, rounds: int, places: int, seed: int) -> dict[str, float]:
+    """CPU microseconds of an answer's page, its draw included: mean over strangers' pages, usual and drawn by turns, and with a place for new items."""
+    release = Release.open(work.current)
+    config = load_serving().exploration
+    new = np.sort(release.fill[-500:])
+    ways = {"usual": None, "drawn": (True, new[:0]), "new": (False, new), "both": (True, new)}
+    spent = dict.fromkeys(ways, 0)
+    for at in range(rounds):
+        for name, way in ways.items():
+            chance = None if way is None else Chance(f"{seed}-{at}", config, *way)
+            asked = Request(Query(release.window_end), places, chance=chance)
+            began = time.process_time_ns()
+            answer(release, asked)
+            spent[name] += (time.process_time_ns() - began) * (at >= 20)  # the first find cold caches
+    return {name: round(ns / 1e3 / (rounds - 20), 1) for name, ns in spent.items()}
+
+
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -128,14 +159,25 @@ def main() -> None:
     pages, k = read(Work(args.work), args.queries, args.places, args.reach, args.seed), args.places
     result: dict[str, Any] = {}
     for steepness in _BY_PLACE:
-        result[f"place {steepness}"] = judged(pages, k, lambda p, s=steepness: table(len(p.scores), k, s))
+        result[f"place {steepness}"] = judged(pages, k, partial(_by_place, k, steepness))
         say(f"place {steepness}: {result[f'place {steepness}']}")
     for steepness in _BY_SCORE:
-        result[f"score {steepness}"] = judged(
-            pages, k, lambda p, s=steepness: chances(np.exp(s * (p.scores - p.scores[0]) / p.scores.std()), k)
-        )
+        result[f"score {steepness}"] = judged(pages, k, partial(_by_score, k, steepness))
         say(f"score {steepness}: {result[f'score {steepness}']}")
-    print(json.dumps({"queries": len(pages), "places": k, "reach": args.reach, "seed": args.seed, "ways": result}))
+    spent = cost(Work(args.work), 520, k, args.seed)
+    say(f"CPU microseconds of a stranger's answer: {spent}")
+    print(
+        json.dumps(
+            {
+                "cpu_us": spent,
+                "queries": len(pages),
+                "places": k,
+                "reach": args.reach,
+                "seed": args.seed,
+                "ways": result,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -74,8 +74,8 @@ def main() -> None:
     release = Release.open(args.release)
     folder = args.user_state or Work(release.path.parent.parent).user_state(release.window_end)
     state, quotas = UserState.open(folder), quotas_of(release.settings, release.sources, 10)
-    rng, queries = np.random.default_rng(7), []
-    for user in rng.permutation(len(state.ids)).tolist():
+    queries: list[Query] = []
+    for user in np.random.default_rng(7).permutation(len(state.ids)).tolist():
         history = state.histories.before(user).newest(release.settings.history_events)
         if len(history) and len(queries) < args.queries:
             queries.append(Query(release.window_end, user, history, facts=state.facts.at(user, release.window_end)))

@@ -12,7 +12,7 @@ Every item of the page carries the exact chance that it had of its place. Rules 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -31,6 +31,9 @@ from serving.rules.bound import PageRules
 _NONE: Final = np.empty(0, np.int32)
 _NOBODY: Final = Query(time=0)
 _MOST_NEW: Final = 1_000  # items that wait for a place: each page looks them all over
+_FEW: Final = 16
+Showable = Callable[[Array], Array]
+"""Item rows `[n]` to bool `[n]`."""
 Kinds = list[frozenset[tuple[int, int]]]
 """Of each item the values that caps could hold back, as (cap, value)."""
 
@@ -114,7 +117,7 @@ def left_to_chance(
     page: Array,
     rest: Array,
     fixed: Array,
-    new: Array,
+    showable: Showable,
     rules: PageRules | None,
     k: int,
 ) -> Drawn:
@@ -127,7 +130,7 @@ def left_to_chance(
         page: Positions int64 `[m]` of the usual page.
         rest: Positions of what would come next, best first.
         fixed: bool `[m]`: the places that are not left to chance.
-        new: Rows int32 of new items that may be shown, on the usual page or not.
+        showable: Which of some rows may be shown at all.
         rules: Whose caps hold.
         k: The places that were asked for.
     """
@@ -140,9 +143,7 @@ def left_to_chance(
         pool = np.concatenate([page[open_places], others])
         kinds = _kinds(rules, line[pool], universe, k)
         _draw(chance, page, propensities, open_places, pool, kinds)
-    new = new[~np.isin(new, universe)]
-    new = new[_fits(rules, new, universe, k)]
-    new_at, row = _new_place(chance, propensities, open_places, new, _akin(release, new, universe))
+    new_at, row = _new_place(chance, release, propensities, open_places, universe, showable, rules, k)
     if new_at is not None:
         at = np.flatnonzero(line == row)
         line = line if len(at) else np.append(line, np.int32(row))
@@ -165,21 +166,37 @@ def _draw(chance: Chance, page: Array, propensities: Array, places: Array, pool:
         propensities[at_place] = chances[order, np.arange(len(own))]
 
 
-def _new_place(chance: Chance, propensities: Array, places: Array, new: Array, akin: Array) -> tuple[int | None, int]:
+def _new_place(
+    chance: Chance,
+    release: Release,
+    propensities: Array,
+    places: Array,
+    universe: Array,
+    showable: Showable,
+    rules: PageRules | None,
+    k: int,
+) -> tuple[int | None, int]:
     """The place that a new item gets, and its row; on most pages none. At most one a page, so that its chance is a product.
 
     With s = min(1, share x open places), whatever stands in an open place keeps it with 1 - s / places; new item i gets it with s / places x w_i / sum of w.
     """
-    settings = chance.config.new_items
-    if not len(new) or not len(places):
+
+    def due(rows: Array) -> Array:
+        rows = rows[showable(rows) & ~np.isin(rows, universe)]
+        return rows[_fits(rules, rows, universe, k)]
+
+    settings, new = chance.config.new_items, chance.new
+    # mostly it is enough to know that there is one
+    if not len(new) or not len(places) or not (len(due(new[:_FEW])) or len(due(new[_FEW:]))):
         return None, -1
     often = min(1.0, settings.share * len(places))
     whether, where, which = uniforms(hash64(f"explore-new:{chance.request_id}"), 3).tolist()
     propensities[places] *= 1 - often / len(places)
     if whether >= often:
         return None, -1
+    new = due(new)
     place = int(places[int(where * len(places))])
-    weights = np.where(akin, settings.kin, 1.0)
+    weights = np.where(_akin(release, new, universe), settings.kin, 1.0)
     sums = np.cumsum(weights)
     at = int(np.searchsorted(sums, which * sums[-1], side="right"))
     propensities[place] = often / len(places) * weights[at] / sums[-1]
@@ -207,6 +224,8 @@ def _kinds(rules: PageRules | None, rows: Array, universe: Array, k: int) -> Kin
 def _fits(rules: PageRules | None, rows: Array, universe: Array, k: int) -> Array:
     """Whether each item could come onto the page beside all of `universe` without any cap minding: bool `[n]`."""
     fits = np.ones(len(rows), bool)
+    if rules is None or not rules.caps:
+        return fits
     for _, owner in _crowded(rules, rows, universe, k, 1):
         fits[owner] = False
     return fits

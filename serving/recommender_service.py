@@ -131,13 +131,13 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         """See the proto."""
         watch = _Watch()
         _check_rank(request)
-        release = self._resident.release
-        now, state = self._hydrated(release, request)
+        release, deadline = self._resident.release, self._deadline(context)
+        now, state = self._hydrated(release, request, deadline)
         watch.lap("hydrate")
         rows, unknown = _rows(release, request.item_ids)
         on_page, missing = _rows(release, request.context_item_ids)
         query = Query(now, state.user, state.history, on_page, request.placement, state.facts, state.attributes)
-        page = rank(release, query, np.unique(rows))
+        page = rank(release, query, np.unique(rows), deadline)
         watch.lap("rank")
 
         request_id = request.request_id or uuid.uuid4().hex
@@ -145,8 +145,8 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             results=_results(release, query, page),
             attribution_token=f"{release.name}.{request_id}",
             level=page.level,
-            degraded=state.failure is not None,
-            fallback_reason=state.failure or "",
+            degraded=(failure := state.failure or page.missed) is not None,
+            fallback_reason=failure or "",
             release=release.name,
             missing_ids=unknown + missing,
             request_id=request_id,
@@ -316,6 +316,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             fill=False,
             filter=self._filter(release, request.filter, now),
             rules=self._rules_for(release, request.placement, now),
+            deadline=self._deadline(context),
         )
         page = answer(release, asked, sources)
         request_id = request.request_id or uuid.uuid4().hex
@@ -327,6 +328,8 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             missing_ids=missing + unknown,
             request_id=request_id,
             rules=self._rules_id(),
+            degraded=page.missed is not None,
+            fallback_reason=page.missed or "",
         )
         add_rules(response.results, asked, page)
         return response

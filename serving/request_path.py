@@ -212,9 +212,12 @@ def _drawn(
     rest = np.arange(len(page), len(line)) if arranged is None else arranged.rest
     if request.filter is not None and not request.strict:
         fixed, rest = fixed | ~request.filter[line[page]], rest[request.filter[line[rest]]]
-    new = chance.new[release.available[chance.new] & ~np.isin(chance.new, excluded)]
-    new = new if request.allowed is None else new[request.allowed[new]]
-    drawn = left_to_chance(chance, release, line, page, rest, fixed, new, request.rules, request.k)
+
+    def showable(rows: Array) -> Array:
+        able = release.available[rows] if request.allowed is None else release.available[rows] & request.allowed[rows]
+        return able & ~np.isin(rows, excluded) if len(excluded) else able
+
+    drawn = left_to_chance(chance, release, line, page, rest, fixed, showable, request.rules, request.k)
     if arranged is None:
         return drawn, None
     usual, more = np.concatenate([page, arranged.rest]), np.zeros(len(drawn.line) - len(line))
@@ -254,11 +257,12 @@ def _sources(
     return speak if new is None else (*speak[:new], NEW, *speak[new + 1 :])
 
 
-def rank(release: Release, query: Query, rows: Array) -> Answer:
+def rank(release: Release, query: Query, rows: Array, deadline: Deadline | None = None) -> Answer:
     """Order the caller's own item rows (int32, ascending, distinct): nothing is added and nothing is removed."""
     settings = release.settings
     candidates = listed(release.sources, settings.quotas, query, rows)
-    features = _features(release, query, candidates)
+    hurried = deadline is not None and release.scorer is not None and not deadline.ranks()
+    features = None if hurried else _features(release, query, candidates)
     scores = _scores(release, candidates, features)
     order = _best_first(candidates.rows, scores)
     return Answer(
@@ -270,6 +274,7 @@ def rank(release: Release, query: Query, rows: Array) -> Answer:
         removed={},
         features=features,
         every=scores,
+        missed=None if deadline is None else deadline.missed,
     )
 
 

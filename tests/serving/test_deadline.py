@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aisle.v1.recommender_pb2 import RecommendRequest
+from aisle.v1.recommender_pb2 import RankRequest, RecommendRequest, SimilarItemsRequest
 from core.candidates import Source
 from core.config import load_pipeline
 from core.history import Query
@@ -154,8 +154,8 @@ def test_the_page_is_full_unless_the_catalogue_has_no_more(
 
 
 def test_a_near_deadline_is_answered_in_time_and_says_why(shop: Work, redis_url: str) -> None:
-    # all but nothing of two seconds is kept for the way back: no time for anything, and an answer nevertheless
-    config = changed(bare(), "server", reply_ms=2_000.0)
+    # more than the caller's two seconds is kept for the way back: no time for anything, and an answer nevertheless
+    config = changed(bare(), "server", reply_ms=3_000.0)
     process = ServingProcess(options_for(shop, redis_url, config))
     process.start()
     with Client(f"127.0.0.1:{process.port}", timeout=2) as near, Client(f"127.0.0.1:{process.port}", timeout=60) as far:
@@ -163,9 +163,13 @@ def test_a_near_deadline_is_answered_in_time_and_says_why(shop: Work, redis_url:
         assert (hurried.degraded, hurried.fallback_reason) == (True, "deadline-state")
         assert (hurried.level, len(hurried.results)) == ("popular", 10)
         assert all(r.reasons for r in hurried.results)
+        listed = near.rank(RankRequest(user_id="ann", item_ids=["tea-1", "cup-1"]))
+        assert (listed.fallback_reason, len(listed.results)) == ("deadline-state", 2)
+        alike = near.similar(SimilarItemsRequest(item_ids=["tea-1"]))
+        assert (alike.degraded, alike.fallback_reason, len(alike.results)) == (True, "deadline-popular", 0)
         usual = far.recommend(RecommendRequest(user_id="ann", page_size=10))
         assert (usual.degraded, usual.level) == (False, "warm")
-        assert dict(far.status().degraded) == {"deadline-state": 1, "deadline-popular": 1}
+        assert dict(far.status().degraded) == {"deadline-state": 2, "deadline-popular": 1}
     process.stop()
 
 
