@@ -122,6 +122,25 @@ def test_a_cap_holds_and_its_chances_are_exact() -> None:
     assert said[[3, 4, 5, 6, 7]][:, [2, 3]] == pytest.approx(chances(worths(5, 1.0), 2), abs=1e-12)
 
 
+@pytest.mark.parametrize("capped", [False, True])
+def test_drawn_pages_tell_what_another_order_is_worth(capped: bool) -> None:
+    """Inverse propensities per position, on drawn pages alone, find the value of an order that was never the usual one: item i in place j is worth
+    (i + 1) / 10 / (j + 1). With the cap on brands, the other order keeps to it too."""
+    shop = ten(brand=list("AAABBBCCDD"))
+    rules = bound([rule(kind="cap", by="brand", most=1)], shop.release, NOW) if capped else None
+    request, worth = Request(Query(NOW), 3, rules=rules), np.outer(np.arange(1, 11) / 10, 1 / np.arange(1, 4))
+    usual = answer(shop.release, request).rows.tolist()
+    assert usual == ([0, 3, 6] if capped else [0, 1, 2])
+    other = [2, 4, 6] if capped else [2, 0, 4]
+    found = []
+    for page in pages(shop, request, DRAWS):
+        hits = [row == wanted for row, wanted in zip(page.rows.tolist(), other, strict=True)]
+        found.append(float((hits * worth[page.rows, range(3)] / page.drawn.propensities).sum()))
+    error = float(np.std(found)) / DRAWS**0.5
+    assert abs(np.mean(found) - worth[other, range(3)].sum()) < 4 * error
+    assert error < 0.05
+
+
 def test_what_a_filter_forbids_never_comes_up() -> None:
     # only three items hold; two popular ones fill up, stay where they are, and are certain there
     shop = ten(price=[1.0, 9, 1, 9, 1, 9, 9, 9, 9, 9])
