@@ -57,6 +57,8 @@ class Page(StrEnum):
     SCORES = "scores"
     SOURCES = "sources"
     PROPENSITIES = "propensities"
+    EXPLORED = "explored"
+    POOL = "pool"
     USER_ROW = "user_row"
     LIVE_EVENTS = "live_events"
     CANDIDATES = "candidates"
@@ -90,6 +92,8 @@ PAGES: Final[dict[Page, str]] = {
     Page.SCORES: "numbers",
     Page.SOURCES: "texts",
     Page.PROPENSITIES: "numbers",
+    Page.EXPLORED: "boolean",
+    Page.POOL: "texts",
     Page.USER_ROW: "integer",
     Page.LIVE_EVENTS: "hashes",
     Page.CANDIDATES: "rows",

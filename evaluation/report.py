@@ -30,6 +30,7 @@ METRICS: Final[dict[str, Callable[[Found], Array]]] = {
     "mrr@10": partial(metrics.mrr, k=10),
 }
 COMPARED: Final = "ndcg@10"  # the metric of the differences
+LEVEL: Final = "level"  # the segments by the rung of the ladder that answered
 PAGE: Final = 10  # items of an answer that a person sees: exposure is measured on them
 
 
@@ -52,7 +53,8 @@ def summary(
         catalogue: The items as known at `judgements.fold`.
         config: Seed, bootstrap samples and confidence.
         sightings: What the stages did with the relevant pairs; without it there is no `funnel`.
-        by_query: More segments: a label for each query (such as the level that answered), `[q]`, by name.
+        by_query: More segments: a label for each query, `[q]`, by name. Of `level`, which rung of the ladder answered, there is more: `levels` has every
+            metric of every rung over all its queries. Those of new users are among them, and only they stand on the lowest rungs.
     """
     found = find(answers, judgements.relevance)
     main = judgements.main
@@ -69,6 +71,8 @@ def summary(
         "cohorts": _cohorts(judgements, found, config),
         "segments": {kind.name: _segments(judgements, found, kind) for kind in kinds},
     }
+    if by_query is not None and LEVEL in by_query:
+        result["levels"] = _levels(judgements, found, answers, by_query[LEVEL], catalogue, config)
     for name, rows in baselines.items():
         result["baselines"][name] |= _exposed(rows[main], catalogue)
     if sightings is not None:
@@ -118,6 +122,24 @@ def _cohorts(judgements: Judgements, found: Found, config: EvaluationConfig) -> 
     cohorts = {"new_users": new_users, "new_items": judgements.new_items & ~new_users}
     parts = {name: found.only(pairs)[0] for name, pairs in cohorts.items()}
     return {name: {"queries": len(part)} | _means(_intervals(measure(part), config)) for name, part in parts.items()}
+
+
+def _levels(
+    judgements: Judgements,
+    found: Found,
+    answers: Array,
+    levels: Array,
+    catalogue: Catalogue,
+    config: EvaluationConfig,
+) -> dict[str, Any]:
+    """Every metric by the rung that answered, over all queries, those of new users too."""
+    result = {}
+    for level in np.unique(levels).tolist():
+        on = levels == level
+        part = found.only(on[judgements.relevance.queries])[0]
+        means = _means(_intervals(measure(part), config))
+        result[str(level)] = {"queries": int(on.sum())} | means | _exposed(answers[on], catalogue)
+    return result
 
 
 def _segments(judgements: Judgements, found: Found, kind: Segmentation) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def outcomes_of(past: Past, requests: Requests, score: Score) -> Outcomes:
         candidates, rows = past.features(query, excluded)
         scores.append(score(rows))
         gained.append(np.isin(candidates.rows, wanted))
-        levels.append(str(level_of(query, past.config.sources.warm_events)))
+        levels.append(str(level_of(query, past.config.sources.warm_events, past.sources)))
         people.append(user)
     sizes = np.array([len(s) for s in scores[1:]], np.int32)
     return Outcomes(

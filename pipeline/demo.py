@@ -73,7 +73,10 @@ def walk(address: str, release: Release, state: UserState) -> Walk:
     clicked = _elsewhere(release, shopper)
     session = f"demo-{time.time_ns()}"
     with Client(address) as client:
-        ask = RecommendRequest(user_id=shopper.user_id, session_id=session, page_size=10, placement="home")
+        # two pages are compared: what differs is to be the clicks' doing
+        ask = RecommendRequest(
+            user_id=shopper.user_id, session_id=session, page_size=10, placement="home", explore=False
+        )
         before = client.recommend(ask)
         now = time.time_ns() // 1000
         click = EventType.DETAIL_PAGE_VIEW

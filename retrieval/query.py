@@ -139,6 +139,11 @@ class TowerSource:
         """Run the query tower once."""
         return TowerScoring(self.tower.vector(query), self.tower.item_vectors, self.search)
 
+    def heeds(self, attributes: Array) -> bool:
+        """Whether what somebody says of themselves (tokens uint64 `[a]`) is enough to be asked by."""
+        people = self.tower.people
+        return people is not None and self.tower.asks_alone and bool(people.knows(attributes).any())
+
     def narrowed(self, allowed: Array) -> TowerSource:
         """See core.candidates.Narrows: the search itself passes over the others."""
         return TowerSource(self.tower, lambda vector, k, _=None: self.search(vector, k, allowed))

@@ -93,6 +93,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
             trending=pb.TrendingStatus(items=self._trending.items, age_seconds=self._trending.age_seconds),
             catalog=self._catalog_status(),
             rules=self._rules_status(),
+            exploration=self._tally.of("exploration"),
         )
 
     def _rules_status(self) -> pb.RulesStatus:

@@ -13,6 +13,8 @@ from core.ids import NO_ROW
 from serving.filters.masks import Masks
 from serving.filters.syntax import FilterError
 from serving.online_state import PersonState
+from serving.recent_events import with_recent
+from serving.recommend_checks import is_personal
 from serving.release import Release
 from serving.request_path import Request, is_calibrated
 from serving.resident import made_up_history
@@ -70,6 +72,9 @@ class Asking:
         on_page, missing = known_rows(release, request.context_item_ids)
         excluded, unknown = known_rows(release, request.exclude_item_ids)
         listed, unlisted = known_rows(release, request.candidate_item_ids)
+        if is_personal(request):
+            state, untold = with_recent(release, state, request.recent_events, now)
+            unknown += untold
         query = Query(now, state.user, state.history, on_page, request.placement, state.facts, state.attributes)
         only = np.unique(listed) if request.candidate_item_ids else None
         least = request.min_score if request.min_score and is_calibrated(release) else 0.0

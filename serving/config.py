@@ -20,6 +20,7 @@ class ServerConfig(Section):
     threads: int = Field(ge=1, le=256)
     drain_seconds: float = Field(gt=0)
     lame_duck_seconds: float = Field(ge=0)
+    reply_ms: float = Field(ge=0)
 
 
 class RedisConfig(Section):
@@ -114,6 +115,26 @@ class PagingConfig(Section):
         return Path(self.key)
 
 
+class NewItemsConfig(Section):
+    """Places for new items."""
+
+    share: float = Field(ge=0, le=1)
+    days: float = Field(gt=0)
+    least_gain: float = Field(gt=0)
+    kin: float = Field(ge=1)
+
+
+class ExplorationConfig(Section):
+    """What of pages is left to chance."""
+
+    share: float = Field(ge=0, le=1)
+    steepness: float = Field(ge=0, le=8)
+    reach: float = Field(ge=1, le=20)
+    places: int = Field(ge=1, le=50)
+    features_share: float = Field(ge=0, le=1)
+    new_items: NewItemsConfig
+
+
 class ServingConfig(Section):
     """The whole of `configs/serving.yaml`."""
 
@@ -126,6 +147,7 @@ class ServingConfig(Section):
     catalog: CatalogConfig
     rules: RulesConfig
     paging: PagingConfig
+    exploration: ExplorationConfig
 
     def with_rules(self, folder: Path) -> ServingConfig:
         """The same, with the rules of a folder."""

@@ -25,6 +25,10 @@ class Failure(StrEnum):
     SPOOL_FULL = "event-spool-full"
     CATALOG_LOG = "catalog-log-unwritable"
     UNCALIBRATED = "uncalibrated"
+    DEADLINE_STATE = "deadline-state"
+    DEADLINE_RANKER = "deadline-ranker"
+    DEADLINE_SOURCES = "deadline-sources"
+    DEADLINE_POPULAR = "deadline-popular"
 
 
 class Effect(StrEnum):
@@ -71,6 +75,18 @@ POLICIES: Final[dict[Failure, Policy]] = {
     ),
     Failure.CATALOG_LOG: Policy(
         Effect.ABORT, "UNAVAILABLE", "the catalog's log does not reach the disk; nothing was stored"
+    ),
+    Failure.DEADLINE_STATE: Policy(
+        Effect.DEGRADE, "UNAVAILABLE", "the caller's deadline left no time to read what is known of the person"
+    ),
+    Failure.DEADLINE_RANKER: Policy(
+        Effect.DEGRADE, "UNAVAILABLE", "the caller's deadline left no time for the ranker; the blend ordered the page"
+    ),
+    Failure.DEADLINE_SOURCES: Policy(
+        Effect.DEGRADE, "UNAVAILABLE", "the caller's deadline left no time for every source; some were not asked"
+    ),
+    Failure.DEADLINE_POPULAR: Policy(
+        Effect.DEGRADE, "UNAVAILABLE", "the caller's deadline left no time for any source; popular items are the page"
     ),
 }
 # Everything else aborts: an AisleError with its own status (a bad request, a release that does not fit), any other exception as INTERNAL, a bug.

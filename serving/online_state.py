@@ -59,12 +59,15 @@ class OnlineState:
     def __init__(self, link: RedisLink, keys: Keys, live_events: int) -> None:
         self._link, self._keys, self._live_events = link, keys, live_events
 
-    def read(self, release: Release, person: Person, now: int) -> PersonState:
-        """The state of `person` at `now` (microseconds). Failures are in the result: this never raises for what Redis does."""
+    def read(self, release: Release, person: Person, now: int, within: float | None = None) -> PersonState:
+        """The state of `person` at `now` (microseconds). Failures are in the result: this never raises for what Redis does.
+
+        `within`: seconds that may pass, where the read deadline is too long.
+        """
         if not person.live_keys:
             return PersonState()
         try:
-            complete, packed, live = self._fetch(release, person)
+            complete, packed, live = self._fetch(release, person, within)
             people = [unpack_person(p) for p in packed if p]
             events = [unpack_live(e) for e in live]
         except StoreError as e:
@@ -91,13 +94,15 @@ class OnlineState:
     def _window(self, release: Release) -> str:
         return self._keys.window(release.window_end, release.state_id)
 
-    def _fetch(self, release: Release, person: Person) -> tuple[bool, list[bytes | None], list[bytes]]:
+    def _fetch(
+        self, release: Release, person: Person, within: float | None
+    ) -> tuple[bool, list[bytes | None], list[bytes]]:
         window, keys, live_keys = self._window(release), person.keys, person.live_keys
         commands: list[Command] = [
             ("MGET", self._keys.complete(window), *(self._keys.history(window, k) for k in keys))
         ]
         commands += [("LRANGE", self._keys.live(k), 0, self._live_events - 1) for k in live_keys]
-        replies: list[Any] = self._link.read(commands)
+        replies: list[Any] = self._link.read(commands, within)
         complete, *histories = replies[0]
         # before the marker is there, histories are those that happen to be written already
         return complete is not None, histories if complete else [], [e for reply in replies[1:] for e in reply]

@@ -8,9 +8,13 @@ import numpy as np
 
 from core.columns import Array
 from serving.release import Release
-from serving.request_path import FILL, TRENDING, Answer
+from serving.request_path import FILL, NEW, TRENDING, Answer
 
-_UNSCORED = (TRENDING, FILL)  # lead or fill a page, and carry scores that no model gave
+_UNSCORED = (
+    TRENDING,
+    FILL,
+    NEW,
+)  # lead or fill a page, or are on it for being new, and carry scores that no model gave
 
 
 def probabilities(release: Release, page: Answer) -> list[float | None]:

@@ -37,6 +37,7 @@ from serving.config import PAGE_KEY, ServingConfig
 from serving.event_store import EventStore
 from serving.event_writer import EventWriter
 from serving.events_service import EventsService
+from serving.exploration import Exploration
 from serving.keys import Keys
 from serving.malformed import Malformed
 from serving.materialize import is_materialized, materialize
@@ -98,14 +99,24 @@ class ServingProcess:
             experimental_non_blocking=True, experimental_thread_pool=futures.ThreadPoolExecutor(1)
         )
         self._store = store = EventStore(EventWriter(link, keys, config.events), _spool(options))
-        self._log = ShownLog(link, keys, config.log, tally)
+        self._log = ShownLog(link, keys, config.log, tally, config.exploration.features_share)
+        exploration = Exploration(config.exploration, config.log.share)
         self._trending = Trending(link, keys, config.trending, self.resident, clock)
         rules = config.rules
         self._rules = LiveRules(rules.path, lambda: self.resident.release, clock, rules.refresh_seconds)
         self._server, self.port = _bind(options)
         recommender_pb2_grpc.add_RecommenderServicer_to_server(
             RecommenderService(
-                self.resident, state, self._log, tally, self._trending, _paging(options), clock, self._rules
+                self.resident,
+                state,
+                self._log,
+                tally,
+                self._trending,
+                _paging(options),
+                clock,
+                self._rules,
+                exploration=exploration,
+                reply_ms=config.server.reply_ms,
             ),
             self._server,
         )

@@ -11,7 +11,7 @@ from core.columns import Array, Texts
 from core.history import Query
 from core.schema import DAY, Column, EventType
 from serving.release import Release
-from serving.request_path import FILL, LISTED, RULE, TRENDING
+from serving.request_path import FILL, LISTED, NEW, RULE, TRENDING
 from serving.trend import NOTHING, Trend
 
 # What to say where a source names the item behind its proposal.
@@ -130,6 +130,8 @@ def _plain(release: Release, query: Query, row: int, source: str) -> str:
     """Without an item to name."""
     if source in _PLAIN:
         return _PLAIN[source]
+    if source == NEW:
+        return "new in the shop"
     if source == RULE:
         return "chosen by the shop"
     if source not in (FILL, LISTED):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from aisle.v1 import recommender_pb2 as pb
+from serving.recent_events import check_recent
 from serving.rules.requested import LEVELS
 from serving.validation import (
     MAX_BATCH,
@@ -68,6 +69,7 @@ def check_similar(request: pb.SimilarItemsRequest) -> int:
     problems.texts("item_ids", request.item_ids, least=1, most=MAX_CONTEXT)
     problems.texts("exclude_item_ids", request.exclude_item_ids, most=MAX_EXCLUDED)
     problems.filter("filter", request.filter)
+    check_recent(problems, request.recent_events)
     k = problems.page_size(request.page_size)
     _arranged(problems, request)
     problems.refuse()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import grpc
 import numpy as np
@@ -16,7 +16,10 @@ from core.columns import Array
 from core.history import Query
 from core.ids import NO_ROW
 from serving.asking import Asking, known_rows
+from serving.deadline import Costs, Deadline, Step
+from serving.drawn_answer import add_propensities
 from serving.explain import UNKNOWN, explain
+from serving.exploration import Chance, Exploration
 from serving.failures import Failure
 from serving.online_state import OnlineState, Person, PersonState
 from serving.page_tokens import Onward
@@ -70,13 +73,13 @@ class _Placed:
     page: Answer
     watch: StageWatch
     alone: bool  # no other placement kept items off it
+    request_id: str
 
     @property
-    def failure(self) -> Failure | None:
-        """What the answer does without."""
-        if self.request.min_score and not is_calibrated(self.release):
-            return self.state.failure or Failure.UNCALIBRATED
-        return self.state.failure
+    def failures(self) -> list[Failure]:
+        """What the answer does without, the gravest first."""
+        unlimited = self.request.min_score and not is_calibrated(self.release)
+        return _known(self.state.failure, self.page.missed, Failure.UNCALIBRATED if unlimited else None)
 
 
 class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
@@ -92,10 +95,13 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         paging: Paging,
         clock: Clock = wall_clock,
         rules: LiveRules | None = None,
+        exploration: Exploration | None = None,
+        reply_ms: float = 0.0,
     ) -> None:
         self._resident, self._state, self._log, self._tally = resident, state, log, tally
         self._trending, self._paging = trending, paging
         self._asking = Asking(trending, rules, clock)
+        self._exploration, self._costs, self._reply = exploration, Costs(), reply_ms / 1e3
 
     @guarded
     def Recommend(self, request: pb.RecommendRequest, context: grpc.ServicerContext) -> pb.RecommendResponse:  # noqa: N802
@@ -105,9 +111,13 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         now = self._asking.now(release)
         if request.validate_only:
             return self._valid(release, request, k, now)
-        state = self._hydrated(release, request, now)
+        deadline = self._deadline(context)
+        state = self._hydrated(release, request, now, deadline)
         watch.lap("hydrate")
-        return self._answered(self._placed(release, request, k, now, state, watch))
+        response = self._answered(self._placed(release, request, k, now, state, watch, deadline))
+        if deadline is not None:
+            deadline.end(Step.FINISH)
+        return response
 
     @guarded
     def BatchRecommend(  # noqa: N802
@@ -123,11 +133,12 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             for at, (one, k) in enumerate(zip(asked, sizes, strict=True))
         ]
         wanted = [at for at, one in enumerate(asked) if not one.validate_only]
-        state = self._hydrated(release, asked[0], now) if wanted else PersonState()
+        state = self._hydrated(release, asked[0], now, self._deadline(context)) if wanted else PersonState()
         watch.lap("hydrate")
         placed, taken = [], _NONE
         for at in wanted:
-            placed.append(self._placed(release, asked[at], sizes[at], now, state, watch, taken))
+            deadline = self._deadline(context)
+            placed.append(self._placed(release, asked[at], sizes[at], now, state, watch, deadline, taken))
             taken, watch = np.concatenate([taken, placed[-1].page.rows]), StageWatch()
         for at, one in zip(wanted, placed, strict=True):
             one.watch.resume()
@@ -139,14 +150,15 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         """See the proto."""
         watch = StageWatch()
         check_rank(request)
-        release = self._resident.release
+        release, deadline = self._resident.release, self._deadline(context)
         now = self._asking.now(release)
-        state = self._hydrated(release, request, now)
+        state = self._hydrated(release, request, now, deadline)
         watch.lap("hydrate")
         rows, unknown = known_rows(release, request.item_ids)
         on_page, missing = known_rows(release, request.context_item_ids)
         query = Query(now, state.user, state.history, on_page, request.placement, state.facts, state.attributes)
-        page = rank(release, query, np.unique(rows))
+        page = rank(release, query, np.unique(rows), deadline)
+        failures = _known(state.failure, page.missed)
         watch.lap("rank")
 
         request_id = request.request_id or uuid.uuid4().hex
@@ -154,8 +166,8 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             results=results_of(release, query, page),
             attribution_token=f"{release.name}.{request_id}",
             level=page.level,
-            degraded=state.failure is not None,
-            fallback_reason=state.failure or "",
+            degraded=len(failures) > 0,
+            fallback_reason=_first_of(failures),
             release=release.name,
             missing_ids=unknown + missing,
             request_id=request_id,
@@ -165,7 +177,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             add_contributions(release, response.results, page)
         watch.lap("reasons")
         watch.write(response.stage_latency_ms)
-        self._count(page, state.failure)
+        self._count(page, failures)
         return response
 
     @guarded
@@ -174,6 +186,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         k = check_similar(request)
         release = self._resident.release
         asked, missing = self._asking.similar(release, request, k)
+        asked = replace(asked, deadline=self._deadline(context))
         request_id = request.request_id or uuid.uuid4().hex
         response = pb.SimilarItemsResponse(
             release=release.name,
@@ -189,6 +202,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         anchored = Query(asked.query.time, context=asked.query.context)  # so that no reason speaks of a person
         response.results.extend(results_of(release, anchored, page))
         response.attribution_token = f"{release.name}.{request_id}"
+        response.degraded, response.fallback_reason = page.missed is not None, page.missed or ""
         add_rules(response.results, asked, page)
         return response
 
@@ -197,7 +211,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         """See the proto."""
         k = check_explain(request)
         one = self._looked_at(request.request, k)
-        release, asked, page, failure = one.release, one.asked, one.page, one.failure
+        release, asked, page, failures = one.release, one.asked, one.page, one.failures
         row = release.item_ids.row(request.item_id)
         found = UNKNOWN if row == NO_ROW else explain(release, asked, page, row)
         response = pb.ExplainResponse(
@@ -215,8 +229,8 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
                 for name, value in sorted(found.parts.items(), key=lambda part: -part[1])
             ],
             level=page.level,
-            degraded=failure is not None,
-            fallback_reason=failure or "",
+            degraded=len(failures) > 0,
+            fallback_reason=_first_of(failures),
             release=release.name,
             missing_ids=one.missing,
         )
@@ -256,12 +270,35 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         """The answer to a request inside another one; nothing of it is recorded."""
         release, watch = self._resident.release, StageWatch()
         now = self._asking.now(release)
-        return self._placed(release, request, k, now, self._hydrated(release, request, now), watch, within="request.")
+        state = self._hydrated(release, request, now)
+        return self._placed(release, request, k, now, state, watch, within="request.", by_chance=False)
 
-    def _hydrated(self, release: Release, request: pb.RecommendRequest | pb.RankRequest, now: int) -> PersonState:
+    def _deadline(self, context: grpc.ServicerContext) -> Deadline | None:
+        """The caller's, where there is one."""
+        left = context.time_remaining()
+        return None if left is None else Deadline(left, self._costs, self._reply)
+
+    def _hydrated(
+        self,
+        release: Release,
+        request: pb.RecommendRequest | pb.RankRequest,
+        now: int,
+        deadline: Deadline | None = None,
+    ) -> PersonState:
         """What is known of who asks."""
         known = Person(request.user_id, request.visitor_id, request.session_id) if is_personal(request) else Person()
-        return self._state.read(release, known, now)
+        return self._state.read(release, known, now, None if deadline is None else deadline.for_state())
+
+    def _chance(self, release: Release, request: pb.RecommendRequest, request_id: str, now: int) -> Chance | None:
+        """What of the page is left to chance: pages of visits, unless the request says otherwise. Never of a list, which is put in order once, nor of
+        items that the caller chose or limited."""
+        chosen = request.list_size or request.page_token or request.candidate_item_ids or request.min_score
+        if self._exploration is None or chosen:
+            return None
+        wanted = request.explore if request.HasField("explore") else None
+        if wanted is None and (request.explain or not request.session_id):
+            return None
+        return self._exploration.of(request_id, wanted, release, now, self._resident.base.items.rows)
 
     def _valid(
         self, release: Release, request: pb.RecommendRequest, k: int, now: int, within: str = ""
@@ -285,27 +322,32 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         now: int,
         state: PersonState,
         watch: StageWatch,
+        deadline: Deadline | None = None,
         taken: Array = _NONE,
         within: str = "",
+        by_chance: bool = True,
     ) -> _Placed:
         """The page of one placement, without the rows `taken` (int32) that others show."""
+        request_id = request.request_id or uuid.uuid4().hex
         asked, missing = self._asking.page(release, request, k, now, state, taken, within)
+        chance = self._chance(release, request, request_id, now) if by_chance else None
+        asked = replace(asked, deadline=deadline, chance=chance)
         onward = self._paging.onward(request, now)
         page = answer(release, asked) if onward is None else next_page(release, asked, onward)
         watch.lap("recommend")
-        return _Placed(request, k, now, release, state, asked, missing, onward, page, watch, not len(taken))
+        return _Placed(request, k, now, release, state, asked, missing, onward, page, watch, not len(taken), request_id)
 
     def _answered(self, one: _Placed, taken: Array = _NONE) -> pb.RecommendResponse:
         """The page in the shop's ids, counted and logged; `taken` as for Paging.token."""
         request, release, asked, page = one.request, one.release, one.asked, one.page
-        request_id = request.request_id or uuid.uuid4().hex
+        request_id = one.request_id
         first = 1 if one.onward is None else one.onward.shown + 1
         response = pb.RecommendResponse(
             results=results_of(release, asked.query, page, self._trending.of(release), first),
             attribution_token=f"{release.name}.{request_id}",
             level=page.level,
-            degraded=one.failure is not None,
-            fallback_reason=one.failure or "",
+            degraded=len(one.failures) > 0,
+            fallback_reason=_first_of(one.failures),
             release=release.name,
             missing_ids=one.missing,
             request_id=request_id,
@@ -315,22 +357,36 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             index_version=index_version(release),
         )
         add_rules(response.results, asked, page)
+        pool = add_propensities(response, release, page.drawn)
         if request.explain:
             add_contributions(release, response.results, page)
         one.watch.lap("reasons")
         one.watch.write(response.stage_latency_ms)
-        self._count(page, one.failure)
-        self._log.offer(_shown(one, response))
+        self._count(page, one.failures)
+        self._log.offer(_shown(one, response, pool))
         return response
 
-    def _count(self, page: Answer, failure: Failure | None) -> None:
+    def _count(self, page: Answer, failures: list[Failure]) -> None:
         self._tally.add("level", page.level)
-        if failure is not None:
+        if page.drawn is not None and page.drawn.explored:
+            self._tally.add("exploration", "explored")
+        if page.drawn is not None and page.drawn.new_at is not None:
+            self._tally.add("exploration", "new-item")
+        for failure in failures:
             self._tally.add("degraded", failure)
 
 
-def _shown(one: _Placed, response: pb.RecommendResponse) -> Shown:
-    """The page for the log."""
+def _known(*failures: Failure | None) -> list[Failure]:
+    """Those that there are, each once."""
+    return list(dict.fromkeys(f for f in failures if f is not None))
+
+
+def _first_of(failures: list[Failure]) -> str:
+    return failures[0] if failures else ""
+
+
+def _shown(one: _Placed, response: pb.RecommendResponse, pool: tuple[str, ...]) -> Shown:
+    """The page for the log; `pool`: see Shown."""
     plain = _plain(one)
     return Shown(
         one.now,
@@ -343,6 +399,7 @@ def _shown(one: _Placed, response: pb.RecommendResponse) -> Shown:
         one.page.candidates.rows if plain else None,
         one.page.features if plain else None,
         one.state.live,
+        pool,
     )
 
 
@@ -350,8 +407,10 @@ def _plain(one: _Placed) -> bool:
     """Whether the candidates are what the sources propose: else their features are no sample of that, and are not logged."""
     asked = one.asked
     wanted = asked.rules is not None and len(asked.rules.wanted) > 0
+    told = len(one.request.recent_events) > 0 and is_personal(one.request)  # no log of events will ever tell them again
     chosen = asked.allowed is not None or asked.only is not None or wanted or one.request.exclude_purchased
-    return not chosen and one.alone and one.onward is None and asked.list_size <= asked.k
+    whole = one.alone and one.onward is None and asked.list_size <= asked.k and one.page.missed is None
+    return not chosen and not told and whole
 
 
 def _outside(asked: Request, page: Answer) -> int:

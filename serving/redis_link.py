@@ -39,20 +39,26 @@ class RedisLink:
         self._paused_until = 0.0
         self.failure: Failure | None = None  # of the newest read; None: it went well
 
-    def read(self, commands: Sequence[Command]) -> list[Any]:
-        """The replies to `commands`, in one round trip within the read deadline.
+    def read(self, commands: Sequence[Command], within: float | None = None) -> list[Any]:
+        """The replies to `commands`, in one round trip within the read deadline, or within so many seconds where that is less.
 
         Raises:
-            StoreError: Redis failed, or failed just now and is left alone for a moment.
+            StoreError: Redis failed, or failed just now and is left alone for a moment; or `within` was too little, which is not held against it.
         """
+        if within is not None and within >= self._config.read_deadline_ms / 1e3:
+            within = None
+        if within is not None and within <= 0:
+            raise StoreError(Failure.DEADLINE_STATE, "")
         if self._failures >= self._config.failures_to_pause:
             now = time.monotonic()
             if now < self._paused_until and self.failure is not None:
                 raise StoreError(self.failure, "")
             self._paused_until = now + self._config.pause_ms / 1e3  # the others wait for what this request finds
         try:
-            replies = self._round_trip(commands)
+            replies = self._round_trip(commands, within)
         except redis.RedisError as e:
+            if within is not None and isinstance(e, redis.TimeoutError):
+                raise StoreError(Failure.DEADLINE_STATE, "") from None
             self._failures += 1
             self._paused_until = time.monotonic() + self._config.pause_ms / 1e3
             self.failure = failure_of(e)
@@ -60,13 +66,15 @@ class RedisLink:
         self._failures, self.failure = 0, None
         return replies
 
-    def _round_trip(self, commands: Sequence[Command]) -> list[Any]:
+    def _round_trip(self, commands: Sequence[Command], within: float | None) -> list[Any]:
         try:
             connection, reused = self._idle.pop(), True
         except IndexError:
             connection, reused = self._connection(), False
         try:
             connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            if within is not None and not connection.can_read(timeout=within):
+                raise redis.TimeoutError
             replies = [connection.read_response() for _ in commands]
         except redis.ConnectionError:
             connection.disconnect()
@@ -74,7 +82,7 @@ class RedisLink:
                 raise
             # the server restarted since this connection was made; so it did for the other idle ones
             self._idle.clear()
-            return self._round_trip(commands)
+            return self._round_trip(commands, within)
         except redis.RedisError:
             connection.disconnect()  # its unread replies would answer the next request
             raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Final
@@ -18,6 +18,10 @@ from core.release import ReleaseSettings
 from core.schema import EventType
 from ranking.blend import blend
 from ranking.features import matrix
+from retrieval.query import TowerSource
+from serving.deadline import Deadline, Step
+from serving.exploration import Chance, Drawn, left_to_chance
+from serving.failures import Failure
 from serving.filters.masks import both
 from serving.release import Release
 from serving.rules.arrange import Arranged, arrange
@@ -26,6 +30,7 @@ from serving.rules.bound import PageRules
 TRENDING: Final = "trending"
 FILL: Final = "fill"
 LISTED: Final = "list"  # an item of the caller's list that no source speaks for
+NEW: Final = "new"  # an item that got its place for being new
 RULE: Final = "rule"  # an item that no source proposed, but a rule
 _MOST_FILL: Final = 4_000  # popular items that are tried where caps hold back all others
 _NONE: Final = np.empty(0, np.int32)
@@ -37,6 +42,7 @@ class Level(StrEnum):
     WARM = "warm"
     SHORT = "short-history"
     CONTEXT = "context"
+    ATTRIBUTES = "attributes"
     POPULAR = "popular"
 
 
@@ -67,6 +73,8 @@ class Request:
     only: Array | None = None  # item rows int32, ascending: the only candidates, whatever the sources propose
     least: float = 0.0  # probability that a candidate must reach; above 0 only where the ranker is calibrated
     list_size: int = 0  # items of all pages of a list together; 0: there is one page
+    chance: Chance | None = None  # what may be left to it; None: nothing
+    deadline: Deadline | None = None  # of the caller; None: as long as it takes
 
     @property
     def never(self) -> Array:
@@ -111,18 +119,24 @@ class Answer:
     arranged: Arranged | None = None  # in positions of the line
     rest: Rest | None = None  # of a list; None: there is one page
     calibrated: bool = False  # the scores of candidates are the calibrated ranker's
+    drawn: Drawn | None = None  # what was left to chance
+    missed: Failure | None = None  # what the caller's deadline left no time for
 
 
 def answer(release: Release, request: Request, sources: tuple[Source, ...] | None = None) -> Answer:
     """Run every stage in order. `sources` narrows the release's own (a baseline is the path with one source)."""
-    settings, query, excluded = release.settings, request.query, request.never
+    settings, query, excluded, deadline = release.settings, request.query, request.never, request.deadline
     reach = max(request.k, request.list_size)
     candidates = _candidates(release, request, release.sources if sources is None else sources, reach, excluded)
     kept, removed = _available(release, candidates)
-    features = _features(release, query, candidates)
+    hurried = deadline is not None and release.scorer is not None and not deadline.ranks()
+    features = None if hurried else _features(release, query, candidates)
     every = _scores(release, candidates, features)
-    rung = level(release, query)
-    if request.least:
+    if deadline is not None:
+        deadline.end(Step.RANK)
+    missed = None if deadline is None else deadline.missed
+    rung = Level.POPULAR if missed is Failure.DEADLINE_POPULAR else level(release, query)
+    if request.least and features is not None:
         kept, removed[Removal.UNLIKELY] = _likely(release, request.least, candidates, every, rung, kept)
     scores = every[kept]
     ordered = kept[_best_first(scores)]
@@ -146,6 +160,10 @@ def answer(release: Release, request: Request, sources: tuple[Source, ...] | Non
     else:
         line, trending = line_with(reach)
         page, after = np.arange(min(request.k, len(line))), np.arange(request.k, len(line))
+    drawn: Drawn | None = None
+    if request.chance is not None:
+        drawn, arranged = _drawn(request.chance, release, request, excluded, line, page, arranged)
+        line, page = drawn.line, drawn.page
     highest, lowest = (float(scores.max()), float(scores.min())) if len(scores) else (0.0, 0.0)
     above = highest + np.arange(len(lead), 0, -1, dtype=np.float32)
     below = lowest - 1 - np.arange(len(line) - ranked, dtype=np.float32)
@@ -162,7 +180,7 @@ def answer(release: Release, request: Request, sources: tuple[Source, ...] | Non
     return Answer(
         rows=first.rows,
         scores=first.scores,
-        sources=first.sources,
+        sources=first.sources if drawn is None else _with_new(first.sources, drawn.new_at),
         level=rung,
         candidates=candidates,
         removed=removed,
@@ -172,6 +190,8 @@ def answer(release: Release, request: Request, sources: tuple[Source, ...] | Non
         arranged=arranged,
         rest=shown(after[: max(0, request.list_size - len(page))]) if request.list_size else None,
         calibrated=features is not None and is_calibrated(release),
+        drawn=drawn,
+        missed=missed,
     )
 
 
@@ -179,13 +199,21 @@ def _candidates(
     release: Release, request: Request, sources: tuple[Source, ...], reach: int, excluded: Array
 ) -> Candidates:
     """What the sources propose, and the rules; or the caller's own items, as far as these may be shown."""
+    asked, deadline = sources if request.only is not None else narrowed(sources, request.allowed), request.deadline
+    if deadline is not None:
+        deadline.begin()
+        asked = deadline.watched(asked)
     if request.only is None:
-        asked = narrowed(sources, request.allowed)
         quotas = quotas_of(release.settings, asked, reach)
-        return gather(asked, quotas, request.query, excluded, _wanted(request, excluded))
-    rows = request.only[~np.isin(request.only, excluded)]
-    rows = rows if request.allowed is None else rows[request.allowed[rows]]
-    return listed(sources, release.settings.quotas, request.query, rows)
+        found = gather(asked, quotas, request.query, excluded, _wanted(request, excluded))
+    else:
+        rows = request.only[~np.isin(request.only, excluded)]
+        rows = rows if request.allowed is None else rows[request.allowed[rows]]
+        found = listed(asked, release.settings.quotas, request.query, rows)
+    if deadline is not None:
+        deadline.end(Step.SOURCES)
+        deadline.gathered(len(found))
+    return found
 
 
 def is_calibrated(release: Release) -> bool:
@@ -224,10 +252,41 @@ def _arranged(
         places = max(ranked, places) + max(request.k, places - ranked)
 
 
+def _drawn(
+    chance: Chance,
+    release: Release,
+    request: Request,
+    excluded: Array,
+    line: Array,
+    page: Array,
+    arranged: Arranged | None,
+) -> tuple[Drawn, Arranged | None]:
+    """The page after what is left to chance, and what the rules made of it then."""
+    fixed = np.zeros(len(page), bool)
+    if arranged is not None:
+        fixed = np.isin(page, list(arranged.put))
+    rest = np.arange(len(page), len(line)) if arranged is None else arranged.rest
+    if request.filter is not None and not request.strict:
+        fixed, rest = fixed | ~request.filter[line[page]], rest[request.filter[line[rest]]]
+
+    def showable(rows: Array) -> Array:
+        able = release.available[rows] if request.allowed is None else release.available[rows] & request.allowed[rows]
+        return able & ~np.isin(rows, excluded) if len(excluded) else able
+
+    drawn = left_to_chance(chance, release, line, page, rest, fixed, showable, request.rules, request.k)
+    if arranged is None:
+        return drawn, None
+    usual, more = np.concatenate([page, arranged.rest]), np.zeros(len(drawn.line) - len(line))
+    moves = tuple((rule, np.concatenate([places, more])) for rule, places in arranged.moves)
+    return drawn, replace(arranged, page=drawn.page, rest=usual[~np.isin(usual, drawn.page)], moves=moves)
+
+
 def _left_over(line: Array, ranked: int, page: Array, arranged: Arranged | None) -> dict[Removal, Array]:
     """What of the first `ranked` rows of the line is not on the page: held back by a cap, or below it."""
     if arranged is None:
-        return {Removal.CAPPED: _NONE, Removal.BELOW: line[len(page) : ranked]}
+        left = np.ones(len(line), bool)
+        left[page] = False
+        return {Removal.CAPPED: _NONE, Removal.BELOW: line[:ranked][left[:ranked]]}
     rest = arranged.rest[arranged.rest < ranked]
     capped = np.array([at in arranged.held for at in rest.tolist()], bool)
     return {Removal.CAPPED: line[rest[capped]], Removal.BELOW: line[rest[~capped]]}
@@ -251,11 +310,17 @@ def _sources(
     return tuple(next(speakers) if lead <= at < ranked else TRENDING if at < trending else FILL for at in page.tolist())
 
 
-def rank(release: Release, query: Query, rows: Array) -> Answer:
+def _with_new(sources: tuple[str, ...], at: int | None) -> tuple[str, ...]:
+    """The sources of a page on which a new item got the place `at`, from 0."""
+    return sources if at is None else (*sources[:at], NEW, *sources[at + 1 :])
+
+
+def rank(release: Release, query: Query, rows: Array, deadline: Deadline | None = None) -> Answer:
     """Order the caller's own item rows (int32, ascending, distinct): nothing is added and nothing is removed."""
     settings = release.settings
     candidates = listed(release.sources, settings.quotas, query, rows)
-    features = _features(release, query, candidates)
+    hurried = deadline is not None and release.scorer is not None and not deadline.ranks()
+    features = None if hurried else _features(release, query, candidates)
     scores = _scores(release, candidates, features)
     order = _best_first(scores)
     return Answer(
@@ -268,6 +333,7 @@ def rank(release: Release, query: Query, rows: Array) -> Answer:
         features=features,
         every=scores,
         calibrated=features is not None and is_calibrated(release),
+        missed=None if deadline is None else deadline.missed,
     )
 
 
@@ -281,17 +347,20 @@ def quotas_of(settings: ReleaseSettings, sources: tuple[Source, ...], k: int) ->
 
 def level(release: Release, query: Query) -> Level:
     """The rung that a query stands on: how much is known of the person, else of the page."""
-    return level_of(query, release.settings.warm_events)
+    return level_of(query, release.settings.warm_events, release.sources)
 
 
-def level_of(query: Query, warm_events: int) -> Level:
-    """The same, where so many successes make a person warm."""
+def level_of(query: Query, warm_events: int, sources: tuple[Source, ...]) -> Level:
+    """The same, where so many successes make a person warm, and these sources answer."""
     successes = int(np.count_nonzero(query.history.gains > 0))
     if successes >= warm_events:
         return Level.WARM
     if successes:
         return Level.SHORT
-    return Level.CONTEXT if len(query.context) else Level.POPULAR
+    if len(query.context):
+        return Level.CONTEXT
+    told = len(query.attributes) > 0 and any(isinstance(s, TowerSource) and s.heeds(query.attributes) for s in sources)
+    return Level.ATTRIBUTES if told else Level.POPULAR
 
 
 def _features(release: Release, query: Query, candidates: Candidates) -> Array | None:

@@ -54,13 +54,18 @@ class Shown:
     candidates: Array | None = None  # int32 [n]
     features: Array | None = None  # float32 [n, F], where a ranker read them
     live: tuple[int, ...] = ()  # hashes of the live events that the history was joined with
+    pool: tuple[str, ...] = ()  # ids of the items from which an explored page was drawn, in their usual order
 
 
 class ShownLog:
     """Takes pages from many threads."""
 
-    def __init__(self, link: RedisLink, keys: Keys, config: LogConfig, tally: Tally) -> None:
+    def __init__(
+        self, link: RedisLink, keys: Keys, config: LogConfig, tally: Tally, explored_features: float = 0.0
+    ) -> None:
+        """`explored_features`: the share of explored pages that are logged with features, where it is more than that of all."""
         self._redis, self._keys, self._config, self._tally = link.writes, keys, config, tally
+        self._explored_features = max(explored_features, config.features_share)
         self._queue: queue.Queue[Shown] = queue.Queue(config.queue_pages)
         self._me, self._batches = f"{keys.shown}:{uuid.uuid4().hex}", 0
         self._stopping = threading.Event()
@@ -80,7 +85,8 @@ class ShownLog:
         name = shown.response.request_id
         if not event_log.sampled("page", name, self._config.share):
             return
-        if not event_log.sampled("features", name, self._config.features_share):
+        share = self._explored_features if shown.response.explored else self._config.features_share
+        if not event_log.sampled("features", name, share):
             shown = replace(shown, candidates=None, features=None)
         try:
             self._queue.put_nowait(shown)
@@ -144,7 +150,9 @@ def columns_of(shown: Shown, tenant: str) -> dict[str, Any]:
         Page.POSITIONS: [r.rank for r in results],
         Page.SCORES: [r.score for r in results],
         Page.SOURCES: [r.source for r in results],
-        Page.PROPENSITIES: [1.0] * len(results),  # the request path has no chance in it
+        Page.PROPENSITIES: [r.propensity for r in results],
+        Page.EXPLORED: answered.explored,
+        Page.POOL: list(shown.pool),
     }
     if shown.personal:
         columns |= {Page.USER_ID: asked.user_id, Page.VISITOR_ID: asked.visitor_id, Page.SESSION_ID: asked.session_id}

@@ -33,6 +33,13 @@ def recommend(
     fill_up: Annotated[
         bool, typer.Option("--fill-up", help="complete a page that the filter leaves short with others")
     ] = False,
+    picked: Annotated[
+        list[str] | None,
+        typer.Option(help="item that a newcomer picked, counts as history; may be given several times"),
+    ] = None,
+    explore: Annotated[
+        bool, typer.Option("--explore", help="draw the order of the page at random, better items more often")
+    ] = False,
     no_personalize: Annotated[bool, typer.Option("--no-personalize", help="read nothing about the person")] = False,
     candidate: Annotated[list[str] | None, typer.Option(help="only such items; may be given several times")] = None,
     cap: Annotated[
@@ -47,7 +54,7 @@ def recommend(
     page_token: Annotated[str, typer.Option(help="of the page before; the other options as there")] = "",
 ) -> None:
     """Recommendations for one person, with the reason for each."""
-    from aisle.v1.recommender_pb2 import RecommendRequest
+    from aisle.v1.recommender_pb2 import RecentEvent, RecommendRequest
     from cli.caps import cap_of
     from cli.pages import show
     from serving.client import Client
@@ -71,6 +78,8 @@ def recommend(
         min_score=min_score,
         list_size=list_size,
         page_token=page_token,
+        recent_events=[RecentEvent(item_id=item) for item in picked or []],
+        explore=explore or None,
     )
     with Client(server) as client:
         response = client.recommend(request)
@@ -89,6 +98,8 @@ def recommend(
             "outside_filter": response.outside_filter,
             "next_page_token": response.next_page_token,
             "index_version": response.index_version,
+            "explored": response.explored,
+            "propensities": [round(r.propensity, 9) for r in response.results],
             "stage_latency_ms": {stage: round(ms, 3) for stage, ms in response.stage_latency_ms.items()},
         }
     )

@@ -83,6 +83,17 @@ def test_segments_hold_the_main_queries(prepared: Prepared) -> None:
     assert sum(v["queries"] for v in segments["item_age"].values()) == 3  # ann's b and e, bob's a
 
 
+def test_every_metric_is_there_by_level_of_the_ladder(prepared: Prepared) -> None:
+    result = judged(prepared, by_query={"level": np.array(["warm", "short", "popular"])})
+    levels = result["levels"]
+    assert {level: v["queries"] for level, v in levels.items()} == {"warm": 1, "short": 1, "popular": 1}
+    assert levels["popular"]["ndcg@10"] == result["cohorts"]["new_users"]["ndcg@10"] == 1.0  # cat, who is no main query
+    assert (levels["warm"]["ndcg@10"] + levels["short"]["ndcg@10"]) / 2 == pytest.approx(result["ndcg@10"], abs=1e-6)
+    for figures in levels.values():
+        assert {*METRICS, "intervals", "coverage@10", "gini@10", "novelty@10"} <= set(figures)
+    assert "levels" not in judged(prepared)
+
+
 def test_exposure_of_the_pages(prepared: Prepared) -> None:
     result = judged(prepared)
     # ann's and bob's pages show a, b, c and d of 5 items, once each

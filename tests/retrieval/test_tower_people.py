@@ -5,6 +5,7 @@ One file, so that TensorFlow starts once.
 
 # bazel: size=medium
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -25,6 +26,7 @@ from retrieval.towers.inputs import joined, window
 from retrieval.towers.model import Towers
 from retrieval.towers.people import PersonTower
 from retrieval.towers.train import fit_towers
+from serving.request_path import Level, level_of
 from serving.user_state import UserState
 from tests.prepared_fixture import make_prepared
 from tests.retrieval.reopened import reopened, sized
@@ -137,6 +139,23 @@ def test_attributes_that_find_less_than_what_is_popular_do_not_ask_alone(
     # beside a history they count as ever
     with_history = Query(20 * DAY, history=chose(5), attributes=told)
     assert np.array_equal(vector(tower, with_history), vector(QueryTower.open(fitted), with_history))
+
+
+def test_who_is_known_by_attributes_alone_stands_on_a_rung_of_their_own(prepared: Prepared, fitted: Path) -> None:
+    """Where they can be asked by: their page is theirs, and nothing that trends leads it."""
+    towers, told = TowerSource.open(fitted), of_team(prepared, 0)
+    silent = copy.copy(towers.tower)
+    silent.asks_alone = False
+    for query, sources, level in (
+        (Query(20 * DAY, attributes=told), (towers,), Level.ATTRIBUTES),
+        (Query(20 * DAY, attributes=told, context=np.zeros(1, np.int32)), (towers,), Level.CONTEXT),
+        (Query(20 * DAY, attributes=told, history=chose(5)), (towers,), Level.SHORT),
+        (Query(20 * DAY, attributes=told), (TowerSource(silent),), Level.POPULAR),
+        (Query(20 * DAY, attributes=told), (), Level.POPULAR),
+        (Query(20 * DAY, attributes=np.array([1, 2], np.uint64)), (towers,), Level.POPULAR),
+        (Query(20 * DAY), (towers,), Level.POPULAR),
+    ):
+        assert level_of(query, 3, sources) is level
 
 
 def test_unknown_attributes_are_none(prepared: Prepared, fitted: Path) -> None:

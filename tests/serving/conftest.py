@@ -13,6 +13,7 @@ from serving.config import ServingConfig, load_serving
 from serving.embedded_redis import EmbeddedRedis
 from serving.process import ProcessOptions, ServingProcess
 from serving.redis_link import client
+from tests.serving.exploring import drawing
 from tests.serving.shop import make_shop
 
 
@@ -52,8 +53,9 @@ def config() -> ServingConfig:
 
 
 def bare() -> ServingConfig:
-    """The defaults without what outlives or follows a call: no spool, no log of recommendations, no trends."""
-    return changed(changed(changed(load_serving(), "events", spool="none"), "log", share=0), "trending", enabled=False)
+    """The defaults without what outlives or follows a call, and without chance: no spool, no log of recommendations, no trends, no exploration."""
+    plain = load_serving().model_copy(update={"exploration": drawing(share=0.0, new_items__share=0.0)})
+    return changed(changed(changed(plain, "events", spool="none"), "log", share=0), "trending", enabled=False)
 
 
 def changed(config: ServingConfig, section: str, **values: object) -> ServingConfig:

@@ -37,6 +37,7 @@ from serving.release import Release
 from serving.request_path import Request, answer
 from serving.resident import made_up_history
 from tests.serving.conftest import changed, options_for
+from tests.serving.exploring import drawing
 from tests.serving.live_shop import END, ITEMS, SOLD_OUT, make_live_shop, price
 
 ALPHA, BETA = "p00", "p01"  # people who choose items of one taste alone
@@ -122,6 +123,30 @@ def test_an_upserted_item_is_proposed_to_those_whom_it_fits(ask: Client) -> None
     mine = next(r for r in alpha if r.item_id == "new-a")
     assert (mine.source, mine.title) == ("towers", "alpha thing")
     assert list(mine.reasons) == ["fits what you chose lately"]
+
+
+def test_an_upserted_item_gets_a_place_for_being_new(
+    work: Work, redis_url: str, config: ServingConfig, clock: Clock
+) -> None:
+    """From people whom it does not suit, too: else nobody would ever know. Until it is gone."""
+    due = config.model_copy(update={"exploration": drawing(share=0.0, new_items__share=1.0)})
+    process = ServingProcess(options_for(work, redis_url, changed(due, "log", share=1.0)), clock)
+    process.start()
+    with Client(f"127.0.0.1:{process.port}", timeout=20) as ask:
+        ask.upsert_items([thing("new-b", "beta")])
+        visit = RecommendRequest(user_id=ALPHA, session_id="s", page_size=3)
+        found = ask.recommend(visit)
+        (new,) = [r for r in found.results if r.source == "new"]
+        # one of three places, any: a third; whatever stands in the others was replaced with a third
+        assert (new.item_id, list(new.reasons)) == ("new-b", ["new in the shop"])
+        assert new.propensity == pytest.approx(1 / 3)
+        assert [r.propensity for r in found.results if r.source != "new"] == pytest.approx([2 / 3, 2 / 3])
+        assert not found.explored
+        assert dict(ask.status().exploration) == {"new-item": 1}
+        ask.delete_items(["new-b"])
+        after = ask.recommend(visit)
+        assert [(r.source == "new", r.propensity) for r in after.results] == [(False, 1.0)] * 3
+    process.stop()
 
 
 def test_similar_items_propose_it_and_start_from_it(ask: Client) -> None:

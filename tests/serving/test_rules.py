@@ -14,9 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.columns import Array
 from core.history import History, Query
 from core.schema import DAY, EventType
 from serving.explain import Outcome, explain
+from serving.exploration import Chance
 from serving.filters.masks import Masks
 from serving.request_path import Answer, Request, answer
 from serving.ruled_answer import preview, ruled
@@ -27,6 +29,7 @@ from serving.rules.live import Rules
 from serving.rules.load import Rule, RuleSet
 from serving.rules.schema import KINDS, RuleSpec, Sponsor
 from serving.rules.similarity import category_levels, likeness
+from tests.serving.exploring import drawing
 from tests.serving.ruled_shop import NOW, Item, Shop, made_up, rules_of, shop_of
 
 
@@ -321,11 +324,31 @@ def test_whatever_the_rules(shop: Shop, given_: list[dict[str, Any]], k: int, qu
     few = shop.release.settings.model_copy(update={"quotas": {"popularity": quota}, "candidates": quota})
     shop = Shop(replace(shop.release, settings=few), shop.items)
     request = asked(shop, k, *given_)
-    rules = request.rules
-    assert rules is not None
     found = answer(shop.release, request)
-    rows = found.rows.tolist()
     assert found.rows.tolist() == answer(shop.release, asked(shop, k, *given_)).rows.tolist()  # deterministic
+    check_page(shop, request, found, given_, k)
+    assert set(found.candidates.rows.tolist()) <= {*found.rows.tolist(), *np.concatenate([*found.removed.values()])}
+    assert found.drawn is None
+    # and with chance: no more and no fewer places, under the same rules
+    chance = Chance(f"r-{k}-{quota}-{len(given_)}", drawing(new_items__share=1.0), explored=True, new=newest(shop))
+    left = replace(request, chance=chance)
+    drawn = answer(shop.release, left)
+    check_page(shop, left, drawn, given_, k)
+    assert len(drawn.rows) == len(found.rows)
+    assert drawn.drawn is not None
+    assert ((drawn.drawn.propensities > 0) & (drawn.drawn.propensities <= 1 + 1e-12)).all()
+
+
+def newest(shop: Shop) -> Array:
+    """The last quarter of the ranking, as if it were new."""
+    n = len(shop.items)
+    return np.arange(n - n // 4, n, dtype=np.int32)
+
+
+def check_page(shop: Shop, request: Request, found: Answer, given_: list[dict[str, Any]], k: int) -> None:
+    """What holds for a page whatever the rules."""
+    rules, rows = request.rules, found.rows.tolist()
+    assert rules is not None
     assert len(set(rows)) == len(rows) <= k
     assert all(shop.release.available[r] for r in rows)
     for spec in given_:  # hidden never shown
@@ -341,7 +364,6 @@ def test_whatever_the_rules(shop: Shop, given_: list[dict[str, Any]], k: int, qu
         assert len(rows) == min(k, int(showable.sum()))  # full, unless a pin waits for a place that is not reached
     ends = [set(rows), *(set(r.tolist()) for r in found.removed.values())]
     assert sum(map(len, ends)) == len(set.union(*ends))  # each in one place
-    assert set(found.candidates.rows.tolist()) <= set.union(*ends)
     assert np.isfinite(found.scores).all()
 
 

@@ -103,6 +103,8 @@ def test_a_page_is_logged_as_it_was_answered(ask: Client, store: redis_py.Redis)
         "scores": pytest.approx([r.score for r in answered.results]),
         "sources": [r.source for r in answered.results],
         "propensities": [1.0, 1.0, 1.0],
+        "explored": False,
+        "pool": [],
     }
     until(lambda: dict(ask.status().pages) == {"logged": 1})
 
