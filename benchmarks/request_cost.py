@@ -30,19 +30,22 @@ import numpy as np
 
 from aisle.v1.recommender_pb2 import RecommendRequest
 from aisle.v1.recommender_pb2_grpc import RecommenderStub
-from benchmarks.serve import Asking, people, serving
+from benchmarks.serve import Asking, Server, people
 from core.columns import Array
 from core.prepared import Prepared
 from core.work import Work
 from index_builder.tune import one_thread
+from pipeline.served import Served
 from ranking import features
 from ranking.scorer import Scorer
 from retrieval.query import QueryTower, TowerScoring
-from serving import recommender_service, request_path
+from serving import recommender_service, request_path, results
 from serving.config import load_serving
 from serving.embedded_redis import EmbeddedRedis
 from serving.keys import Keys
 from serving.online_state import OnlineState
+from serving.page_tokens import PageTokens, secret_of
+from serving.paging import Paging
 from serving.process import materialize_if_missing
 from serving.recommender_service import RecommenderService
 from serving.redis_link import RedisLink
@@ -67,10 +70,20 @@ _STAGES: Final[tuple[tuple[Any, str, str], ...]] = (
     (Scorer, "score", "answer.trees"),
     (request_path, "_best_first", "answer.order"),
     (request_path, "_speakers", "answer.speakers"),
-    (recommender_service, "_results", "results"),
-    (recommender_service, "reasons", "results.reasons"),
+    (recommender_service, "results_of", "results"),
+    (results, "reasons", "results.reasons"),
     (ShownLog, "offer", "log"),
 )
+
+
+class _Patient:
+    """The context of a call without a deadline."""
+
+    def time_remaining(self) -> None:
+        """See grpc.ServicerContext."""
+
+
+_PATIENT: Final = _Patient()
 
 
 class Stopwatch:
@@ -119,7 +132,8 @@ def service(work: Work) -> Iterator[tuple[RecommenderService, Release]]:
         log = ShownLog(link, keys, config.log, tally)  # not started: what its thread does is no part of an answer
         trending = Trending(link, keys, config.trending, resident, lambda: 0)
         state = OnlineState(link, keys, config.events.live_per_person)
-        yield RecommenderService(resident, state, log, tally, trending), resident.release
+        paging = Paging(PageTokens(secret_of(None), config.tenant, config.paging.hours))
+        yield RecommenderService(resident, state, log, tally, trending, paging), resident.release
     finally:
         redis.stop()
 
@@ -133,7 +147,7 @@ def stages(work: Work, users: Sequence[str], repeats: int) -> dict[str, float]:
         def once(request: RecommendRequest) -> dict[str, int]:
             watch.laps.clear()
             start = time.thread_time_ns()
-            call(request, None)
+            call(request, _PATIENT)
             return dict(watch.laps) | {"recommend": time.thread_time_ns() - start}
 
         for request in asked:
@@ -199,7 +213,8 @@ def main() -> None:
     gc.collect()
     found |= stages(work, users, a.repeats)
     if a.server:
-        with serving(work.current) as server:
+        with Served(work.current) as served:
+            server = Server(served)
             server.settle()
             found["worker_us"] = round(asyncio.run(_worker(server.address, users, lambda: server.cpu_seconds)), 1)
         found["grpc_us"] = round(found["worker_us"] - found["recommend"], 1)

@@ -143,7 +143,7 @@ def _with_far(index: FaissIndex, setting: Setting, truth: Truth, config: IndexCo
 def _neighbourhoods(index: FaissIndex) -> Array:
     """The neighbourhood of each list, int `[lists]`: lists whose centroids are nearest to the same one of a few, which are drawn (seeded)."""
     centroids = index.index.quantizer.reconstruct_n(0, index.most)
-    middles = centroids[np.random.default_rng(0).permutation(index.most)[:: _TOGETHER]]
+    middles = centroids[np.random.default_rng(0).permutation(index.most)[::_TOGETHER]]
     return np.asarray(np.argmax(centroids @ middles.T - (middles**2).sum(axis=1) / 2, axis=1))
 
 

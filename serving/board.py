@@ -71,7 +71,7 @@ class Board:
     """`folder` belongs to the server; this is worker `number` of `workers`."""
 
     def __init__(self, folder: Path, number: int, workers: int) -> None:
-        self._folder, self._number, self._workers = folder, number, workers
+        self.folder, self._number, self._workers = folder, number, workers
         self._runs = self._prepared = self._leading = ""  # ids of notices
         self._failed = False
 
@@ -101,10 +101,10 @@ class Board:
                 self._agree(offer)
                 self._put("release", offer)
             except BaseException as e:
-                (self._folder / "offer").unlink(missing_ok=True)
+                (self.folder / "offer").unlink(missing_ok=True)
                 self._leading = ""
                 if isinstance(e, OSError):
-                    raise BusyError(f"the workers cannot agree, {self._folder}: {e.strerror or e}") from None
+                    raise BusyError(f"the workers cannot agree, {self.folder}: {e.strerror or e}") from None
                 raise
             done = swap()
             self._runs = offer.id
@@ -155,7 +155,7 @@ class Board:
                 self._failed = False
             except OSError as e:  # a full disk, say; it is looked at again
                 if not self._failed:
-                    _LOG.error("worker %d cannot use %s: %s", self._number, self._folder, e)
+                    _LOG.error("worker %d cannot use %s: %s", self._number, self.folder, e)
                 self._failed = True
             pause.wait(_POLL_PREPARED_SECONDS if self._prepared else _POLL_SECONDS)
 
@@ -163,7 +163,7 @@ class Board:
     def _alone(self) -> Iterator[None]:
         """One release at a time: the kernel takes the lock from a worker that dies."""
         deadline = time.monotonic() + _WAIT_SECONDS
-        with open(self._folder / "lock", "a") as lock:
+        with open(self.folder / "lock", "a") as lock:
             while True:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -205,17 +205,17 @@ class Board:
         self._put(str(self._number), Word(notice, state, problem))
 
     def _put(self, name: str, what: Notice | Word) -> None:
-        atomic.write_bytes(self._folder / name, json.dumps(asdict(what)).encode())
+        atomic.write_bytes(self.folder / name, json.dumps(asdict(what)).encode())
 
     def _read(self, name: str) -> Notice | None:
         try:
-            return Notice(**json.loads((self._folder / name).read_bytes()))
+            return Notice(**json.loads((self.folder / name).read_bytes()))
         except FileNotFoundError:
             return None
 
     def _heard(self, number: int, notice: Notice) -> Word | None:
         try:
-            word = Word(**json.loads((self._folder / str(number)).read_bytes()))
+            word = Word(**json.loads((self.folder / str(number)).read_bytes()))
         except FileNotFoundError:
             return None
         return word if word.id == notice.id else None

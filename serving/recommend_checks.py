@@ -69,7 +69,6 @@ def check_similar(request: pb.SimilarItemsRequest) -> int:
     problems.texts("item_ids", request.item_ids, least=1, most=MAX_CONTEXT)
     problems.texts("exclude_item_ids", request.exclude_item_ids, most=MAX_EXCLUDED)
     problems.filter("filter", request.filter)
-    check_recent(problems, request.recent_events)
     k = problems.page_size(request.page_size)
     _arranged(problems, request)
     problems.refuse()
@@ -123,6 +122,7 @@ def _recommend(problems: Problems, request: pb.RecommendRequest) -> int:
     problems.texts("candidate_item_ids", request.candidate_item_ids, most=MAX_CANDIDATES)
     problems.labels(request.labels)
     problems.filter("filter", request.filter)
+    check_recent(problems, request.recent_events)
     k = problems.page_size(request.page_size)
     if not 0 <= request.list_size <= MAX_LIST:
         problems.add("list_size", f"is {request.list_size}, expected 1 to {MAX_LIST}, or 0 for a page without others")

@@ -290,8 +290,10 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         return self._state.read(release, known, now, None if deadline is None else deadline.for_state())
 
     def _chance(self, release: Release, request: pb.RecommendRequest, request_id: str, now: int) -> Chance | None:
-        """What of the page is left to chance: pages of visits, unless the request says otherwise. Never of a list, which is put in order once, nor of
-        items that the caller chose or limited."""
+        """What of the page is left to chance: pages of visits, unless the request says otherwise.
+
+        Nothing of a list, which is put in order once, nor of items that the caller chose or limited.
+        """
         chosen = request.list_size or request.page_token or request.candidate_item_ids or request.min_score
         if self._exploration is None or chosen:
             return None

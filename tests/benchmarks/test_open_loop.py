@@ -22,7 +22,7 @@ Answering = Callable[[int, grpc.ServicerContext], RecommendResponse]
 class Server(RecommenderServicer):
     """Answers the n-th call (from 0) as `answering` says."""
 
-    SimilarItems = Rank = Explain = PreviewRules = None  # type: ignore[assignment]
+    SimilarItems = Rank = Explain = PreviewRules = BatchRecommend = None  # type: ignore[assignment]
 
     def __init__(self) -> None:
         self.answering: Answering = lambda _, __: RecommendResponse(results=PAGE, level="warm", release="r")
