@@ -380,7 +380,7 @@ def _scores(release: Release, candidates: Candidates, features: Array | None) ->
 
 def _available(release: Release, candidates: Candidates) -> tuple[Array, dict[Removal, Array]]:
     ok = release.available[candidates.rows]
-    return np.flatnonzero(ok), {Removal.UNAVAILABLE: candidates.rows[~ok]}
+    return np.flatnonzero(ok), {Removal.UNAVAILABLE: candidates.rows[~ok], Removal.UNLIKELY: _NONE}
 
 
 def _best_first(scores: Array) -> Array:
