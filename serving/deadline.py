@@ -20,10 +20,8 @@ from core.columns import Array
 from core.history import Query
 from serving.failures import Failure
 
-_UP: Final = math.exp(0.45)  # a step that took longer than was thought ...
-_DOWN: Final = math.exp(
-    -0.05
-)  # ... and one that did not: at rest where one in ten does, and a single long one is soon forgotten
+_UP: Final = math.exp(0.45)  # a step that took longer than was thought, and
+_DOWN: Final = math.exp(-0.05)  # one that did not: at rest where one in ten does, and a long one is soon forgotten
 _WIDE: Final = 3.0  # so many times the usual answer: who has that long need not be watched
 _AT_FIRST: Final = 0.002  # seconds of a step that nothing is known of
 

@@ -67,7 +67,8 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         self._resident, self._state, self._log, self._tally = resident, state, log, tally
         self._trending, self._clock = trending, clock
         self._rules, self._masks = rules, Masks()
-        self._exploration, self._costs, self._reply = exploration, Costs(), reply_ms / 1e3
+        self._exploration, self._reply = exploration, reply_ms / 1e3
+        self._costs, self._costs_of_similar = Costs(), Costs()  # which ask other sources
 
     @guarded
     def Recommend(self, request: pb.RecommendRequest, context: grpc.ServicerContext) -> pb.RecommendResponse:  # noqa: N802
@@ -197,10 +198,10 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             response.reasons.extend(_reasons_for(release, asked.query, page, found, trend))
         return response
 
-    def _deadline(self, context: grpc.ServicerContext) -> Deadline | None:
+    def _deadline(self, context: grpc.ServicerContext, costs: Costs | None = None) -> Deadline | None:
         """The caller's, where there is one."""
         left = context.time_remaining()
-        return None if left is None else Deadline(left, self._costs, self._reply)
+        return None if left is None else Deadline(left, costs or self._costs, self._reply)
 
     def _hydrated(
         self, release: Release, request: pb.RecommendRequest | pb.RankRequest, deadline: Deadline | None = None
@@ -316,7 +317,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             fill=False,
             filter=self._filter(release, request.filter, now),
             rules=self._rules_for(release, request.placement, now),
-            deadline=self._deadline(context),
+            deadline=self._deadline(context, self._costs_of_similar),
         )
         page = answer(release, asked, sources)
         request_id = request.request_id or uuid.uuid4().hex
