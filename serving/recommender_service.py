@@ -166,6 +166,10 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         release = self._resident.release
         now, state = self._hydrated(release, request.request)
         asked, missing = self._asked(release, request.request, k, now, state)
+        # a page that was drawn is drawn alike again; one that has no name yet is the usual one
+        name = request.request.request_id
+        if name and (chance := self._chance(release, request.request, name, now)) is not None:
+            asked = dataclasses.replace(asked, chance=chance)
         trend, page = self._trending.of(release), answer(release, asked)
         row = release.item_ids.row(request.item_id)
         found = UNKNOWN if row == NO_ROW else explain(release, asked, page, row)
@@ -189,8 +193,8 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             release=release.name,
             missing_ids=missing,
         )
-        if found.ranked_by and (chance := probability(release, page, found.score)) is not None:
-            response.probability = chance
+        if found.ranked_by and (likely := probability(release, page, found.score)) is not None:
+            response.probability = likely
         if row != NO_ROW:
             add_rule_of(response, asked, page, row)
             response.title = title(release, row)
