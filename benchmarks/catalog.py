@@ -20,7 +20,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -34,12 +33,14 @@ import numpy as np
 
 from aisle.v1.catalog_pb2 import Item
 from aisle.v1.recommender_pb2 import RecommendRequest, SimilarItemsRequest
+from benchmarks.connections import Connections
 from core.catalog_entry import Entry, Kind
 from core.columns import Array
 from core.errors import AisleError
 from core.history import Query
 from core.schema import Column
 from core.work import Work
+from pipeline.served import Served
 from serving.catalog import Catalog
 from serving.catalog_service import row_of
 from serving.client import Client
@@ -88,8 +89,8 @@ def under_load(work: Work, seconds: float, workers: int, readers: int, upserts: 
     release = Release.open(work.current)
     ids = [i for i in release.item_ids.texts if i]
     with ExitStack() as stack:
-        address = _server(work, workers, stack)
-        clients = stack.enter_context(closing(_Connections(address, workers)))
+        address = stack.enter_context(Served(work.current, "--workers", workers)).address
+        clients = stack.enter_context(closing(Connections(address, workers)))
         found = _searchable(clients, upserts, release)
         # a number for each item, odd while it is gone: it was gone all the time if it is odd and the same before and after
         marks = shared_memory.SharedMemory(create=True, size=4 * len(ids))
@@ -126,34 +127,7 @@ def under_load(work: Work, seconds: float, workers: int, readers: int, upserts: 
     }
 
 
-class _Connections:
-    """A client for every worker."""
-
-    def __init__(self, address: str, workers: int) -> None:
-        self._of: dict[int, Client] = {}
-        deadline = time.monotonic() + 120
-        while len(self._of) < workers and time.monotonic() < deadline:
-            client = Client(address, timeout=60)
-            if self._of.setdefault(client.status().pid, client) is not client:
-                client.close()
-        self.all = list(self._of.values())
-        self.any = self.all[0]
-
-    def close(self) -> None:
-        for client in self.all:
-            client.close()
-
-
-def _server(work: Work, workers: int, stack: ExitStack) -> str:
-    command = [sys.executable, "-m", "cli", "serve", "--release", str(work.current), "--listen", "127.0.0.1:0"]
-    process = subprocess.Popen([*command, "--workers", str(workers)], stdout=subprocess.PIPE, text=True)
-    stack.callback(process.wait)
-    stack.callback(process.terminate)
-    assert process.stdout is not None
-    return str(json.loads(process.stdout.readline())["listening"])
-
-
-def _searchable(clients: _Connections, n: int, release: Release) -> dict[str, Any]:
+def _searchable(clients: Connections, n: int, release: Release) -> dict[str, Any]:
     """Upserts through the first worker, asked of the last until it knows them."""
     waited, calls = np.empty(n), np.empty(n)
     last, rows = clients.all[-1], np.random.default_rng(_SEED).integers(0, release.items.rows, n).tolist()
@@ -220,7 +194,7 @@ def _read(
     marks = shared_memory.SharedMemory(name=name)
     seen = _numbers(marks, len(ids))
     rng, row_of = np.random.default_rng(number), {item: row for row, item in enumerate(ids)}
-    clients = _Connections(address, workers)
+    clients = Connections(address, workers)
     asked = items = watched = violations = 0
     results.put("ready")
     while not stop.is_set():

@@ -17,10 +17,11 @@ from typing import Any, Final
 import lightgbm
 import numpy as np
 
-from core import atomic
+from core import atomic, native
 from core.columns import Array, load_array
 from core.errors import EnvironmentGapError, InputError, NotFoundError
-from ranking import kernel, model_text
+from ranking import model_text
+from ranking.kernel import SOURCE
 from ranking.scorer import MODEL, TREES, Kernel, LightGbmKernel, open_kernel
 from ranking.trees import UnsupportedModelError
 
@@ -107,11 +108,11 @@ def _compile(model: Path, folder: Path) -> float:
     (folder / MODEL).write_bytes(model.read_bytes())
     try:
         model_text.read(folder / MODEL).write(folder / TREES, folder / MODEL)
-        kernel.build(folder / "kernel.so", 1)
+        native.build(folder / "kernel.so", SOURCE)
     except (UnsupportedModelError, EnvironmentGapError):
         return time.perf_counter() - start  # open_kernel says why, and takes LightGBM's own
     seconds = time.perf_counter() - start
-    kernel.load(1)  # a new installation compiles its own now, not while the loading is timed
+    native.load(SOURCE)  # a new installation compiles its own now, not while the loading is timed
     return seconds
 
 

@@ -12,15 +12,10 @@ over the open loop. `floor_ms`: CPU of search and tree scoring alone, on one thr
 from __future__ import annotations
 
 import asyncio
-import json
-import signal
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,11 +29,13 @@ from benchmarks.serve_shop import make, queries
 from core.columns import Array
 from core.config import load_pipeline
 from core.errors import AisleError
+from core.history import Query
 from core.prepared import Prepared
 from core.work import Work
 from index_builder.exact import ExactIndex
 from index_builder.tune import one_thread, overlap
 from pipeline.candidates import Past
+from pipeline.served import Served
 from retrieval.query import TowerSource
 from retrieval.sources import TOWERS
 from serving.release import Release
@@ -52,26 +49,34 @@ _SECONDS: Final = 10.0  # of each load with several calls under way
 _SHARE: Final = 0.6  # of saturation
 _FLOOR: Final = 300  # requests of the floor
 _K: Final = 100
+_LOOK_SECONDS: Final = 0.5
+_IDLE_SHARE: Final = 0.05  # of a core: what trends is looked for, no more
 
 
-@dataclass(frozen=True)
 class Server:
-    """A running service: where it listens, how soon it was ready, its one worker."""
+    """A running service with one worker, and what it costs."""
 
-    address: str
-    ready_seconds: float
-    worker: psutil.Process
+    def __init__(self, served: Served) -> None:
+        self.address, self.ready_seconds = served.address, served.ready_seconds
+        self._worker = psutil.Process(served.process.pid)
 
     @property
     def cpu_seconds(self) -> float:
         """User and system, of the worker so far."""
-        used = self.worker.cpu_times()
+        used = self._worker.cpu_times()
         return float(used.user + used.system)
+
+    def settle(self) -> None:
+        """Return once the worker has done with its start: it reads every file of the release again, beside the answers."""
+        used = -1.0
+        while self.cpu_seconds - used > _IDLE_SHARE * _LOOK_SECONDS:
+            used = self.cpu_seconds
+            time.sleep(_LOOK_SECONDS)
 
     @property
     def pss_gb(self) -> float:
         """Proportional share of the memory that the worker has mapped."""
-        return float(self.worker.memory_full_info().pss) / 1e9
+        return float(self._worker.memory_full_info().pss) / 1e9
 
 
 def bench_serve(items: int, work: Path | None, say: Say) -> dict[str, Any]:
@@ -81,16 +86,19 @@ def bench_serve(items: int, work: Path | None, say: Say) -> dict[str, Any]:
         current = make(place, items, say)
         release, prepared = Release.open(current), Prepared(place.latest("prepare"))
         figures = floor(release, prepared, say)
-        users = [prepared.user_ids[q.user].removeprefix("u:") for q in _people(prepared, release, _PEOPLE)]
-        with serving(current) as server:
+        users = [prepared.user_ids[q.user].removeprefix("u:") for q in people(prepared, release, _PEOPLE)]
+        with Served(current) as served:
+            server = Server(served)
             say(f"ready in {server.ready_seconds} s")
+            server.settle()
             figures |= asyncio.run(loads(server, users, say))
             figures |= {"ready_seconds": server.ready_seconds, "pss_gb": round(server.pss_gb, 3)}
     figures["rest_ms"] = round(figures["cpu_ms_per_request"] - figures["floor_ms"], 3)
     return {"items": items, "candidates": figures.pop("candidates"), **figures}
 
 
-def _people(prepared: Prepared, release: Release, most: int) -> list[Any]:
+def people(prepared: Prepared, release: Release, most: int) -> list[Query]:
+    """Queries of `most` people of the shop, as the service would make them."""
     past = Past.after(release, prepared, load_pipeline())
     return queries(prepared, past.facts, release.settings.history_events, most)
 
@@ -132,23 +140,6 @@ def _cpu_ms(calls: Sequence[Callable[[], object]]) -> float:
             call()
         passes.append(1e3 * (time.process_time() - start) / len(calls))
     return min(passes[1:])
-
-
-@contextmanager
-def serving(release: Path) -> Iterator[Server]:
-    """`./aisle serve` with one worker and its own Redis, as long as the block lasts."""
-    command = [sys.executable, "-m", "cli", "serve", "--release", str(release), "--listen", "127.0.0.1:0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line:
-            raise AisleError(f"the server ended with {process.wait()} before it was ready")
-        ready = json.loads(line)
-        yield Server(ready["listening"], float(ready["ready_seconds"]), psutil.Process(process.pid))
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
 
 
 async def loads(server: Server, users: Sequence[str], say: Say) -> dict[str, Any]:

@@ -68,12 +68,17 @@ def _usage(error: click.UsageError) -> str:
         name = error.message.split("'")[1] if "'" in error.message else ""
         commands = getattr(error.ctx.command, "commands", {})
         return f"no command {name!r}; {nearest(name, commands)}"
-    where = (
-        f" (see `./aisle {error.ctx.info_name} --help`)"
-        if error.ctx is not None and error.ctx.parent is not None
-        else ""
-    )
-    return _one_line(error.format_message()) + where
+    return _one_line(error.format_message()) + ("" if error.ctx is None else _help(error.ctx))
+
+
+def _help(context: click.Context) -> str:
+    """Where the usage of a command is, by its whole path: `./aisle catalog delete --help`."""
+    names: list[str] = []
+    at: click.Context | None = context
+    while at is not None and at.parent is not None:  # the outermost is the program
+        names.insert(0, at.info_name or "")
+        at = at.parent
+    return f" (see `./aisle {' '.join(names)} --help`)" if names else ""
 
 
 def _fail(text: str, code: int) -> None:

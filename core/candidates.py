@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from core.columns import Array
+from core.compiled import Column, library, scratch
 from core.history import Query
 from core.ids import NO_ROW
+from core.native import address
+
+Gathered = tuple[Array, Array, Array]
+"""Rows int32 `[n]`, scores float32 `[n, S]` and ranks int32 `[n, S]`, as in Candidates."""
 
 
 class Scoring(Protocol):
@@ -70,15 +78,58 @@ def gather(
 ) -> Candidates:
     """Ask every source for its quota, unite the answers (and `more` rows int32), and let every source score the whole union."""
     scorings = [s.scoring(query) for s in sources]
-    lists = [scoring.top(quotas.get(s.name, 0), excluded)[0] for s, scoring in zip(sources, scorings, strict=True)]
+    asked = [quotas.get(s.name, 0) for s in sources]
+    kernel, gathered = library(), counted
+    if kernel is not None:
+        gathered = partial(_compiled, kernel)
+    rows, scores, ranks = gathered(scorings, asked, excluded, more)
+    return Candidates(rows, tuple(s.name for s in sources), scores, ranks)
+
+
+def counted(scorings: Sequence[Scoring], asked: Sequence[int], excluded: Array, more: Array | None) -> Gathered:
+    """The union of the best of S scorings, `asked` of each, and of `more`, in numpy: rows, scores and ranks of Candidates."""
+    lists = [scoring.top(k, excluded)[0] for scoring, k in zip(scorings, asked, strict=True)]
     together = lists if more is None else [*lists, more]
-    rows = np.unique(np.concatenate(together)) if together else np.empty(0, np.int32)
-    scores = np.empty((len(rows), len(sources)), np.float32)
-    ranks = np.full((len(rows), len(sources)), NO_ROW, np.int32)
+    rows = np.unique(np.concatenate(together)).astype(np.int32) if together else np.empty(0, np.int32)
+    scores = np.empty((len(rows), len(scorings)), np.float32)
+    ranks = np.full((len(rows), len(scorings)), NO_ROW, np.int32)
     for s, (scoring, proposed) in enumerate(zip(scorings, lists, strict=True)):
         scores[:, s] = scoring.of(rows)
         ranks[np.searchsorted(rows, proposed), s] = np.arange(len(proposed), dtype=np.int32)
-    return Candidates(rows.astype(np.int32), tuple(s.name for s in sources), scores, ranks)
+    return rows, scores, ranks
+
+
+def _compiled(
+    kernel: Any, scorings: Sequence[Scoring], asked: Sequence[int], excluded: Array, more: Array | None
+) -> Gathered:
+    """The same by the kernel, which takes what it can from the scorings by itself."""
+    columns, held, others = (Column * (len(scorings) + 1))(), [], []
+    total = largest = 0
+    for s, (scoring, k) in enumerate(zip(scorings, asked, strict=True)):
+        described = getattr(scoring, "column", None)
+        if described is None:
+            proposed = np.ascontiguousarray(scoring.top(k, excluded)[0], np.int32)
+            column, room, keep = Column(len(proposed), None, address(proposed)), 0, proposed
+            others.append((s, scoring))
+        else:
+            column, room, keep = described(k, excluded)
+        columns[s] = column
+        held.append(keep)
+        total, largest = total + column.most, max(largest, room)
+    if more is not None:
+        more = np.ascontiguousarray(more, np.int32)
+        columns[len(scorings)] = Column(len(more), None, address(more))
+        total += len(more)
+    excluded, shape = np.ascontiguousarray(excluded, np.int32), (total, len(scorings))
+    rows, ranks, scores = np.empty(total, np.int32), np.empty(shape, np.int32), np.empty(shape, np.float32)
+    n = kernel.gather(
+        *(ctypes.addressof(columns), len(columns), len(scorings), address(excluded), len(excluded), total, largest),
+        *(address(rows), address(ranks), address(scores), scratch.of(kernel.gather_bytes(total, largest))),
+    )
+    rows, scores, ranks = rows[:n], scores[:n], ranks[:n]
+    for s, scoring in others:
+        scores[:, s] = scoring.of(rows)
+    return rows, scores, ranks
 
 
 def listed(sources: tuple[Source, ...], quotas: dict[str, int], query: Query, rows: Array) -> Candidates:

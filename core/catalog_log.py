@@ -203,7 +203,9 @@ def _shared(path: Path) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         if os.fstat(fd).st_size < 8:
-            os.ftruncate(fd, 8)
+            os.posix_fallocate(
+                fd, 0, 8
+            )  # a hole would have to be filled at the first store, and kill the process on a full disk
         return np.frombuffer(mmap.mmap(fd, 8), np.uint64)
     finally:
         os.close(fd)

@@ -55,6 +55,11 @@ class Texts(Sequence[str]):
         row %= len(self)
         return bytes(self.data[self.offsets[row] : self.offsets[row + 1]]).decode()
 
+    def of_rows(self, rows: Array) -> list[str]:
+        """The texts of several rows, int `[m]` in [0, n): sooner than one by one."""
+        begin, end, data = self.offsets[rows].tolist(), self.offsets[rows + 1].tolist(), self.data
+        return [data[a:b].tobytes().decode() for a, b in zip(begin, end, strict=True)]
+
     def __iter__(self) -> Iterator[str]:
         data, offsets = bytes(self.data), self.offsets.tolist()
         return (data[a:b].decode() for a, b in pairwise(offsets))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from core.artifact import hash_json
 from core.errors import ConfigError, nearest
@@ -168,10 +168,18 @@ class ObjectiveConfig(Section):
     cap: float = Field(ge=1)
 
 
+LoggedPages = Annotated[
+    Literal["auto", "off", "unbiased", "naive"], BeforeValidator(lambda v: "off" if v is False else v)
+]
+"""YAML reads a bare `off` as false."""
+
+
 class RankerConfig(Section):
     """The ranker: what it learns from, and how its trees grow."""
 
     seed: int
+    logged_pages: LoggedPages
+    attribution_hours: float = Field(gt=0)
     requests: int = Field(ge=1)
     moments: int = Field(ge=0)
     fading: float = Field(gt=0, le=1)

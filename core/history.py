@@ -6,7 +6,9 @@ Time is the law: `Histories.before(user, time)` returns events strictly before `
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,6 +51,11 @@ class Query:
     attributes: Array = field(
         default_factory=lambda: _none("uint64")
     )  # [a], hashed tokens of what the person says of themselves
+
+    @cached_property
+    def notes(self) -> dict[Any, Any]:
+        """What one source has worked out of the query and others need too, by what it is."""
+        return {}
 
 
 class Histories:

@@ -22,6 +22,7 @@ PersonKey = NewType("PersonKey", str)
 PersonRow = NewType("PersonRow", int)
 
 NO_ROW: Final = -1
+_MOST_SEARCHED: Final = 2_000  # ids that are looked up one by one
 
 
 def person_key(user_id: str | None, visitor_id: str | None = None) -> PersonKey:
@@ -97,9 +98,24 @@ class IdMap:
     def rows(self, externals: Iterable[str]) -> Array:
         """int32 rows of many ids, NO_ROW for an unknown one."""
         externals = list(externals)
-        if len(externals) > 64:
+        # the table takes a second to make for a million ids: no request may wait for that
+        if len(externals) > _MOST_SEARCHED or "_table" in self.__dict__:
             return np.fromiter((self._table.get(e, NO_ROW) for e in externals), np.int32, len(externals))
-        return np.fromiter((self.row(e) for e in externals), np.int32, len(externals))
+        return self._searched(externals)
+
+    def _searched(self, externals: list[str]) -> Array:
+        """`row` of each, with one search for all."""
+        rows = np.full(len(externals), NO_ROW, np.int32)
+        if not len(self._hashes):
+            return rows
+        hashes = np.fromiter(map(hash64, externals), np.uint64, len(externals))
+        at = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
+        found = self._order[at]
+        for n in np.flatnonzero(self._hashes[at] == hashes).tolist():
+            row = int(found[n])
+            # another id may have the same hash: then it is looked for among those
+            rows[n] = row if externals[n] and self._ids[row] == externals[n] else self.row(externals[n])
+        return rows
 
     @property
     def texts(self) -> Texts:

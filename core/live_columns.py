@@ -45,6 +45,10 @@ class LiveTexts(Texts):
         found = self.changed.get(row)
         return super().__getitem__(row) if found is None else found
 
+    def of_rows(self, rows: Array) -> list[str]:
+        """See Texts."""
+        return [self[row] for row in rows.tolist()] if self.changed else super().of_rows(rows)
+
     def __iter__(self) -> Iterator[str]:
         return (self[row] for row in range(self.n))
 

@@ -53,15 +53,13 @@ class Segmented:
     @property
     def alive(self) -> int:
         """Items that can be found."""
-        return int(np.count_nonzero(self.base_alive)) + int(np.count_nonzero(self.delta_alive))
+        return self._base_items + int(np.count_nonzero(self.delta_alive))
 
     def search(self, queries: Array, k: int, allowed: Array | None = None) -> tuple[Array, Array]:
         """See `protocol.Index.search`."""
         check_queries(queries, self.dimensions)
         mask = None if allowed is None else mask_of(allowed, len(self))
-        in_base = self.base_alive if mask is None else mask[: len(self.base_alive)] & self.base_alive
-        whole = mask is None and self._untouched
-        rows, scores = self.base.search(queries, k, None if whole else in_base)
+        rows, scores = self._in_base(queries, k, mask)
         if self.delta is None:
             return rows, scores
         in_delta = None if mask is None else mask[self.delta_rows] & self.delta_alive
@@ -75,12 +73,24 @@ class Segmented:
             answer[0][short], answer[1][short] = self._with(rows[short], scores[short], exact, k)
         return answer
 
+    def _in_base(self, queries: Array, k: int, mask: Array | None) -> tuple[Array, Array]:
+        if mask is not None:
+            return self.base.search(queries, k, mask[: len(self.base_alive)] & self.base_alive)
+        if self._untouched:
+            return self.base.search(queries, k)
+        if isinstance(self.base, FaissIndex):
+            return self.base.among(queries, k, self.base_alive, self._base_items)
+        return self.base.search(queries, k, self.base_alive)
+
+    @cached_property
+    def _base_items(self) -> int:
+        return int(np.count_nonzero(self.base_alive))
+
     @cached_property
     def _untouched(self) -> bool:
         """Whether the base finds nothing but what is alive, without being told. An exact one would find the zeros of rows that are gone."""
         base = self.state.base
-        held = base.rows if base.index is None else base.items
-        return int(np.count_nonzero(self.base_alive)) == held
+        return self._base_items == (base.rows if base.index is None else base.items)
 
     @cached_property
     def _delta_untouched(self) -> bool:

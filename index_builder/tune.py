@@ -35,7 +35,8 @@ _CATEGORIES: Final = (
     (2, 1),
     (4, 1),
     (8, 1),
-)  # filters that do: of so many lists in a row, the items of so many
+)  # filters that do: of so many neighbourhoods, the items of so many
+_TOGETHER: Final = 8  # lists of a neighbourhood: a category may fill several lists, and its fringe lies beyond others
 _HALVED: Final = 2  # times, so that two builds of one catalogue end within a fifth of the same effort
 _NO_GAIN: Final = 0.002  # where the target is out of reach: the least effort within this of the best
 _TIMED: Final = 200  # queries
@@ -124,11 +125,11 @@ def tuned(index: FaissIndex, kind: str, truth: Truth, config: IndexConfig) -> Tu
 
 def _with_far(index: FaissIndex, setting: Setting, truth: Truth, config: IndexConfig) -> tuple[Setting, float]:
     """The least `far` with which the target is reached under every filter of `_CATEGORIES`, in the manner of categories of all sizes; the lowest recall."""
-    lists = np.empty(len(index), np.int32)
+    place, of_list = np.empty(len(index), np.int32), _neighbourhoods(index)
     for number in range(index.most):
         if size := int(index.index.get_list_size(number)):
-            lists[faiss.rev_swig_ptr(index.index.invlists.get_ids(number), size)] = number
-    asked = [truth.filtered(lists % n < some, config.k) for n, some in _CATEGORIES]
+            place[faiss.rev_swig_ptr(index.index.invlists.get_ids(number), size)] = of_list[number]
+    asked = [truth.filtered(place % n < some, config.k) for n, some in _CATEGORIES]
     lowest = 1.0
     for far in _FAR:
         setting = replace(setting, far=far)
@@ -137,6 +138,13 @@ def _with_far(index: FaissIndex, setting: Setting, truth: Truth, config: IndexCo
         if lowest >= config.recall_target:
             break
     return setting, lowest
+
+
+def _neighbourhoods(index: FaissIndex) -> Array:
+    """The neighbourhood of each list, int `[lists]`: lists whose centroids are nearest to the same one of a few, which are drawn (seeded)."""
+    centroids = index.index.quantizer.reconstruct_n(0, index.most)
+    middles = centroids[np.random.default_rng(0).permutation(index.most)[::_TOGETHER]]
+    return np.asarray(np.argmax(centroids @ middles.T - (middles**2).sum(axis=1) / 2, axis=1))
 
 
 def _effort(

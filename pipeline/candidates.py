@@ -8,11 +8,13 @@ missing sources would give it away.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -164,7 +166,7 @@ class Past:
         Which ones is left to chance alone: chosen by anything that a feature reflects, they would teach the ranker the choice.
         """
         matrices, grades, ideals, dropped = [np.empty((0, len(NAMES)), np.float32)], [np.empty(0, np.int8)], [], 0
-        items = [np.empty(0, np.int32)]
+        items, people = [np.empty(0, np.int32)], []
         for user, time, start, stop in zip(
             *(a.tolist() for a in (requests.user, requests.time, requests.start, requests.stop)), strict=True
         ):
@@ -183,13 +185,33 @@ class Past:
             matrices.append(rows[kept])
             grades.append(grade[kept])
             items.append(candidates.rows[kept])
+            people.append(user)
             best = np.sort(worth)[::-1][:_AT]
             ideals.append(float((best / np.log2(np.arange(len(best)) + 2.0)).sum()))
         sizes = np.array([len(g) for g in grades[1:]], np.int32)
         worths = None if self.worths is None else self.worths[np.concatenate(items)]
         return TrainingSet(
-            np.concatenate(matrices), np.concatenate(grades), sizes, np.array(ideals), dropped, worths=worths
+            np.concatenate(matrices),
+            np.concatenate(grades),
+            sizes,
+            np.array(ideals),
+            dropped,
+            worths=worths,
+            people=np.array(people, np.int32),
         )
+
+
+class Asked(Protocol):
+    """Past moments that rows can be made of: pipeline.requests.Requests, or pipeline.pages.Pages."""
+
+    def __len__(self) -> int: ...
+
+    def only(self, rows: Array) -> Self:
+        """Those at these places."""
+
+
+A = TypeVar("A", bound=Asked)
+Answer = Callable[[Past, A], TrainingSet]
 
 
 def _known_to(release: Release, prepared: Prepared) -> Histories:
@@ -211,12 +233,17 @@ def _kept(grades: Array, negatives: int | None, rng: np.random.Generator) -> Arr
 
 
 def build(fitted: Fitted, requests: Requests, config: PipelineConfig, negatives: int | None, most: int) -> TrainingSet:
-    """Answer requests in a seeded order until `most` of them have a relevant candidate, in two worker processes when there are many."""
+    """Answer requests in a seeded order until `most` of them have a relevant candidate."""
+    return answered(fitted, requests, config, partial(Past.answer, negatives=negatives), most)
+
+
+def answered(fitted: Fitted, requests: A, config: PipelineConfig, answer: Answer[A], most: int) -> TrainingSet:
+    """The rows that `answer` makes of requests, in a seeded order until there are `most` of them; in two worker processes when there are many."""
     shuffled = requests.only(np.random.default_rng(config.ranker.seed).permutation(len(requests)))
     if len(shuffled) <= 2 * _CHUNK:
-        return Past.open(fitted, config).answer(shuffled, negatives)
+        return answer(Past.open(fitted, config), shuffled)
     chunks = [shuffled.only(rows) for rows in np.array_split(np.arange(len(shuffled)), len(shuffled) // _CHUNK)]
-    with ProcessPoolExecutor(_WORKERS, get_context("forkserver"), _open, (fitted, config, negatives)) as pool:
+    with ProcessPoolExecutor(_WORKERS, get_context("forkserver"), _open, (fitted, config, answer)) as pool:
         parts: list[TrainingSet] = []
         for part in pool.map(_answer, chunks):
             parts.append(part)
@@ -226,14 +253,14 @@ def build(fitted: Fitted, requests: Requests, config: PipelineConfig, negatives:
     return TrainingSet.concatenate(parts)
 
 
-_worker: tuple[Past, int | None]
+_worker: tuple[Past, Answer[Any]]
 
 
-def _open(fitted: Fitted, config: PipelineConfig, negatives: int | None) -> None:
+def _open(fitted: Fitted, config: PipelineConfig, answer: Answer[Any]) -> None:
     global _worker
-    _worker = Past.open(fitted, config), negatives
+    _worker = Past.open(fitted, config), answer
 
 
-def _answer(requests: Requests) -> TrainingSet:
-    past, negatives = _worker
-    return past.answer(requests, negatives)
+def _answer(requests: Asked) -> TrainingSet:
+    past, answer = _worker
+    return answer(past, requests)

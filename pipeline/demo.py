@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -70,26 +65,6 @@ def make_shop(out: Path, say: Say) -> Path:
 def run_night(out: Path, config: PipelineConfig, say: Say) -> Night:
     """The whole nightly run; an earlier demo's stages are not run again."""
     return nightly(make_shop(out, say), Work(out / "work"), config, load_serving(), say=say)
-
-
-@contextlib.contextmanager
-def server(release: Path, say: Say) -> Iterator[str]:
-    """`./aisle serve` in a process of its own: its address, as long as the block lasts."""
-    command = [sys.executable, "-m", "cli", "serve", "--release", str(release), "--listen", "127.0.0.1:0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line:
-            raise AisleError(
-                f"the server ended with exit code {process.wait()} before it was ready; its words are above"
-            )
-        ready = json.loads(line)
-        say(f"serving {ready['release']} on {ready['listening']}, ready in {ready['ready_seconds']} s")
-        yield ready["listening"]
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
 
 
 def walk(address: str, release: Release, state: UserState) -> Walk:

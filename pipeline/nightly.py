@@ -118,7 +118,7 @@ def run(
             return night
         night.stage("train-retrieval", lambda: train_retrieval(work, config, say))
         night.stage("build-index", lambda: build_index(work, config, say))
-        night.stage("train-ranker", lambda: train_ranker(work, config, say))
+        night.stage("train-ranker", lambda: train_ranker(work, config, say, data))
         judge_and_publish(night, work, config, say)
     return night
 

@@ -1,7 +1,7 @@
 """Stage `train-ranker`: trains the ranker on what the real sources would have proposed, and leaves item statistics beside it.
 
 stages/train-ranker/<id>/
-  manifest.json             kind "ranker"; about: requests, validation figures
+  manifest.json             kind "ranker"; about: requests, validation figures, whether logged pages taught too and why (pipeline/page_choice.py)
   statistics/<fold>/        ranking.item_table, for each fold that a release is made of
   ranker/<fold>/            model.txt, ranker.json, calibration.json (ranking.scorer); absent where the blend orders better or too little can be learned from
 
@@ -21,17 +21,21 @@ from core import artifact
 from core.config import PipelineConfig
 from core.prepared import CHOOSE, FULL, LAST_TRAIN, LAST_TWIN, TRAIN, TWIN, Fold, Prepared
 from core.release import RANKER, STATISTICS
-from core.schema import Column
+from core.schema import MINUTE, Column
 from core.work import Work
+from pipeline import shown_pages
 from pipeline.calibrate import calibrate
-from pipeline.candidates import Fitted, Past, build
+from pipeline.candidates import Fitted, Past, answered, build
+from pipeline.page_choice import OFF, choose, placed
+from pipeline.pages import Pages, impressions, until
+from pipeline.pages import rows as page_rows
 from pipeline.requests import Requests, requests_after
 from pipeline.twin import blend_weights
 from pipeline.worths import item_worths
 from ranking import item_statistics
 from ranking.objective import rewarded, worth_at_10
 from ranking.scorer import MODEL
-from ranking.train import TrainingSet, blend_ndcg, grow, probed
+from ranking.train import Probed, TrainingSet, blend_ndcg, grow
 from ranking.train import ndcg as gain_ndcg
 from retrieval.sources import open_sources
 
@@ -40,19 +44,29 @@ LAST_KIND: Final = "ranker-last"
 FORMAT_VERSION: Final = 1
 STAGE: Final = "train-ranker"
 LAST_STAGE: Final = "train-ranker-last"
+_SAME_PAGE: Final = (
+    5 * MINUTE
+)  # impressions that reach the shop's log so long after the service answered are of that answer
 _LEAST: Final = 50  # requests with a relevant candidate; fewer cannot tell a habit from chance
 
 Say = Callable[[str], None]
 
 
-def run(work: Work, config: PipelineConfig, say: Say) -> Path:
-    """Train on the timeline's windows; skipped when prepared data, sources, configuration and code did not change. The artifact."""
-    return _run(work, config, say, (STAGE, KIND, "train-retrieval"), (TRAIN, CHOOSE), (TWIN, FULL))
+def run(work: Work, config: PipelineConfig, say: Say, data: Path | None = None) -> Path:
+    """Train on the timeline's windows; skipped when prepared data, sources, configuration and code did not change. The artifact.
+
+    Args:
+        work: With prepared data and fitted sources.
+        config: `ranker` and what its features depend on.
+        say: Prints a line of progress.
+        data: The shop's tables, for the service's log of pages beside them; None: it is not read.
+    """
+    return _run(work, config, say, (STAGE, KIND, "train-retrieval"), (TRAIN, CHOOSE), (TWIN, FULL), data)
 
 
 def run_last(work: Work, config: PipelineConfig, say: Say) -> Path:
-    """The same for protocol `last`, which only an evaluation asks for: trained on each person's second-last event."""
-    return _run(work, config, say, (LAST_STAGE, LAST_KIND, "train-retrieval-last"), (LAST_TRAIN,), (LAST_TWIN,))
+    """The same for protocol `last`, which only an evaluation asks for: trained on each person's second-last event, and on no logged pages."""
+    return _run(work, config, say, (LAST_STAGE, LAST_KIND, "train-retrieval-last"), (LAST_TRAIN,), (LAST_TWIN,), None)
 
 
 def _run(
@@ -62,17 +76,19 @@ def _run(
     names: tuple[str, str, str],
     windows: tuple[Fold, ...],
     releases: tuple[Fold, ...],
+    data: Path | None,
 ) -> Path:
     stage, kind, retrieval = names
     prepared, sources = Prepared(work.latest("prepare")), work.latest(retrieval)
     code = artifact.code_version("core", "ranking", "retrieval", "pipeline")
     settings = [config.ranker.fingerprint(), config.sources.fingerprint(), config.data.fingerprint()]
-    id = artifact.hash_json([prepared.manifest.id, sources.name, *settings, code])[:32]
+    log = [] if data is None else shown_pages.files(data)
+    id = artifact.hash_json([prepared.manifest.id, sources.name, *settings, code, *log])[:32]
     path = work.stage(stage, id)
     if not path.exists():
         with artifact.publish(path, kind=kind, format_version=FORMAT_VERSION, id=id) as draft:
             draft.parents.update(prepared=prepared.manifest.id, sources=sources.name)
-            cuts = Cutting(prepared, sources, draft.path / STATISTICS, config, say)
+            cuts = Cutting(prepared, sources, draft.path / STATISTICS, config, say, data)
             for fold in releases:
                 cuts.statistics(fold)
             draft.about.update(_train(cuts, windows, [draft.path / RANKER / fold.name for fold in releases]))
@@ -83,9 +99,17 @@ def _run(
 class Cutting:
     """The sources of every cut, as `train-retrieval` left them, and the item statistics, made when they are asked for."""
 
-    def __init__(self, prepared: Prepared, sources: Path, statistics: Path, config: PipelineConfig, say: Say) -> None:
+    def __init__(
+        self,
+        prepared: Prepared,
+        sources: Path,
+        statistics: Path,
+        config: PipelineConfig,
+        say: Say,
+        data: Path | None = None,
+    ) -> None:
         self.prepared, self.config, self.say = prepared, config, say
-        self._sources, self._statistics = sources, statistics
+        self._sources, self._statistics, self._data = sources, statistics, data
 
     @property
     def weights(self) -> dict[str, float]:
@@ -116,6 +140,24 @@ class Cutting:
         )
         return rows
 
+    def pages_shown(self, fold: Fold) -> Pages:
+        """Pages that people were shown after `fold` and that something came of: those of the service's log, and impressions of others."""
+        gains, hours = self.config.data.gains, self.config.ranker.attribution_hours
+        seen = impressions(self.prepared, fold, gains, hours, self.config.ranker.seed)
+        if self._data is None:
+            return seen
+        window = self.prepared.until(fold), until(self.prepared, fold)
+        return shown_pages.read(self._data, self.prepared, gains, *window, hours).and_those(seen, _SAME_PAGE)
+
+    def pages(self, fold: Fold) -> TrainingSet:
+        """Rows of such pages, `ranker.requests` of them at most (a seeded sample)."""
+        seen = self.pages_shown(fold)
+        rows = answered(self.fitted(fold), seen, self.config, page_rows, self.config.ranker.requests)
+        self.say(
+            f"{fold.name}: of {len(seen)} logged pages that something came of {len(rows)} in {len(rows.grades):,} rows"
+        )
+        return rows
+
 
 def _train(cuts: Cutting, windows: tuple[Fold, ...], out: list[Path]) -> dict[str, object]:
     """Train the ranker into each of `out` on the requests that follow `windows`; what the manifest says about it.
@@ -124,32 +166,27 @@ def _train(cuts: Cutting, windows: tuple[Fold, ...], out: list[Path]) -> dict[st
     """
     config = cuts.config.ranker
     item_worths(cuts.prepared, windows[0], config.objective)  # refused here, and not in a worker
-    first = requests_after(cuts.prepared, windows[0], config)
-    if len(windows) == 1:
-        learning, judging = _by_person(first, config.seed)
-        learn = cuts.training_set(windows[0], learning, config.negatives, config.requests)
-    else:
-        learn = cuts.training_set(windows[0], first, config.negatives, config.requests)
-        judging = requests_after(cuts.prepared, windows[1], config)
-    validate = cuts.training_set(windows[-1], judging, None, config.requests // 4)
+    learn, validate, judging = _sets(cuts, windows)
     if min(len(learn), len(validate)) < _LEAST:
         reason = f"{len(learn)} and {len(validate)} requests to learn from and to validate on, wanted {_LEAST} each"
         cuts.say(f"no ranker: {reason}; the blend ranks")
         return {"ranker": False, "reason": reason}
     aim = rewarded(validate, config.objective)
-    found = probed(rewarded(learn, config.objective), aim, config)
-    scores = found.score(validate.matrix)
-    # reported in gains, whatever the objective
-    rounds, ndcg, blend = found.rounds, gain_ndcg(validate, scores), blend_ndcg(validate, cuts.weights)
-    cuts.say(f"ranker: {rounds} trees, validation NDCG@10 {ndcg:.4f}; the blend {blend:.4f}")
-    about: dict[str, object] = {"trees": rounds, "validation_ndcg@10": round(ndcg, 4), "blend_ndcg@10": round(blend, 4)}
-    if (worth := worth_at_10(validate, scores)) is not None:
-        about["revenue@10" if config.objective.worth == Column.PRICE else "worth@10"] = round(worth, 4)
+    wanted = config.logged_pages != OFF and len(windows) > 1
+    pages = rewarded(cuts.pages(windows[0]), config.objective) if wanted else None
+    choice = choose(rewarded(learn, config.objective), pages, aim, cuts.config)
+    cuts.say(f"logged pages: {choice.about}")
+    found = choice.found
+    about = _reported(cuts, validate, found) | {"logged_pages": choice.about}
     if found.ndcg <= blend_ndcg(aim, cuts.weights):
         return about | {"ranker": False, "reason": "the blend orders the validation window better"}
     names = [s.name for s in open_sources(cuts.sources(windows[0]))]
-    rows = [learn, validate.thinned(config.negatives, config.seed)]
-    ranker = grow([rewarded(r, config.objective) for r in rows], rounds, config)
+    built = [learn, validate.thinned(config.negatives, config.seed)]
+    rows = [rewarded(r, config.objective) for r in built]
+    if pages is not None and choice.way != OFF:
+        later = rewarded(cuts.pages(windows[1]), config.objective)
+        rows += [placed(r, choice.way) for r in (pages, later)]
+    ranker = grow(rows, found.rounds, config)
     past = Past.open(cuts.fitted(windows[-1]), cuts.config)
     calibration = calibrate(past, windows[-1], judging, found.score, cuts.config)
     for folder in out:
@@ -157,7 +194,32 @@ def _train(cuts: Cutting, windows: tuple[Fold, ...], out: list[Path]) -> dict[st
         if calibration is not None:
             calibration.write(folder, folder / MODEL)
     about["calibration"] = None if calibration is None else dict(calibration.about)
-    return about | {"ranker": True, "requests": sum(len(r) for r in rows)}
+    return about | {"ranker": True, "requests": sum(len(r) for r in built)}
+
+
+def _sets(cuts: Cutting, windows: tuple[Fold, ...]) -> tuple[TrainingSet, TrainingSet, Requests]:
+    """What to learn from, what to validate on, and the requests that the latter was made of."""
+    config = cuts.config.ranker
+    first = requests_after(cuts.prepared, windows[0], config)
+    if len(windows) == 1:
+        learning, judging = _by_person(first, config.seed)
+        learn = cuts.training_set(windows[0], learning, config.negatives, config.requests)
+    else:
+        learn = cuts.training_set(windows[0], first, config.negatives, config.requests)
+        judging = requests_after(cuts.prepared, windows[1], config)
+    return learn, cuts.training_set(windows[-1], judging, None, config.requests // 4), judging
+
+
+def _reported(cuts: Cutting, validate: TrainingSet, found: Probed) -> dict[str, object]:
+    """How the ranker orders the validation window, in gains whatever the objective, and in worth where it is known."""
+    scores, objective = found.score(validate.matrix), cuts.config.ranker.objective
+    ndcg, blend = gain_ndcg(validate, scores), blend_ndcg(validate, cuts.weights)
+    cuts.say(f"ranker: {found.rounds} trees, validation NDCG@10 {ndcg:.4f}; the blend {blend:.4f}")
+    about: dict[str, object] = {"trees": found.rounds, "validation_ndcg@10": round(ndcg, 4)}
+    about["blend_ndcg@10"] = round(blend, 4)
+    if (worth := worth_at_10(validate, scores)) is not None:
+        about["revenue@10" if objective.worth == Column.PRICE else "worth@10"] = round(worth, 4)
+    return about
 
 
 def _by_person(requests: Requests, seed: int) -> tuple[Requests, Requests]:

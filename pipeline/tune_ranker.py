@@ -1,6 +1,7 @@
 """`tune ranker`: settings of the ranker, searched with Optuna on the validation window.
 
-A trial grows trees on the requests of `[T1, Tv)` and is judged by NDCG@10 on those of `[Tv, T2)`; nothing after T2 is read. The sampler is TPE (Bergstra et
+A trial grows trees on the requests of `[T1, Tv)` and is judged by NDCG@10 on those of `[Tv, T2)`, both in the grades of the objective
+(`ranker.objective`): gains, or what they are worth to the shop. Nothing after T2 is read. The sampler is TPE (Bergstra et
 al., NeurIPS 2011), seeded. The first trial is the present configuration. Because the best of many trials is partly luck, the winner and the present
 settings are grown once more with another seed, and the winner is taken only if its mean over both is higher.
 """
@@ -24,6 +25,7 @@ from core.prepared import CHOOSE, TRAIN, Prepared
 from core.work import Work
 from pipeline.ranker import Cutting
 from pipeline.requests import requests_after
+from ranking.objective import rewarded
 from ranking.train import TrainingSet, probe
 
 Say = Callable[[str], None]
@@ -53,13 +55,20 @@ class Found:
 
 
 def tune_ranker(
-    work: Work, config: Path | None, seconds: float, requests: int, out: Path, seed: int, say: Say
+    work: Work,
+    config: Path | None,
+    seconds: float,
+    requests: int,
+    out: Path,
+    seed: int,
+    say: Say,
+    trials: int | None = None,
 ) -> dict[str, Any]:
-    """Search for `seconds`; write the keys that beat the present settings to `out`, beside those that `config` states.
+    """Search for `seconds`, in `trials` at most; write the keys that beat the present settings to `out`, beside those that `config` states.
 
     Returns:
-        `trials`; `seconds` taken; `default` and `best`, mean NDCG@10 of the present and the best settings over two seeds; `changed`, the keys of `ranker`
-        that differ; `config`, the file written, or None where the present settings stay best.
+        `trials`; `seconds` taken; `objective`, what a grade counts; `default` and `best`, mean NDCG@10 of the present and the best settings over two
+        seeds; `changed`, the keys of `ranker` that differ; `config`, the file written, or None where the present settings stay best.
 
     Raises:
         InputError: if retrieval finds nothing relevant for any request of either window.
@@ -67,7 +76,9 @@ def tune_ranker(
     began = time.monotonic()
     present = load_pipeline(config)
     learn, validate = training_sets(work, present, requests, say)
-    found = search(learn, validate, present.ranker, began + seconds, seed, say)
+    objective = present.ranker.objective
+    aims = [rewarded(rows, objective) for rows in (learn, validate)]
+    found = search(aims[0], aims[1], present.ranker, began + seconds, seed, say, trials)
     changed = {k: v for k, v in found.values.items() if v != getattr(present.ranker, k)}
     if changed:
         written = overlaid(read_yaml(config) if config else {}, {"ranker": changed})
@@ -78,6 +89,7 @@ def tune_ranker(
     return {
         "trials": found.trials,
         "seconds": round(time.monotonic() - began, 1),
+        "objective": "gain" if objective.share == 0 else f"{objective.share:g} {objective.worth}",
         "best": round(found.best, 4),
         "default": round(found.default, 4),
         "changed": changed,
@@ -85,8 +97,10 @@ def tune_ranker(
     }
 
 
-def training_sets(work: Work, config: PipelineConfig, requests: int, say: Say) -> tuple[TrainingSet, TrainingSet]:
-    """What `train-ranker` learns from and validates on, with at most so many requests, a quarter as many to validate.
+def training_sets(
+    work: Work, config: PipelineConfig, requests: int, say: Say, validating: int | None = None
+) -> tuple[TrainingSet, TrainingSet]:
+    """What `train-ranker` learns from and validates on, with at most so many requests, and `validating` (None: a quarter as many) to validate.
 
     Raises:
         InputError: if either has no request with a relevant candidate.
@@ -95,7 +109,9 @@ def training_sets(work: Work, config: PipelineConfig, requests: int, say: Say) -
     with tempfile.TemporaryDirectory() as statistics:
         cuts = Cutting(prepared, work.latest("train-retrieval"), Path(statistics), config, say)
         learn = cuts.training_set(TRAIN, requests_after(prepared, TRAIN, ranker), ranker.negatives, requests)
-        validate = cuts.training_set(CHOOSE, requests_after(prepared, CHOOSE, ranker), None, requests // 4)
+        validate = cuts.training_set(
+            CHOOSE, requests_after(prepared, CHOOSE, ranker), None, validating or requests // 4
+        )
     if not len(learn) or not len(validate):
         raise InputError(
             f"{prepared.path}: {len(learn)} requests in [T1, Tv) and {len(validate)} in [Tv, T2) have a relevant candidate: there is nothing to"
@@ -105,9 +121,15 @@ def training_sets(work: Work, config: PipelineConfig, requests: int, say: Say) -
 
 
 def search(
-    learn: TrainingSet, validate: TrainingSet, present: RankerConfig, deadline: float, seed: int, say: Say
+    learn: TrainingSet,
+    validate: TrainingSet,
+    present: RankerConfig,
+    deadline: float,
+    seed: int,
+    say: Say,
+    most: int | None = None,
 ) -> Found:
-    """Trials until shortly before `deadline` (of time.monotonic), at least the present settings; then the winner with another seed."""
+    """Trials until shortly before `deadline` (of time.monotonic), `most` of them, at least the present settings; then the winner with another seed."""
 
     def reached(values: dict[str, Any]) -> float:
         config = checked(RankerConfig, present.model_dump() | values, "tune ranker")
@@ -128,7 +150,7 @@ def search(
         began = time.monotonic()
         study.optimize(trial, n_trials=1)
         longest = max(longest, time.monotonic() - began)
-        enough = time.monotonic() + _LEFT * longest > deadline
+        enough = len(study.trials) == most or time.monotonic() + _LEFT * longest > deadline
     first, winner = study.trials[0], study.best_trial
     default = study.trials[0].values[0]
     if winner.number == first.number:

@@ -2,7 +2,7 @@
 
 Everything is as of the request: the history lies before `query.time` (nothing after it is let in here), item facts are as of the release's cut,
 the person's facts are those that came with the query (ranking.user_facts).
-Vectorised over the candidates; numpy alone.
+Vectorised over the candidates: by the compiled kernel, or in numpy (`counted`), which says what each feature is.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from core.candidates import Candidates, Source
 from core.columns import Array
 from core.history import Query
 from core.schema import DAY
+from ranking import compiled_features
+from ranking.compiled_features import TASTE
 from ranking.feature_list import (
     AFFINITY,
     AGREE,
@@ -39,7 +41,6 @@ from ranking.item_table import FACT_NAMES, ItemTable
 __all__ = ["ItemTable", "matrix"]
 
 _LATE = 5  # newest baskets, or successes, that count as late
-_TASTE = 50  # newest successes whose attributes and popularity make up a person's taste
 _FADE = 30 * DAY
 _POPULARITY, _GAP, _PRICE = (FACT_NAMES.index(n) for n in ("item.popularity", "item.gap_days", "item.price"))
 _STRENGTH = len(SCORES) + len(RANKS) + len(LATE)  # where STRENGTH begins
@@ -60,23 +61,57 @@ def matrix(query: Query, candidates: Candidates, items: ItemTable, sources: Iter
         raise ValueError(
             f"history up to {query.history.times[-1]} us for a request at {query.time} us: what came after is not known"
         )
-    past, facts = _Past.of(query, items), items.facts[candidates.rows]
+    past = _Past.of(query, items)
     out = np.zeros((len(FEATURES), len(candidates)), np.float32)
     _late(out[len(SCORES) + len(RANKS) :], past, candidates, sources)
-    at = 0
+    kernel = compiled_features.library()
+    if kernel is None or not len(candidates) or not _compiled(kernel, out, past, candidates, items):
+        counted(out, past, candidates, items)
+    if items.synthetic_time:
+        out[_TIMED] = _TIMED_DEFAULTS
+    return out.T
+
+
+def counted(out: Array, past: _Past, candidates: Candidates, items: ItemTable) -> None:
+    """Fill the matrix `[F, n]`, but for LATE, in numpy."""
+    facts, at = items.facts[candidates.rows], 0
     for fill, group in (
         (_sources, (*SCORES, *RANKS, *LATE, *STRENGTH, *AGREE)),
         (_own, OWN),
         (_affinity, AFFINITY),
         (_item, ITEM),
-        (_person, PERSON),
-        (_user, USER),
     ):
         fill(out[at : at + len(group)], past, candidates, facts, items)
         at += len(group)
-    if items.synthetic_time:
-        out[_TIMED] = _TIMED_DEFAULTS
-    return out.T
+    _person(out[at : at + len(PERSON)], past)
+    _user(out[at + len(PERSON) :], past)
+
+
+def _compiled(kernel: Any, out: Array, past: _Past, candidates: Candidates, items: ItemTable) -> bool:
+    """The same by the kernel; False where it cannot."""
+    columns, rows, strong, strength = _places(candidates.sources)
+    score_row = np.full(len(candidates.sources), -1, np.int64)
+    score_row[columns] = rows
+    constant = np.zeros((len(PERSON) + len(USER), 1), np.float32)
+    _person(constant, past)
+    _user(constant[len(PERSON) :], past)
+    top = compiled_features.fill(
+        kernel,
+        out,
+        candidates,
+        (score_row, score_row + len(SOURCES)),
+        past.items,
+        past.times,
+        past.fading,
+        past.query.history,
+        past.query.time,
+        past.prices,
+        items,
+        constant[:, 0],
+    )
+    if top is not None:
+        out[strength] = _strength(top[strong])[:, None]
+    return top is not None
 
 
 @dataclass(frozen=True)
@@ -102,6 +137,22 @@ class _Past:
     def __len__(self) -> int:
         return len(self.items)
 
+    @property
+    def fading(self) -> Array:
+        """What each success weighs now: float64 `[h]`."""
+        return np.exp2((self.times - self.query.time) / _FADE)
+
+    @property
+    def prices(self) -> tuple[float, float] | None:
+        """Mean log price of the successes, and the spread by which distances from it are measured; None where none has a price."""
+        prices = self.facts[:, _PRICE]
+        prices = prices[prices > 0].astype(np.float64)
+        if not len(prices):
+            return None
+        mean = np.add.reduce(prices) / len(prices)  # what mean and std compute, without what they spend on choosing how
+        apart = prices - mean
+        return mean, np.sqrt(np.add.reduce(apart * apart) / len(prices)) + 0.25
+
 
 def _sources(out: Array, past: _Past, candidates: Candidates, facts: Array, items: ItemTable) -> None:
     """What the sources say: normalised scores, reciprocal ranks, and how far they agree."""
@@ -114,11 +165,16 @@ def _sources(out: Array, past: _Past, candidates: Candidates, facts: Array, item
     near = np.where(proposed, 1.0 / (place + 1.0), 0.0)
     columns, rows, strong, strength = _places(candidates.sources)
     out[rows], out[rows + len(SOURCES)] = scores.T[columns], near.T[columns]
-    out[strength] = np.log1p(np.maximum(top[strong], np.float32(0)))[:, None]
+    out[strength] = _strength(top[strong])[:, None]
     agree = out[_STRENGTH + len(STRENGTH) :]
     agree[0] = scores.mean(axis=1)
     agree[1] = np.where(proposed, 1.0 / (10.0 + place), 0.0).sum(axis=1)
     agree[2] = proposed.sum(axis=1)
+
+
+def _strength(top: Array) -> Array:
+    """How much evidence sources have whose greatest scores are float32 `[s]`."""
+    return np.log1p(np.maximum(top, np.float32(0)))
 
 
 @lru_cache(maxsize=64)
@@ -148,7 +204,7 @@ def _late(out: Array, past: _Past, candidates: Candidates, sources: Iterable[Sou
             scores = source.scoring(query).of(candidates.rows)
             top = scores.max()
             if top > 0:
-                out[ASKED_AGAIN.index(source.name)] = scores / top
+                np.divide(scores, top, out=out[ASKED_AGAIN.index(source.name)])
 
 
 def _own(out: Array, past: _Past, candidates: Candidates, facts: Array, items: ItemTable) -> None:
@@ -166,7 +222,7 @@ def _own(out: Array, past: _Past, candidates: Candidates, facts: Array, items: I
     holder, basket = np.divmod(pairs, past.n_baskets)
     baskets = np.bincount(holder, minlength=n)
     out[2] = baskets / past.n_baskets
-    out[3] = np.bincount(where, weights=np.exp2((past.times[event] - now) / _FADE), minlength=n)
+    out[3] = np.bincount(where, weights=past.fading[event], minlength=n)
     late = min(_LATE, past.n_baskets)
     out[4] = np.bincount(holder[basket >= past.n_baskets - late], minlength=n) / late
     has = np.flatnonzero(count)
@@ -195,14 +251,10 @@ def _affinity(out: Array, past: _Past, candidates: Candidates, facts: Array, ite
         out[1], out[2] = _shares(items.category[rows], items.category[past.items], items.category[late])
     if len(items.rarity):
         _overlap(out[3:5], past, rows, items)
-    prices = past.facts[:, _PRICE]
-    prices = prices[prices > 0].astype(np.float64)
-    if len(prices):
-        price = facts[:, _PRICE]
-        mean = np.add.reduce(prices) / len(prices)  # what mean and std compute, without what they spend on choosing how
-        apart = prices - mean
+    if past.prices is not None:
+        price, (mean, spread) = facts[:, _PRICE], past.prices
         out[5] = np.where(price > 0, price - mean, 0.0)
-        out[6] = np.abs(out[5]) / (np.sqrt(np.add.reduce(apart * apart) / len(prices)) + 0.25)
+        out[6] = np.abs(out[5]) / spread
 
 
 def _overlap(out: Array, past: _Past, rows: Array, items: ItemTable) -> None:
@@ -210,7 +262,7 @@ def _overlap(out: Array, past: _Past, rows: Array, items: ItemTable) -> None:
     codes, owner = items.attributes.codes_of(rows)
     rarity = items.rarity[codes]
     total = np.maximum(np.bincount(owner, weights=rarity, minlength=len(rows)), 1e-6)
-    newest = past.items[-_TASTE:]
+    newest = past.items[-TASTE:]
     theirs, holder = items.attributes.codes_of(newest)
     latest = min(3, len(newest))
     for row, having, of in ((0, theirs, len(newest)), (1, theirs[holder >= len(newest) - latest], latest)):
@@ -225,24 +277,25 @@ def _item(out: Array, past: _Past, candidates: Candidates, facts: Array, items: 
     out[:] = facts.T
 
 
-def _person(out: Array, past: _Past, candidates: Candidates, facts: Array, items: ItemTable) -> None:
+def _person(out: Array, past: _Past) -> None:
     """The person and the request: the same for every candidate."""
     out[9] = len(past.query.context)
     out[5:8] = -1.0
     h = len(past)
     if not h:
         return
-    distinct = len(np.unique(past.items))
+    distinct = len(set(past.items.tolist()))
     span = (past.times[-1] - past.times[0]) / DAY
     out[0], out[1], out[2] = h, distinct, 1.0 - distinct / h
     out[3], out[4] = past.n_baskets, h / past.n_baskets
     out[5] = (past.query.time - past.times[-1]) / DAY
     out[6] = span / (past.n_baskets - 1) if past.n_baskets > 1 else -1.0
     out[7] = (past.query.time - past.times[0]) / DAY
-    out[8] = past.facts[-_TASTE:, _POPULARITY].mean()
+    popularity = past.facts[-TASTE:, _POPULARITY]
+    out[8] = np.add.reduce(popularity) / np.float32(len(popularity))
 
 
-def _user(out: Array, past: _Past, candidates: Candidates, facts: Array, items: ItemTable) -> None:
+def _user(out: Array, past: _Past) -> None:
     """The person's snapshot, with 0 behind it: not expired."""
     known = past.query.facts
     out[:] = (_NO_SNAPSHOT if known is None else np.append(known, np.float32(0)))[:, None]

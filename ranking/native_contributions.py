@@ -15,14 +15,14 @@ from typing import Final, Self
 import numpy as np
 
 from core.columns import Array
+from core.native import address, load
 from ranking import model_text
 from ranking.contributions import LEAST
-from ranking.kernel import load
+from ranking.kernel import RowKernel
 from ranking.trees import Forest, UnsupportedModelError
 
 _SOURCE: Final = Path(__file__).parent / "native" / "contributions.c"
 _MOST: Final = 16  # points of the quadrature at most, as in the source: ways that ask for 32 features
-_ALIGNMENT: Final = 64
 _POINTERS: Final = (
     *("nodes", "points", "at", "weight", "feature", "threshold", "decision", "left", "right", "leaf"),
     *("sets", "words", "zero", "before", "start", "by_on", "by_off"),
@@ -43,14 +43,9 @@ def library() -> ctypes.CDLL:
     Raises:
         EnvironmentGapError: if it is not there and no compiler makes it.
     """
-    compiled = load(1, source=_SOURCE)
+    compiled = load(_SOURCE)
     compiled.scratch_bytes.restype = ctypes.c_int64
     compiled.scratch_bytes.argtypes = [ctypes.c_int64, ctypes.c_int64]
-    compiled.contribute.restype = None
-    compiled.contribute.argtypes = [
-        ctypes.POINTER(_Plan),
-        *(ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p),
-    ]
     return compiled
 
 
@@ -69,15 +64,15 @@ class NativeContributions:
         if points.max(initial=0) > _MOST:
             raise UnsupportedModelError(f"a way that asks for {int(features_asked.max())} features")
         compiled = library()
-        self._contribute = compiled.contribute
         at, weight = _quadrature()
         named = {"points": points, "at": at, "weight": weight, "zero": zero, "before": before}
         named |= _inverses(forest, points, at, zero)
         # the struct points into these
         self._arrays = [np.ascontiguousarray(named[n] if n in named else getattr(forest, n)) for n in _POINTERS]
         most = int(np.diff(forest.nodes).max(initial=0))
-        self._plan = _Plan(forest.trees, forest.features, most, *(a.ctypes.data for a in self._arrays))
-        self._room = int(compiled.scratch_bytes(forest.features, most))
+        plan = _Plan(forest.trees, forest.features, most, *map(address, self._arrays))
+        room = int(compiled.scratch_bytes(forest.features, most))
+        self._contribute = RowKernel(compiled.contribute, plan, forest.features, room)
         self._features, self._expected = forest.features, _expected(forest, leaf_rows)
 
     @classmethod
@@ -91,24 +86,9 @@ class NativeContributions:
         Raises:
             ValueError: if `rows` is of another type or width.
         """
-        if rows.dtype != np.float32 or rows.ndim != 2 or rows.shape[1] != self._features:
-            raise ValueError(f"rows of {rows.dtype} {list(rows.shape)}, expected float32 [n, {self._features}]")
-        if not rows.flags.aligned or any(s % rows.itemsize for s in rows.strides):
-            rows = np.ascontiguousarray(rows)
         out = np.zeros((len(rows), self._features + 1))
         out[:, -1] = self._expected
-        raw = np.empty(self._room + _ALIGNMENT, np.uint8)
-        by_row, by_feature = (s // rows.itemsize for s in rows.strides)
-        self._contribute(
-            self._plan,
-            rows.ctypes.data,
-            len(rows),
-            by_row,
-            by_feature,
-            out.ctypes.data,
-            raw[-raw.ctypes.data % _ALIGNMENT :].ctypes.data,
-        )
-        return out
+        return self._contribute(rows, out)
 
 
 def _quadrature() -> tuple[Array, Array]:

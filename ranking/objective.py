@@ -43,8 +43,13 @@ def worth_at_10(rows: TrainingSet, scores: Array) -> float | None:
     """
     if rows.worths is None:
         return None
+    return float(request_worth(rows, rows.worths, scores).sum() / max(len(rows) + rows.dropped, 1))
+
+
+def request_worth(rows: TrainingSet, worths: Array, scores: Array) -> Array:
+    """What `worth_at_10` is the mean of, for each request that was not dropped, float64 `[q]`. `worths`: of each row, float `[r]`."""
     queries = np.repeat(np.arange(len(rows)), rows.sizes)
     order = np.lexsort((-scores, queries))
     place = np.arange(len(order)) - np.repeat(np.cumsum(rows.sizes) - rows.sizes, rows.sizes)
     top = order[place < _AT]
-    return float((rows.grades[top] / GRADES * rows.worths[top]).sum() / max(len(rows) + rows.dropped, 1))
+    return np.bincount(queries[top], rows.grades[top] / GRADES * worths[top], minlength=len(rows))

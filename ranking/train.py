@@ -40,6 +40,7 @@ class TrainingSet:
         None  # int32 [r]: where on a page each row was shown, from 0; None: rows of candidates that nobody was shown
     )
     worths: Array | None = None  # float32 [r], of each item to the shop in medians (ranking.objective); None: not known
+    people: Array | None = None  # int32 [q], whose each request is; None: not known
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -59,6 +60,7 @@ class TrainingSet:
             names=sets[0].names,
             positions=_positions(sets),
             worths=_worths(sets),
+            people=_people(sets),
         )
 
     def thinned(self, negatives: int, seed: int) -> TrainingSet:
@@ -79,6 +81,7 @@ class TrainingSet:
             self.names,
             _at(self.positions, kept),
             _at(self.worths, kept),
+            self.people,
         )
 
 
@@ -100,6 +103,12 @@ def _worths(sets: list[TrainingSet]) -> Array | None:
     if all(s.worths is None for s in sets):
         return None
     return np.concatenate([np.ones(len(s.grades), np.float32) if s.worths is None else s.worths for s in sets])
+
+
+def _people(sets: list[TrainingSet]) -> Array | None:
+    """None where those of any set are not known."""
+    known = [s.people for s in sets if s.people is not None]
+    return np.concatenate(known) if len(known) == len(sets) else None
 
 
 def _at(values: Array | None, kept: Array) -> Array | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -11,7 +12,7 @@ from core.columns import Array
 from core.prepared import Interactions
 from retrieval.sources.neighbours import Neighbours, NeighboursBuilder
 
-_CELLS: Final = 1 << 25  # of a block's product, were it dense: bounds the memory at about 400 MB
+_PRODUCTS: Final = 1 << 25  # of a block, summed or not: bounds the memory at about 400 MB
 
 
 def person_item_matrix(events: Interactions) -> Any:
@@ -36,9 +37,14 @@ def nearest(matrix: Any, most: int, targets: Array | None = None) -> Neighbours:
     aimed = aimed.tocsr()
     n = matrix.shape[1]
     builder = NeighboursBuilder(n, most)
-    block = max(1, min(4096, _CELLS // max(1, n)))
-    for start in range(0, n, block):
-        product = (unit[:, start : start + block].T.tocsr() @ aimed).tocsr()
+    # of each column: what its product with all others adds up
+    products = np.add.reduceat(
+        np.append(np.diff(aimed.indptr)[unit.indices], 0), np.minimum(unit.indptr[:-1], unit.nnz)
+    )
+    products[np.diff(unit.indptr) == 0] = 0
+    bounds = _blocks(products)
+    for start, stop in pairwise(bounds):
+        product = (unit[:, start:stop].T.tocsr() @ aimed).tocsr()
         product.sort_indices()
         for row in range(product.shape[0]):
             part = slice(product.indptr[row], product.indptr[row + 1])
@@ -46,3 +52,16 @@ def nearest(matrix: Any, most: int, targets: Array | None = None) -> Neighbours:
             keep = others != start + row
             builder.add(start + row, others[keep], scores[keep])
     return builder.build()
+
+
+def _blocks(products: Array) -> list[int]:
+    """Where blocks of columns begin, and the end: so that the products of a block, int64 `[n]` a column, stay in bounds; few columns have so many alone.
+
+    >>> _blocks(np.array([1, 1 << 25, 1, 1]))
+    [0, 1, 2, 4]
+    """
+    total, bounds = np.cumsum(products, dtype=np.int64), [0]
+    while bounds[-1] < len(products):
+        begun = int(total[bounds[-1] - 1]) if bounds[-1] else 0
+        bounds.append(max(bounds[-1] + 1, int(np.searchsorted(total, begun + _PRODUCTS, side="right"))))
+    return bounds

@@ -77,14 +77,15 @@ class QueryTower:
         which ask alone only where that was better than what is popular (`newcomers` in the header).
         """
         history, page = query.history, query.context
-        good = self._usable(history.items) & (history.gains > 0)
-        page = page[self._usable(page)]
-        items = np.concatenate([history.items[good], page])
+        good = np.flatnonzero(self._usable(history.items) & (history.gains > 0))
+        items, types, times = history.items[good], history.types[good], history.times[good]
+        if len(page := page[self._usable(page)]):
+            items = np.concatenate([items, page])
+            types = np.concatenate([types, np.full(len(page), _ON_PAGE, np.int8)])
+            times = np.concatenate([times, np.full(len(page), query.time, np.int64)])
         person = self.people.vector(query.attributes) if self.people else None
         if not len(items) and (person is None or not self.asks_alone):
             return None
-        types = np.concatenate([history.types[good], np.full(len(page), _ON_PAGE, np.int8)])
-        times = np.concatenate([history.times[good], np.full(len(page), query.time, np.int64)])
         w = window(items, types, times, self._length, self._clock)
         vectors = self.item_vectors[w.item]
         run, inputs, output = self._interpreter()
@@ -101,6 +102,8 @@ class QueryTower:
     def _usable(self, items: Array) -> Array:
         """Whether each row is one of the items with a vector: bool `[m]`."""
         usable: Array = (items >= 0) & (items < len(self.item_vectors))
+        if usable.all():  # as it is but for items that came after the towers
+            return np.asarray(self.has_vector[items])
         usable[usable] = self.has_vector[items[usable]]
         return usable
 
@@ -162,7 +165,9 @@ class TowerScoring:
         if self._vector is None or k <= 0:
             return np.empty(0, np.int32), np.empty(0, np.float32)
         rows, scores = self._search(self._vector, min(k + len(excluded), len(self._vectors)))
-        kept = ~np.isin(rows, excluded) & (rows >= 0) & np.isfinite(scores)
+        kept = (rows >= 0) & np.isfinite(scores)
+        if len(excluded):
+            kept &= ~np.isin(rows, excluded)
         return rows[kept][:k].astype(np.int32), scores[kept][:k].astype(np.float32)
 
     def of(self, rows: Array) -> Array:
@@ -170,6 +175,8 @@ class TowerScoring:
         if self._vector is None:
             return np.zeros(len(rows), np.float32)
         known = (rows >= 0) & (rows < len(self._vectors))
+        if known.all():  # as it is but for items that came after the towers
+            return np.asarray(self._vectors[rows] @ self._vector)
         scores = np.zeros(len(rows), np.float32)
         scores[known] = self._vectors[rows[known]] @ self._vector
         return scores

@@ -26,6 +26,7 @@ from serving.validation import Problems
 
 # None of these is in the dependencies of a serving host.
 HEAVY_MODULES = ("tensorflow", "tensorflow_recommenders", "tf_keras", "pyspark", "pandas", "feast", "pyarrow", "duckdb")
+_PATH_BYTES = 4_095  # the kernel's limit
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,9 @@ class AdminService(admin_pb2_grpc.AdminServicer):
     def LoadRelease(self, request: pb.LoadReleaseRequest, context: grpc.ServicerContext) -> pb.LoadReleaseResponse:  # noqa: N802
         """See the proto."""
         problems, start = Problems(), time.perf_counter()
-        if not request.path:
-            problems.add("path", "is required")
+        problems.text("path", request.path, required=True, most=_PATH_BYTES)
+        if "\0" in request.path:
+            problems.add("path", "has a NUL character, which no path has")
         problems.refuse()
         loaded = self._load(Path(request.path))
         return pb.LoadReleaseResponse(

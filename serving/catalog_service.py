@@ -23,6 +23,7 @@ MAX_ITEMS: Final = 1_000
 MAX_TEXT_BYTES: Final = 1_024
 MAX_ATTRIBUTES: Final = 64
 MAX_VALUES: Final = 256
+MAX_PRICE: Final = 1e30  # the items table has prices as float32
 _TEXTS: Final = (Column.CATEGORY, Column.BRAND, Column.CURRENCY, Column.ITEM_GROUP_ID)
 _NUMBERS: Final = (Column.PRICE, Column.AVAILABLE, Column.STOCK)
 _TIMES: Final = (Column.CREATED_AT, Column.AVAILABLE_FROM, Column.AVAILABLE_UNTIL)
@@ -108,6 +109,8 @@ def _check(problems: Problems, at: str, item: pb.Item) -> None:
         problems.text(f"{at}.{column}", getattr(item, column))
     if item.HasField("price"):
         problems.number(f"{at}.price", item.price, least=0)
+        if MAX_PRICE < item.price < math.inf:
+            problems.add(f"{at}.price", f"is {item.price}, at most {MAX_PRICE:g} is allowed")
     for column in _TIMES:
         problems.number(f"{at}.{column}", getattr(item, column), least=0)
     if item.available_from and item.available_until and item.available_until <= item.available_from:

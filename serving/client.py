@@ -1,10 +1,15 @@
-"""A small client: one channel, a deadline on every call, errors as one line for a person."""
+"""The Python client: one connection, a deadline on every call, retries where a second call does no harm, errors as one line for a person.
+
+Requests and answers are the generated messages: they are typed, and say what docs/api.md says.
+"""
 
 from __future__ import annotations
 
+import json
+import uuid
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import grpc
 from google.rpc import error_details_pb2
@@ -24,18 +29,51 @@ from aisle.v1 import (
 )
 from core.errors import AisleError, InputError
 
+# A call that found no server, or one that could not take it, is made again: those that only read, and those that a second time change nothing. gRPC
+# does it, within the deadline of the call. Changes of the catalog and of the release are for the caller to repeat.
+_RETRIED: Final = (
+    {"service": "aisle.v1.Recommender"},
+    {"service": "aisle.v1.Events"},
+    {"service": "aisle.v1.Users"},
+    {"service": "aisle.v1.Admin", "method": "GetStatus"},
+)
+_POLICY: Final = {
+    "maxAttempts": 4,
+    "initialBackoff": "0.05s",
+    "maxBackoff": "1s",
+    "backoffMultiplier": 3,
+    "retryableStatusCodes": ["UNAVAILABLE"],
+}
+_OPTIONS: Final = (
+    # a connection of its own: otherwise every client of a process shares one, and with it one worker
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.service_config", json.dumps({"methodConfig": [{"name": _RETRIED, "retryPolicy": _POLICY}]})),
+    # a server that restarts is found again before the last attempt
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+)
+
 
 class ServerError(AisleError):
     """The server is not there, or refused."""
 
 
 class Client:
-    """Calls one server. Use it in a `with` block, or close it."""
+    """Calls one server. Use it in a `with` block, or close it. Many threads may share one.
+
+    Args:
+        address: HOST:PORT.
+        timeout: Seconds that a call may take, retries included; those that do more work by themselves have longer.
+
+    Raises:
+        InputError: By any call: a request that the server refuses, field by field.
+        ServerError: By any call: no server, none in time, or one that failed.
+    """
 
     def __init__(self, address: str, timeout: float = 5.0) -> None:
         self._address, self._timeout = address, timeout
-        # a connection of its own: otherwise every client of a process shares one, and with it one worker
-        self._channel = grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)])
+        self._channel = grpc.insecure_channel(address, _OPTIONS)
         self._recommender = recommender_pb2_grpc.RecommenderStub(self._channel)
         self._events = events_pb2_grpc.EventsStub(self._channel)
         self._users = users_pb2_grpc.UsersStub(self._channel)
@@ -58,6 +96,13 @@ class Client:
         """What this person should see now."""
         return self._call(self._recommender.Recommend, request)  # type: ignore[no-any-return]
 
+    def recommend_batch(
+        self, requests: Sequence[recommender_pb2.RecommendRequest]
+    ) -> Sequence[recommender_pb2.RecommendResponse]:
+        """Several placements of one page, no item twice."""
+        asked = recommender_pb2.BatchRecommendRequest(requests=requests)
+        return self._call(self._recommender.BatchRecommend, asked).responses  # type: ignore[no-any-return]
+
     def similar(self, request: recommender_pb2.SimilarItemsRequest) -> recommender_pb2.SimilarItemsResponse:
         """Items that go with others."""
         return self._call(self._recommender.SimilarItems, request)  # type: ignore[no-any-return]
@@ -76,8 +121,12 @@ class Client:
         return self._call(self._recommender.PreviewRules, asked)  # type: ignore[no-any-return]
 
     def write_events(self, events: Sequence[events_pb2.Event]) -> events_pb2.WriteEventsResponse:
-        """Record what happened."""
-        return self._call(self._events.WriteEvents, events_pb2.WriteEventsRequest(events=events))  # type: ignore[no-any-return]
+        """Record what happened. An event with neither name nor time gets a name, so that it counts once however often it is sent."""
+        request = events_pb2.WriteEventsRequest(events=events)
+        for event in request.events:
+            if not event.event_id and not event.event_time:  # else its name, or what it says, tells it from others
+                event.event_id = uuid.uuid4().hex
+        return self._call(self._events.WriteEvents, request)  # type: ignore[no-any-return]
 
     def delete_user(self, user_id: str = "", visitor_id: str = "") -> users_pb2.DeleteUserResponse:
         """Forget a person; the streams are looked through, which takes its time."""
@@ -107,22 +156,27 @@ class Client:
         return self._call(self._admin.LoadRelease, admin_pb2.LoadReleaseRequest(path=path), timeout=120.0)  # type: ignore[no-any-return]
 
     def _call(self, method: Any, request: Any, timeout: float | None = None) -> Any:
+        seconds = timeout or self._timeout
         try:
-            return method(request, timeout=timeout or self._timeout)
+            return method(request, timeout=seconds)
         except grpc.RpcError as e:
-            raise self._explained(e) from None
+            raise self._explained(e, seconds) from None
 
-    def _explained(self, error: Any) -> AisleError:
+    def _explained(self, error: Any, seconds: float) -> AisleError:
         """`error` is a grpc.RpcError that is a grpc.Call too, which types cannot say."""
         code, text = error.code(), error.details() or ""
-        if code == grpc.StatusCode.UNAVAILABLE and (
-            "failed to connect" in text.lower() or "resolution failed" in text.lower()
-        ):
-            return ServerError(
-                f"no server answers at {self._address}: start one with `./aisle serve`, or name another with --server"
-            )
+        if code == grpc.StatusCode.UNAVAILABLE:
+            said = text.lower()
+            if "resol" in said:  # of the resolver, which has several wordings
+                return ServerError(
+                    f"{self._address}: no such host; name the server as HOST:PORT, such as 127.0.0.1:50051, with --server"
+                )
+            if "failed to connect" in said:
+                return ServerError(
+                    f"no server answers at {self._address}: start one with `./aisle serve`, or name another with --server"
+                )
         if code == grpc.StatusCode.DEADLINE_EXCEEDED:
-            return ServerError(f"{self._address} did not answer within {self._timeout:g} s")
+            return ServerError(f"{self._address} did not answer within {seconds:g} s")
         if fields := violations(error):
             return InputError("; ".join(f"{where}: {what}" for where, what in fields))
         return ServerError(f"{self._address}: {code.name}: {text}")

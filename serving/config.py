@@ -5,10 +5,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from pydantic import Field
 
 from core.config import Section, checked, overlaid, read_yaml
+
+PAGE_KEY: Final = "page-tokens.key"
 
 
 class ServerConfig(Section):
@@ -16,6 +19,7 @@ class ServerConfig(Section):
 
     threads: int = Field(ge=1, le=256)
     drain_seconds: float = Field(gt=0)
+    lame_duck_seconds: float = Field(ge=0)
     reply_ms: float = Field(ge=0)
 
 
@@ -98,6 +102,19 @@ class RulesConfig(Section):
         return None if self.folder == "none" else Path(self.folder)
 
 
+class PagingConfig(Section):
+    """Tokens that lead to further pages."""
+
+    key: str = Field(min_length=1)
+    hours: float = Field(gt=0)
+
+    def key_file(self, work: Path) -> Path | None:
+        """Where the secret is: None where the server has no place for it. `work` is the work directory, if it is one."""
+        if self.key == "work":
+            return work / PAGE_KEY if (work / "releases").is_dir() else None
+        return Path(self.key)
+
+
 class NewItemsConfig(Section):
     """Places for new items."""
 
@@ -129,6 +146,7 @@ class ServingConfig(Section):
     trending: TrendingConfig
     catalog: CatalogConfig
     rules: RulesConfig
+    paging: PagingConfig
     exploration: ExplorationConfig
 
     def with_rules(self, folder: Path) -> ServingConfig:

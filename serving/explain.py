@@ -34,6 +34,8 @@ class Outcome(StrEnum):
     FILTERED = "filtered"
     HIDDEN = "hidden"
     CAPPED = "capped"
+    UNLISTED = "unlisted"
+    UNLIKELY = "unlikely"
     UNKNOWN = "unknown-item"
 
 
@@ -76,7 +78,7 @@ def explain(release: Release, request: Request, page: Answer, row: int) -> Expla
     outcome = outcome_of(release, request, page, row)
     place = rank_of(page, row)
     at = position(page, row)
-    ranked = at is not None and outcome in (Outcome.ON_PAGE, Outcome.BELOW, Outcome.CAPPED)
+    ranked = at is not None and outcome in (Outcome.ON_PAGE, Outcome.BELOW, Outcome.CAPPED, Outcome.UNLIKELY)
     parts, features = parts_of(release, page, at) if ranked and at is not None else ({}, {})
     on_page = np.flatnonzero(page.rows == row)
     score = float(page.scores[on_page[0]]) if len(on_page) else float(page.every[at]) if ranked else 0.0
@@ -109,12 +111,16 @@ def outcome_of(release: Release, request: Request, page: Answer, row: int) -> Ou
         return Outcome.SEEN
     if request.exclude_purchased and row in history.items[history.types == EventType.PURCHASE_COMPLETE.code]:
         return Outcome.PURCHASED
+    if request.only is not None and row not in request.only:
+        return Outcome.UNLISTED
     if request.rules is not None and request.rules.allowed is not None and not request.rules.allowed[row]:
         return Outcome.HIDDEN
     if request.filter is not None and not request.filter[row]:
         return Outcome.FILTERED
     if row in page.removed.get(Removal.UNAVAILABLE, ()):
         return Outcome.UNAVAILABLE
+    if row in page.removed.get(Removal.UNLIKELY, ()):
+        return Outcome.UNLIKELY
     if row in page.removed.get(Removal.CAPPED, ()):
         return Outcome.CAPPED
     return Outcome.BELOW if row in page.removed.get(Removal.BELOW, ()) else Outcome.NOT_RETRIEVED
@@ -214,6 +220,8 @@ def _summary(outcome: Outcome, page: Answer, row: int, place: int, opinions: tup
         Outcome.SEEN: "the person has it already, and the request excludes what they have",
         Outcome.PURCHASED: "the person bought it, and the request excludes what they bought",
         Outcome.FILTERED: "the filter of the request does not hold for it",
+        Outcome.UNLISTED: "the request asks for others only: it is not among its candidate_item_ids",
+        Outcome.UNLIKELY: "its probability is below the min_score of the request",
         Outcome.HIDDEN: "hidden",
         Outcome.CAPPED: "held back",
     }[outcome]

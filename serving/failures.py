@@ -24,6 +24,7 @@ class Failure(StrEnum):
     NOT_DURABLE = "redis-not-durable"
     SPOOL_FULL = "event-spool-full"
     CATALOG_LOG = "catalog-log-unwritable"
+    UNCALIBRATED = "uncalibrated"
     DEADLINE_STATE = "deadline-state"
     DEADLINE_RANKER = "deadline-ranker"
     DEADLINE_SOURCES = "deadline-sources"
@@ -68,6 +69,9 @@ POLICIES: Final[dict[Failure, Policy]] = {
     ),
     Failure.SPOOL_FULL: Policy(
         Effect.ABORT, "UNAVAILABLE", "Redis does not take events, and neither does the spool on this server's disk"
+    ),
+    Failure.UNCALIBRATED: Policy(
+        Effect.DEGRADE, "UNAVAILABLE", "the ranker of this release gives no probabilities: min_score was not applied"
     ),
     Failure.CATALOG_LOG: Policy(
         Effect.ABORT, "UNAVAILABLE", "the catalog's log does not reach the disk; nothing was stored"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import threading
 from collections.abc import Callable
 from concurrent import futures
 from dataclasses import dataclass
@@ -25,24 +27,27 @@ from aisle.v1 import (
     users_pb2,
     users_pb2_grpc,
 )
-from core.errors import AisleError, InputError
+from core.errors import AisleError, ConfigError, InputError
 from core.work import Work
 from serving.admin_service import AdminService, Loaded
 from serving.board import Board
 from serving.catalog import Catalog
 from serving.catalog_service import CatalogService
-from serving.config import ServingConfig
+from serving.config import PAGE_KEY, ServingConfig
 from serving.event_store import EventStore
 from serving.event_writer import EventWriter
 from serving.events_service import EventsService
 from serving.exploration import Exploration
 from serving.keys import Keys
+from serving.malformed import Malformed
 from serving.materialize import is_materialized, materialize
 from serving.online_state import OnlineState
+from serving.page_tokens import PageTokens, secret_of
+from serving.paging import Paging
 from serving.recommender_service import Clock, RecommenderService, wall_clock
 from serving.redis_link import RedisLink
 from serving.release import Release
-from serving.resident import Resident
+from serving.resident import Opened, Resident
 from serving.rules.live import LiveRules
 from serving.shown import ShownLog
 from serving.spool import Spool
@@ -107,6 +112,7 @@ class ServingProcess:
                 self._log,
                 tally,
                 self._trending,
+                _paging(options),
                 clock,
                 self._rules,
                 exploration=exploration,
@@ -141,17 +147,23 @@ class ServingProcess:
         self._rules.start()
         if self._catalog is not None:
             self._catalog.start(lambda: self.resident.live)
+        # what is there now stays: no collection need look at it again while somebody waits
+        gc.collect()
+        gc.freeze()
         self._server.start()
         self._say(health_pb2.HealthCheckResponse.SERVING)
         self._warn()
         self.resident.check_in_background()
         if self._options.board is not None:
-            self._options.board.follow(self._follow)
+            self._options.board.follow(_Swaps(self._open_next, self._swap))
 
     def stop(self) -> None:
         """Take no more requests; let the running ones end."""
+        config = self._options.config.server
         self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
-        self._server.stop(self._options.config.server.drain_seconds).wait()
+        # gRPC cancels what has arrived and not begun when its server stops: nothing should arrive any more
+        threading.Event().wait(config.lame_duck_seconds)
+        self._server.stop(config.drain_seconds).wait()
         self._trending.stop()
         self._rules.stop()
         self._log.stop()
@@ -160,20 +172,21 @@ class ServingProcess:
             self._catalog.stop()
 
     def load(self, path: Path) -> Loaded:
-        """Swap to the release at `path`; with several workers, see that all do."""
-        release, before = self._swap(path)
-        workers = 1 if self._options.board is None else self._options.board.announce(release.path)
-        return Loaded(release.name, before.name, workers)
+        """Swap to the release at `path`; of several workers all do, or none."""
+        opened, board = self._open_next(path), self._options.board
+        if board is None:
+            before, workers = self._swap(opened), 1
+        else:
+            before, workers = board.load(opened.release.path, lambda: self._swap(opened))
+        return Loaded(opened.release.name, before.name, workers)
 
-    def _follow(self, path: Path) -> None:
-        """Another worker was told to load a release, and has done so."""
-        if path != self.resident.base.path:
-            self._swap(path)
+    def _open_next(self, path: Path) -> Opened:
+        return self.resident.open_next(path, self._prepare)
 
-    def _swap(self, path: Path) -> tuple[Release, Release]:
-        swapped = self.resident.load(path, self._prepare)
+    def _swap(self, to: Opened) -> Release:
+        before = self.resident.swap(to)
         self._trending.publish()  # what trended before does so in the new one, at once
-        return swapped
+        return before
 
     def _prepare(self, release: Release) -> None:
         if self._options.embedded:
@@ -201,6 +214,29 @@ class ServingProcess:
     def _say(self, status: Any) -> None:
         for service in ("", *_SERVICES):
             self._health.set(service, status)
+
+
+class _Swaps:
+    """What the board asks of this process."""
+
+    def __init__(self, open_next: Callable[[Path], Opened], swap: Callable[[Opened], Release]) -> None:
+        self._open_next, self._swap = open_next, swap
+        self._opened: Opened | None = None
+
+    def prepare(self, path: Path) -> None:
+        """See serving.board.Swaps."""
+        self._opened = None  # never two of them beside the one that answers
+        self._opened = self._open_next(path)
+
+    def swap(self) -> None:
+        """See serving.board.Swaps."""
+        assert self._opened is not None
+        self._swap(self._opened)
+        self._opened = None
+
+    def drop(self) -> None:
+        """See serving.board.Swaps."""
+        self._opened = None
 
 
 def materialize_if_missing(url: str, tenant: str, work: Work, release: Release) -> None:
@@ -244,11 +280,25 @@ def _catalog(options: ProcessOptions, clock: Clock) -> Catalog | None:
     return None if folder is None else Catalog(folder, config, clock)
 
 
+def _paging(options: ProcessOptions) -> Paging:
+    """Lists whose tokens every worker of this server opens, and every server with the same key file."""
+    config = options.config.paging
+    ours = None if options.board is None else options.board.folder / PAGE_KEY
+    try:
+        secret = secret_of(config.key_file(options.work) or ours)
+    except ConfigError as e:
+        if config.key != "work":
+            raise
+        _LOG.warning("%s; lists of several pages end with this server", e)
+        secret = secret_of(ours)
+    return Paging(PageTokens(secret, options.config.tenant, config.hours))
+
+
 def _bind(options: ProcessOptions) -> tuple[grpc.Server, int]:
     """A server on its port, not yet answering."""
     pool = futures.ThreadPoolExecutor(options.config.server.threads, "rpc")
     # without this option gRPC lets two servers share a port by accident, and each gets half of the requests
-    server = grpc.server(pool, options=[("grpc.so_reuseport", int(options.shared_port))])
+    server = grpc.server(pool, interceptors=[Malformed()], options=[("grpc.so_reuseport", int(options.shared_port))])
     try:
         return server, server.add_insecure_port(f"{options.host}:{options.port}")
     except RuntimeError:

@@ -50,6 +50,12 @@ def reasons(
     return [_of_item(release, query, row, source, trend) for row, source in zip(rows, sources, strict=True)]
 
 
+def titles(release: Release, rows: Array) -> list[str]:
+    """The titles of item rows int32 `[m]`; empty texts where the shop gives none."""
+    texts = release.items[Column.TITLE]
+    return texts.of_rows(rows) if isinstance(texts, Texts) else [""] * len(rows)
+
+
 def title(release: Release, row: int) -> str:
     """The item's title; empty where the shop gives none."""
     titles = release.items[Column.TITLE]
@@ -78,9 +84,9 @@ def anchored(release: Release, query: Query, row: int, source: str) -> tuple[str
 def own_history(release: Release, query: Query, row: int) -> list[str]:
     """What the person did with the item, and how often they come back to it."""
     history = query.history
-    mine = (history.items == row) & (history.gains > 0)
-    if not mine.any():
+    if row not in _own_items(query):
         return []
+    mine = (history.items == row) & (history.gains > 0)
     said = f"you looked at it {_times(int(np.count_nonzero(mine)))}"
     for kind, did in _OWN:
         if times := int(np.count_nonzero(history.types[mine] == kind.code)):
@@ -88,6 +94,14 @@ def own_history(release: Release, query: Query, row: int) -> list[str]:
             break
     bought = history.times[mine & (history.types == EventType.PURCHASE_COMPLETE.code)]
     return [said, *_rhythm(bought, real_clock=release.table is not None and not release.table.synthetic_time)]
+
+
+def _own_items(query: Query) -> frozenset[int]:
+    """The item rows of the person's successes: most items of most pages are none of them."""
+    own: frozenset[int] | None = query.notes.get(_own_items)
+    if own is None:
+        own = query.notes[_own_items] = frozenset(query.history.items[query.history.gains > 0].tolist())
+    return own
 
 
 def _rhythm(times: Array, *, real_clock: bool) -> list[str]:

@@ -117,11 +117,20 @@ def _indexed(folder: Path, tower: QueryTower) -> Search:
 
 
 def _fill_order(sources: tuple[Source, ...], n_items: int) -> Array:
-    """Every item row: recently popular ones first, then popular ones, then the rest by row."""
-    scores = {
-        s.name: s.scoring(Query(time=0)).of(np.arange(n_items, dtype=np.int32))
+    """Every item row: recently popular ones first, then popular ones, then the rest by row; ties by the other popularity, then by row."""
+    every, none = np.arange(n_items, dtype=np.int32), np.empty(0, np.int32)
+    nobody = (none, np.zeros(n_items, np.float32))
+    said = {
+        s.name: (scoring.top(n_items, none)[0], scoring.of(every))
         for s in sources
         if s.name in ("recent_popularity", "popularity")
+        for scoring in (s.scoring(Query(time=0)),)
     }
-    none = np.zeros(n_items, np.float32)
-    return np.lexsort((-scores.get("popularity", none), -scores.get("recent_popularity", none))).astype(np.int32)
+    (recent, lately), (popular, ever) = (said.get(name, nobody) for name in ("recent_popularity", "popularity"))
+    recent = np.sort(recent)
+    first = recent[np.lexsort((-ever[recent], -lately[recent]))]
+    left = np.ones(n_items, bool)
+    left[first] = False
+    then = popular[left[popular]]
+    left[then] = False
+    return np.concatenate([first, then, every[left]]).astype(np.int32)

@@ -50,6 +50,7 @@ class Removal(StrEnum):
     """Why a candidate is not on the page."""
 
     UNAVAILABLE = "unavailable"
+    UNLIKELY = "unlikely"
     CAPPED = "capped"
     BELOW = "below-page"
 
@@ -69,6 +70,9 @@ class Request:
     filter: Array | None = None  # bool [items]: the only rows to return; None: any
     strict: bool = True  # else a page that the filter leaves short is filled up with what it forbids
     rules: PageRules | None = None
+    only: Array | None = None  # item rows int32, ascending: the only candidates, whatever the sources propose
+    least: float = 0.0  # probability that a candidate must reach; above 0 only where the ranker is calibrated
+    list_size: int = 0  # items of all pages of a list together; 0: there is one page
     chance: Chance | None = None  # what may be left to it; None: nothing
     deadline: Deadline | None = None  # of the caller; None: as long as it takes
 
@@ -89,6 +93,15 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Rest:
+    """What comes after a page, for the pages after it."""
+
+    rows: Array  # int32 [m], best first
+    scores: Array  # float32 [m]
+    sources: tuple[str, ...]  # [m]
+
+
+@dataclass(frozen=True)
 class Answer:
     """A page, and what became of every candidate."""
 
@@ -104,24 +117,17 @@ class Answer:
         default_factory=lambda: _NONE
     )  # item rows that rules arranged, as ranked; none where no rule did
     arranged: Arranged | None = None  # in positions of the line
+    rest: Rest | None = None  # of a list; None: there is one page
+    calibrated: bool = False  # the scores of candidates are the calibrated ranker's
     drawn: Drawn | None = None  # what was left to chance
     missed: Failure | None = None  # what the caller's deadline left no time for
 
 
 def answer(release: Release, request: Request, sources: tuple[Source, ...] | None = None) -> Answer:
     """Run every stage in order. `sources` narrows the release's own (a baseline is the path with one source)."""
-    sources = narrowed(release.sources if sources is None else sources, request.allowed)
-    settings, query = release.settings, request.query
-    excluded, deadline = request.never, request.deadline
-
-    wanted, asked = _wanted(request, excluded), sources
-    if deadline is not None:
-        deadline.begin()
-        asked = deadline.watched(sources)
-    candidates = gather(asked, quotas_of(settings, sources, request.k), query, excluded, wanted)
-    if deadline is not None:
-        deadline.end(Step.SOURCES)
-        deadline.gathered(len(candidates))
+    settings, query, excluded, deadline = release.settings, request.query, request.never, request.deadline
+    reach = max(request.k, request.list_size)
+    candidates = _candidates(release, request, release.sources if sources is None else sources, reach, excluded)
     kept, removed = _available(release, candidates)
     hurried = deadline is not None and release.scorer is not None and not deadline.ranks()
     features = None if hurried else _features(release, query, candidates)
@@ -129,27 +135,31 @@ def answer(release: Release, request: Request, sources: tuple[Source, ...] | Non
     if deadline is not None:
         deadline.end(Step.RANK)
     missed = None if deadline is None else deadline.missed
-    scores = every[kept]
-    ordered = kept[_best_first(candidates.rows[kept], scores)]
     rung = Level.POPULAR if missed is Failure.DEADLINE_POPULAR else level(release, query)
+    if request.least and features is not None:
+        kept, removed[Removal.UNLIKELY] = _likely(release, request.least, candidates, every, rung, kept)
+    scores = every[kept]
+    ordered = kept[_best_first(scores)]
     lead = _first(release, request.trending, request.lead if rung is Level.POPULAR else 0, excluded, request.allowed)
     if len(lead):
         ordered = ordered[~np.isin(candidates.rows[ordered], lead)]
 
     def line_with(places: int) -> tuple[Array, int]:
         """All that could be on the page, `places` of it at least where there is so much, and how much of the fill trends."""
-        missing = places - len(lead) - len(ordered) if request.fill else 0
+        missing, first = places - len(lead) - len(ordered) if request.fill else 0, candidates.rows[ordered]
+        if missing <= 0:
+            return np.concatenate([lead, first]) if len(lead) else first, 0
         fill, trending = _fill(release, request, missing, np.concatenate([candidates.rows, excluded, lead]))
-        return np.concatenate([lead, candidates.rows[ordered], fill]), trending
+        return np.concatenate([lead, first, fill]), trending
 
     ranked = len(lead) + len(ordered)
     arranged: Arranged | None = None
     if request.rules is not None and request.rules.arranges:
         line, trending, arranged = _arranged(request, request.rules, line_with, ranked)
-        page = arranged.page
+        page, after = arranged.page, arranged.rest
     else:
-        line, trending = line_with(request.k)
-        page = np.arange(min(request.k, len(line)))
+        line, trending = line_with(reach)
+        page, after = np.arange(min(request.k, len(line))), np.arange(request.k, len(line))
     drawn: Drawn | None = None
     if request.chance is not None:
         drawn, arranged = _drawn(request.chance, release, request, excluded, line, page, arranged)
@@ -157,11 +167,20 @@ def answer(release: Release, request: Request, sources: tuple[Source, ...] | Non
     highest, lowest = (float(scores.max()), float(scores.min())) if len(scores) else (0.0, 0.0)
     above = highest + np.arange(len(lead), 0, -1, dtype=np.float32)
     below = lowest - 1 - np.arange(len(line) - ranked, dtype=np.float32)
+    worth = np.concatenate([above, every[ordered], below])
+    ends = (len(lead), ranked, ranked + trending)
+    otherwise = RULE if request.only is None else LISTED
+
+    def shown(places: Array) -> Rest:
+        sources = _sources(candidates, ordered, settings.weights, places, ends, otherwise)
+        return Rest(line[places], worth[places].astype(np.float32), sources)
+
     removed |= _left_over(line, ranked, page, arranged)
+    first = shown(page)
     return Answer(
-        rows=line[page],
-        scores=np.concatenate([above, every[ordered], below])[page].astype(np.float32),
-        sources=_sources(candidates, ordered, settings.weights, page, (len(lead), ranked, ranked + trending), drawn),
+        rows=first.rows,
+        scores=first.scores,
+        sources=first.sources if drawn is None else _with_new(first.sources, drawn.new_at),
         level=rung,
         candidates=candidates,
         removed=removed,
@@ -169,9 +188,46 @@ def answer(release: Release, request: Request, sources: tuple[Source, ...] | Non
         every=every,
         line=_NONE if arranged is None else line,
         arranged=arranged,
+        rest=shown(after[: max(0, request.list_size - len(page))]) if request.list_size else None,
+        calibrated=features is not None and is_calibrated(release),
         drawn=drawn,
         missed=missed,
     )
+
+
+def _candidates(
+    release: Release, request: Request, sources: tuple[Source, ...], reach: int, excluded: Array
+) -> Candidates:
+    """What the sources propose, and the rules; or the caller's own items, as far as these may be shown."""
+    asked, deadline = sources if request.only is not None else narrowed(sources, request.allowed), request.deadline
+    if deadline is not None:
+        deadline.begin()
+        asked = deadline.watched(asked)
+    if request.only is None:
+        quotas = quotas_of(release.settings, asked, reach)
+        found = gather(asked, quotas, request.query, excluded, _wanted(request, excluded))
+    else:
+        rows = request.only[~np.isin(request.only, excluded)]
+        rows = rows if request.allowed is None else rows[request.allowed[rows]]
+        found = listed(asked, release.settings.quotas, request.query, rows)
+    if deadline is not None:
+        deadline.end(Step.SOURCES)
+        deadline.gathered(len(found))
+    return found
+
+
+def is_calibrated(release: Release) -> bool:
+    """Whether the release can say how likely it is that something comes of an item."""
+    return release.table is not None and release.scorer is not None and release.scorer.calibration is not None
+
+
+def _likely(
+    release: Release, least: float, candidates: Candidates, every: Array, rung: Level, kept: Array
+) -> tuple[Array, Array]:
+    """Which of the positions `kept` reach the least probability, and the rows of the others."""
+    assert release.scorer is not None and release.scorer.calibration is not None  # noqa: PT018 - the service asks first
+    enough = np.asarray(release.scorer.calibration(every[kept].astype(np.float32), rung) >= least)
+    return kept[enough], candidates.rows[kept[~enough]]
 
 
 def _wanted(request: Request, excluded: Array) -> Array:
@@ -187,7 +243,7 @@ def _arranged(
     request: Request, rules: PageRules, line_with: Callable[[int], tuple[Array, int]], ranked: int
 ) -> tuple[Array, int, Arranged]:
     """The line, how much of its fill trends, and the page that the rules make of it; the line is as long as it takes to fill the page."""
-    places = request.k
+    places = max(request.k, request.list_size)
     while True:
         line, trending = line_with(places)
         arranged = arrange(rules, request.query, line, ranked, request.k)
@@ -242,19 +298,21 @@ def _sources(
     weights: dict[str, float],
     page: Array,
     ends: tuple[int, int, int],
-    drawn: Drawn | None,
+    otherwise: str,
 ) -> tuple[str, ...]:
     """The source of each position of the line that is on the page; `ends` of what leads, of the candidates, and of what trends among the fill."""
     lead, ranked, trending = ends
-    new = None if drawn is None else drawn.new_at
     proposed = page[(page >= lead) & (page < ranked)]
-    speak = _speakers(candidates, ordered[proposed - lead], weights, RULE)
-    if len(proposed) < len(page):
-        found = iter(speak)
-        speak = tuple(
-            next(found) if lead <= at < ranked else TRENDING if at < trending else FILL for at in page.tolist()
-        )
-    return speak if new is None else (*speak[:new], NEW, *speak[new + 1 :])
+    speak = _speakers(candidates, ordered[proposed - lead], weights, otherwise)
+    if len(proposed) == len(page):
+        return speak
+    speakers = iter(speak)
+    return tuple(next(speakers) if lead <= at < ranked else TRENDING if at < trending else FILL for at in page.tolist())
+
+
+def _with_new(sources: tuple[str, ...], at: int | None) -> tuple[str, ...]:
+    """The sources of a page on which a new item got the place `at`, from 0."""
+    return sources if at is None else (*sources[:at], NEW, *sources[at + 1 :])
 
 
 def rank(release: Release, query: Query, rows: Array, deadline: Deadline | None = None) -> Answer:
@@ -264,7 +322,7 @@ def rank(release: Release, query: Query, rows: Array, deadline: Deadline | None 
     hurried = deadline is not None and release.scorer is not None and not deadline.ranks()
     features = None if hurried else _features(release, query, candidates)
     scores = _scores(release, candidates, features)
-    order = _best_first(candidates.rows, scores)
+    order = _best_first(scores)
     return Answer(
         rows=candidates.rows[order],
         scores=scores[order].astype(np.float32),
@@ -274,6 +332,7 @@ def rank(release: Release, query: Query, rows: Array, deadline: Deadline | None 
         removed={},
         features=features,
         every=scores,
+        calibrated=features is not None and is_calibrated(release),
         missed=None if deadline is None else deadline.missed,
     )
 
@@ -324,9 +383,9 @@ def _available(release: Release, candidates: Candidates) -> tuple[Array, dict[Re
     return np.flatnonzero(ok), {Removal.UNAVAILABLE: candidates.rows[~ok]}
 
 
-def _best_first(rows: Array, scores: Array) -> Array:
-    """Positions by falling score; ties by row; a NaN never takes a slot before a number."""
-    return np.lexsort((rows, -np.where(np.isnan(scores), -np.inf, scores)))
+def _best_first(scores: Array) -> Array:
+    """Positions by falling score; ties by row, which ascend; a NaN, which sorts behind everything, never takes a slot before a number."""
+    return np.argsort(-scores, kind="stable")
 
 
 def _fill(release: Release, request: Request, missing: int, taken: Array) -> tuple[Array, int]:
@@ -363,11 +422,10 @@ def _speakers(
     """For each item the source whose weighted, normalised score is highest among those that proposed it; `otherwise` where none did."""
     if not len(page):
         return ()
-    top = candidates.scores.max(axis=0, initial=0)
+    top, proposed = candidates.scores.max(axis=0, initial=0), candidates.ranks[page] >= 0
     weight = np.array([weights.get(s, 0.0) for s in candidates.sources], np.float32)
-    part = candidates.scores[page] / np.where(top > 0, top, 1) * weight
-    part = np.where(candidates.ranks[page] >= 0, part, -1)
-    spoken = np.asarray((candidates.ranks[page] >= 0).any(axis=1))
+    part = np.where(proposed, candidates.scores[page] / np.where(top > 0, top, 1) * weight, -1)
+    spoken = np.asarray(proposed.any(axis=1)).tolist()
     return tuple(
         candidates.sources[s] if ok else otherwise for s, ok in zip(part.argmax(axis=1).tolist(), spoken, strict=True)
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,14 @@ Prepare = Callable[[Release], None]
 Overlay = Callable[[Release], LiveRelease]
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A release that could answer at once."""
+
+    release: Release
+    held: Release | LiveRelease  # with the live catalog over it where there is one
+
+
 class Resident:
     """Holds the release that answers. Read `release` once a request; it never changes under it, but for the availability of items."""
 
@@ -33,7 +42,10 @@ class Resident:
         self._overlay = overlay
         self._held = release if overlay is None else overlay(release)
         self.integrity = integrity  # "stamp", "verified", or what a later check found
-        self._loading = threading.Lock()
+        self._loading, self._swapping = (
+            threading.Lock(),
+            threading.Lock(),
+        )  # opening takes seconds, and must not hold up a swap
 
     @property
     def release(self) -> Release:
@@ -72,21 +84,32 @@ class Resident:
         prepare(release)
         return opened
 
-    def load(self, path: Path, prepare: Prepare) -> tuple[Release, Release]:
-        """Check the release at `path` in full, open and warm it, and swap. The new one and the one before.
+    def open_next(self, path: Path, prepare: Prepare) -> Opened:
+        """Check the release at `path` in full, open and warm it, for `swap`.
 
         Raises:
-            AisleError: It does not fit; the old one answers on.
+            AisleError: It does not fit.
         """
         with self._loading:
-            path = path.resolve()
-            verify(path)
-            release = Release.open(path)
+            try:
+                path = path.resolve()
+                verify(path)
+                release = Release.open(path)
+            except OSError as e:  # a file where a folder belongs, no permission, a disk that fails
+                raise ArtifactError(f"{path}: cannot be read: {e.strerror or e}") from None
             held = release if self._overlay is None else self._overlay(release)
             warm_up(held.current if isinstance(held, LiveRelease) else held)
             prepare(release)
-            before, self._held, self.integrity = self.base, held, "verified"
-        return release, before
+        return Opened(release, held)
+
+    def swap(self, to: Opened) -> Release:
+        """Answer with it; the release before."""
+        if isinstance(to.held, LiveRelease):  # what came into the catalog's log since it was opened
+            to.held.take()
+            to.held.absorb()
+        with self._swapping:
+            before, self._held, self.integrity = self.base, to.held, "verified"
+        return before
 
     def check_in_background(self) -> threading.Thread:
         """Hash every file again, beside the answers; what is wrong is logged and said by GetStatus."""

@@ -75,7 +75,8 @@ def add_rules(results: Iterable[pb.Result], request: Request, page: Answer) -> N
     for result, at in zip(results, page.arranged.page.tolist(), strict=True):
         put = page.arranged.put.get(at)
         if put is not None:
-            result.promotion_name, result.sponsored = put.name, isinstance(put.spec, Sponsor)
+            # a promotion of the request is no paid place of the shop
+            result.promotion_name, result.sponsored = put.name, bool(put.file) and isinstance(put.spec, Sponsor)
         result.moved_by.extend(rule.name for rule, places in moves if places[at])
 
 

@@ -17,6 +17,9 @@ MAX_CONTEXT: Final = 50
 MAX_EXCLUDED: Final = 1_000
 MAX_LABELS: Final = 64
 MAX_EVENTS: Final = 1_000
+MAX_LIST: Final = 1_000
+MAX_CANDIDATES: Final = 1_000
+MAX_BATCH: Final = 20
 
 
 class BadRequestError(InputError):
@@ -31,13 +34,14 @@ class BadRequestError(InputError):
 
 @dataclass
 class Problems:
-    """Collects violations while a request is checked."""
+    """Collects violations while a request is checked. `within` is the path of a request inside another one, such as `requests[2].`."""
 
     found: list[tuple[str, str]] = field(default_factory=list)
+    within: str = ""
 
     def add(self, where: str, what: str) -> None:
         """Note a problem with a field."""
-        self.found.append((where, what))
+        self.found.append((self.within + where, what))
 
     def refuse(self) -> None:
         """Raise if there is any problem."""
@@ -83,6 +87,11 @@ class Problems:
         for key, value in labels.items():
             self.text("labels", key, required=True)
             self.text(f"labels[{key[:32]!r}]", value)
+
+    def between(self, where: str, value: float, least: float, most: float) -> None:
+        """A number from `least` to `most`; NaN is none."""
+        if not least <= value <= most:
+            self.add(where, f"is {value:g}, expected {least:g} to {most:g}")
 
     def number(self, where: str, value: float, *, least: float = -math.inf) -> None:
         """A number, which must be finite."""

@@ -131,7 +131,8 @@ class Supervisor:
             worker.terminate()
         for worker in self._running.values():
             try:
-                worker.wait(self._options.config.server.drain_seconds + 5)
+                config = self._options.config.server
+                worker.wait(config.lame_duck_seconds + config.drain_seconds + 5)
             except subprocess.TimeoutExpired:
                 worker.kill()
                 worker.wait()

@@ -35,6 +35,7 @@ def demo(
     from core.errors import GateRefused
     from core.work import Work
     from pipeline import demo as steps
+    from pipeline.served import Served
     from serving.release import Release
     from serving.user_state import UserState
 
@@ -45,8 +46,9 @@ def demo(
         raise GateRefused(night.refused)
     release = Release.open(night.release)
     state = UserState.open(Work(out / "work").user_state(release.window_end))
-    with steps.server(night.release, step) as address:
-        walk = steps.walk(address, release, state)
+    with Served(night.release) as server:
+        step(f"serving {server.release} on {server.address}, ready in {server.ready_seconds} s")
+        walk = steps.walk(server.address, release, state)
     metrics = release.manifest.about["metrics"]
     _show_metrics(metrics)
     _show_walk(release, walk)

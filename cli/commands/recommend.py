@@ -41,9 +41,21 @@ def recommend(
         bool, typer.Option("--explore", help="draw the order of the page at random, better items more often")
     ] = False,
     no_personalize: Annotated[bool, typer.Option("--no-personalize", help="read nothing about the person")] = False,
+    candidate: Annotated[list[str] | None, typer.Option(help="only such items; may be given several times")] = None,
+    cap: Annotated[
+        list[str] | None,
+        typer.Option(help="at most so many with one value, e.g. brand=2 or category=30%; several times"),
+    ] = None,
+    diversity: Annotated[
+        str, typer.Option(help="no-, low-, medium- or high-diversity; default: as the rules say")
+    ] = "",
+    min_score: Annotated[float, typer.Option(help="only items with at least this probability, 0 to 1")] = 0.0,
+    list_size: Annotated[int, typer.Option(help="items of all pages together; prints the next page's token")] = 0,
+    page_token: Annotated[str, typer.Option(help="of the page before; the other options as there")] = "",
 ) -> None:
     """Recommendations for one person, with the reason for each."""
     from aisle.v1.recommender_pb2 import RecentEvent, RecommendRequest
+    from cli.caps import cap_of
     from cli.pages import show
     from serving.client import Client
 
@@ -60,6 +72,12 @@ def recommend(
         filter=filter,
         strict_filtering=not fill_up,
         personalize=not no_personalize,
+        candidate_item_ids=candidate or [],
+        caps=[cap_of(text) for text in cap or []],
+        diversity_level=diversity,
+        min_score=min_score,
+        list_size=list_size,
+        page_token=page_token,
         recent_events=[RecentEvent(item_id=item) for item in picked or []],
         explore=explore or None,
     )
@@ -78,6 +96,8 @@ def recommend(
             "attribution_token": response.attribution_token,
             "rules": response.rules,
             "outside_filter": response.outside_filter,
+            "next_page_token": response.next_page_token,
+            "index_version": response.index_version,
             "explored": response.explored,
             "propensities": [round(r.propensity, 9) for r in response.results],
             "stage_latency_ms": {stage: round(ms, 3) for stage, ms in response.stage_latency_ms.items()},

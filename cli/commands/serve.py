@@ -31,6 +31,10 @@ def serve(
     ] = None,
 ) -> None:
     """Serve a release until SIGTERM. The first line of stdout is JSON, printed when requests are answered."""
+    from serving.threads import pin
+
+    pin()  # before anything below loads numpy
+
     from core.errors import InputError, NotFoundError
     from serving.config import load_serving
     from serving.process import configure_logging

@@ -20,8 +20,13 @@ def train_ranker(
     config: Annotated[
         Path | None, typer.Option(help="YAML with the keys that differ from configs/pipeline.yaml")
     ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="the shop's tables, for the pages that the service logged beside them")
+    ] = None,
 ) -> None:
     """Train the ranker on the candidates of past requests. Skipped when nothing that it depends on changed."""
+    from functools import partial
+
     from pipeline.ranker import STAGE, run
 
-    run_stage(STAGE, run, work, config)
+    run_stage(STAGE, partial(run, data=data), work, config)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Final, Self
 
 import numpy as np
 
@@ -15,6 +15,12 @@ from retrieval.sources.neighbours import Neighbours
 
 if TYPE_CHECKING:
     from retrieval.known import Known
+
+
+# Every item has a full list, whether anybody chose it or not, and requests touch them all: with 200 of each of a million items (1.6 GB) a server
+# would not keep within 1 GB. Catalogues of up to 160,000 items have as many as are configured, larger ones fewer, down to these.
+_PAIRS: Final = 32_000_000  # 256 MB
+_LEAST: Final = 20
 
 
 class Content:
@@ -36,7 +42,8 @@ class Content:
 
         config = known.config
         matrix = attribute_matrix(known.prepared.items, known.items)
-        return cls(nearest(matrix, config.neighbours), config.context_items, config.recency)
+        most = min(config.neighbours, max(_LEAST, _PAIRS // max(1, known.n_items)))
+        return cls(nearest(matrix, most), config.context_items, config.recency)
 
     @classmethod
     def open(cls, folder: Path) -> Self:

@@ -1,21 +1,13 @@
-"""What of a query a source starts from: the distinct items that the person chose, and the items on the page."""
+"""What of a query a source starts from: the items on the page, and the distinct items that the person chose."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from core.columns import Array
+from core.compiled import library
 from core.history import Query
-
-
-def chosen(query: Query, n_items: int) -> Array:
-    """Distinct rows of the history's events with positive gain, newest first: int32 `[m]`.
-
-    Events without gain (impressions, returns) are no evidence; rows outside [0, n_items) are items that the fit did not know.
-    """
-    history = query.history
-    items = history.items[history.gains > 0][::-1]
-    return distinct(items[(items >= 0) & (items < n_items)])
+from retrieval.sources import compiled
 
 
 def on_page(query: Query, n_items: int) -> Array:
@@ -37,12 +29,26 @@ def distinct(rows: Array) -> Array:
 
 
 def seeds(query: Query, n_items: int, limit: int, recency: float) -> tuple[Array, Array]:
-    """The items to start from with their weights: int32 `[m]`, float64 `[m]`.
+    """The items to start from with their weights: int32 `[m]`, float64 `[m]`, distinct, none outside [0, n_items).
 
     The page's items come first and weigh 1 each; then the `limit` newest chosen items. Those of the person's newest moment weigh 1 too (1 / 2 **
     recency on a page with items), those of the p-th newest p ** -recency: things bought together are equally recent, in whatever order they
-    stand.
+    stand. Events without gain (impressions, returns) are no evidence. Several sources ask the same of a query: it is worked out once.
     """
+    what = (seeds, n_items, limit, recency)
+    found: tuple[Array, Array] | None = query.notes.get(what)
+    if found is None:
+        kernel = library()
+        found = query.notes[what] = (
+            counted_seeds(query, n_items, limit, recency)
+            if kernel is None
+            else compiled.seeds(kernel, query, n_items, limit, recency)
+        )
+    return found
+
+
+def counted_seeds(query: Query, n_items: int, limit: int, recency: float) -> tuple[Array, Array]:
+    """The same by numpy."""
     history = query.history
     page = on_page(query, n_items)
     good = np.flatnonzero((history.gains > 0) & (history.items >= 0) & (history.items < n_items))[::-1]

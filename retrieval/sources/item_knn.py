@@ -10,7 +10,7 @@ import numpy as np
 from core.candidates import Scoring
 from core.columns import Array
 from core.history import Query
-from retrieval.sources.evidence import chosen, distinct, on_page
+from retrieval.sources.evidence import seeds
 from retrieval.sources.neighbours import Neighbours
 
 if TYPE_CHECKING:
@@ -57,15 +57,14 @@ class ItemKnn:
 
     def scoring(self, query: Query) -> Scoring:
         """From the page's items and the whole history."""
-        items = self._seeds(query)
-        return self._neighbours.near(items, np.ones(len(items)))
+        return self._neighbours.near(*self._seeds(query))
 
     def because(self, query: Query, row: int) -> int | None:
         """See core.candidates.Explains. Cosine is symmetric: the list of `row` is shorter to read than those of the whole history."""
-        items = self._seeds(query)
+        items, weights = self._seeds(query)
         found = self._neighbours.first_in_list(row, np.sort(items))
-        return self._neighbours.strongest_for(items, np.ones(len(items)), row) if found is None else found
+        return self._neighbours.strongest_for(items, weights, row) if found is None else found
 
-    def _seeds(self, query: Query) -> Array:
-        n = self._neighbours.n_items
-        return distinct(np.concatenate([on_page(query, n), chosen(query, n)]))
+    def _seeds(self, query: Query) -> tuple[Array, Array]:
+        """Each weighs 1, whenever it was chosen."""
+        return seeds(query, self._neighbours.n_items, len(query.history), 0.0)

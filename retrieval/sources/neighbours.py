@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 
 import numpy as np
 
+from core.candidates import Scoring
 from core.columns import Array, load_array
+from core.compiled import library
 from core.errors import ArtifactError
+from core.native import address
+from retrieval.sources import compiled
 from retrieval.sources.opinion import FewItems, contains, strongest, summed
 
 # Read for one query at most: histories so long that their lists hold more are answered from the heads of the lists.
 _MOST = 1 << 19
+_TOGETHER = 1 << 16  # lists
 
 
 class Neighbours:
@@ -24,7 +30,13 @@ class Neighbours:
     """
 
     def __init__(self, starts: Array, items: Array, scores: Array) -> None:
+        # as the kernel reads them; mapped arrays are like that already
+        starts, items = np.ascontiguousarray(starts, np.int64), np.ascontiguousarray(items, np.int32)
+        scores = np.ascontiguousarray(scores, np.float32)
         self._starts, self._items, self._scores = starts, items, scores
+        self._kernel = library()
+        self._lists = compiled.Lists(self.n_items, address(starts), address(items), address(scores))
+        self._at = ctypes.addressof(self._lists)
 
     @property
     def n_items(self) -> int:
@@ -56,8 +68,19 @@ class Neighbours:
         for name, array in (("starts", self._starts), ("items", self._items), ("scores", self._scores)):
             np.save(folder / f"{name}.npy", array)
 
-    def near(self, items: Array, weights: Array) -> FewItems:
+    def near(self, items: Array, weights: Array) -> Scoring:
         """Weighted sum of the lists of `items` int32 `[m]`, each in [0, n_items), with weights float64 `[m]`."""
+        if self._kernel is None:
+            return self.counted_near(items, weights)
+        n = self._kernel.entries(self._at, address(items), len(items))
+        n, most = (n, n) if n <= _MOST else (_MOST, _MOST // len(items))
+        found = compiled.Opinion(self._kernel, min(n, self.n_items))
+        arguments = (len(items), most, min(n, self.n_items), found.address)
+        self._kernel.near(self._at, address(items), address(weights), *arguments)
+        return found
+
+    def counted_near(self, items: Array, weights: Array) -> FewItems:
+        """The same by numpy."""
         if not len(items):
             return summed(items, weights, self.n_items)
         begin = self._starts[items]
@@ -72,6 +95,9 @@ class Neighbours:
 
     def strongest_for(self, items: Array, weights: Array, row: int) -> int | None:
         """The one of `items` that adds most to the score of `row` in `near`; None where no list of theirs holds it."""
+        if self._kernel is not None:
+            at = self._kernel.strongest_for(self._at, address(items), address(weights), len(items), row)
+            return None if at < 0 else int(at)
         found, most = None, 0.0
         for item, weight in zip(items.tolist(), weights.tolist(), strict=True):
             start, stop = self._starts[item], self._starts[item + 1]
@@ -98,8 +124,11 @@ class NeighboursBuilder:
     def __init__(self, n_items: int, most: int, *, signed: bool = False) -> None:
         self._most, self._signed = most, signed
         self._lengths = np.zeros(n_items + 1, np.int64)
-        self._items: list[Array] = [np.empty(0, np.int32)]
-        self._scores: list[Array] = [np.empty(0, np.float32)]
+        self._wholes: list[
+            tuple[Array, Array]
+        ] = []  # millions of short arrays would take more memory than what is in them
+        self._items: list[Array] = []
+        self._scores: list[Array] = []
 
     def add(self, item: int, others: Array, scores: Array) -> None:
         """The list of `item`: others `[m]` ascending, scores `[m]`; what is 0, not finite or (unless signed) negative is left out."""
@@ -110,7 +139,18 @@ class NeighboursBuilder:
         self._lengths[item + 1] = len(best)
         self._items.append(others[best].astype(np.int32))
         self._scores.append(scores[best])
+        if len(self._items) > _TOGETHER:
+            self._unite()
+
+    def _unite(self) -> None:
+        """Put the lists that stand apart behind one another."""
+        self._wholes.append((np.concatenate(self._items), np.concatenate(self._scores)))
+        self._items, self._scores = [], []
 
     def build(self) -> Neighbours:
         """All lists."""
-        return Neighbours(np.cumsum(self._lengths), np.concatenate(self._items), np.concatenate(self._scores))
+        self._items.append(np.empty(0, np.int32))
+        self._scores.append(np.empty(0, np.float32))
+        self._unite()
+        items, scores = zip(*self._wholes, strict=True)
+        return Neighbours(np.cumsum(self._lengths), np.concatenate(items), np.concatenate(scores))

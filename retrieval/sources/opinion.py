@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from core.columns import Array
+from core.compiled import Column
+from core.native import address
 
 # Up to this many items for each entry, counting over the whole catalogue is cheaper than sorting the entries (measured at 2,000 to 100,000).
 _DENSE = 4
@@ -44,13 +46,21 @@ class WholeOrder:
     """
 
     def __init__(self, order: Array, scores: Array) -> None:
-        self._order, self._scores = order, scores
+        self._order, self._scores = order, np.ascontiguousarray(scores, np.float32)
 
     def top(self, k: int, excluded: Array) -> tuple[Array, Array]:
         """See core.candidates.Scoring. Reads no more of the order than k and `excluded` can need."""
-        rows = self._order[: max(k, 0) + len(excluded)]
-        rows = rows[~contains(excluded, rows)][: max(k, 0)]
+        rows = self._best(k, excluded)
         return rows, self._scores[rows]
+
+    def column(self, k: int, excluded: Array) -> tuple[Column, int, Array | None]:
+        """See core.compiled.Compiled."""
+        rows = np.ascontiguousarray(self._best(k, excluded), np.int32)
+        return Column(len(rows), None, address(rows), address(self._scores), len(self._scores)), 0, rows
+
+    def _best(self, k: int, excluded: Array) -> Array:
+        rows = self._order[: max(k, 0) + len(excluded)]
+        return rows[~contains(excluded, rows)][: max(k, 0)] if len(excluded) else rows
 
     def of(self, rows: Array) -> Array:
         """See core.candidates.Scoring."""
@@ -94,7 +104,7 @@ def contains(sorted_rows: Array, rows: Array) -> Array:
 
 
 def summed(rows: Array, values: Array, n_items: int) -> FewItems:
-    """Add up evidence: int32 rows `[e]` in [0, n_items) with float64 values `[e]`; what adds up to nothing or less is left out.
+    """Add up evidence, in its order: int32 rows `[e]` in [0, n_items) with float64 values `[e]`; what adds up to nothing or less is left out.
 
     Small catalogues are counted over; for large ones the entries are sorted, so that the cost of a query never grows with the catalogue.
     """
@@ -104,11 +114,7 @@ def summed(rows: Array, values: Array, n_items: int) -> FewItems:
         totals = np.bincount(rows, weights=values, minlength=n_items).astype(np.float32)
         found = np.flatnonzero(totals > 0)
         return FewItems(found.astype(np.int32), totals[found])
-    # row and position in one integer: sorting plain integers is several times faster than sorting positions by row
-    shift = len(rows).bit_length()
-    keys = np.sort((rows.astype(np.int64) << shift) | np.arange(len(rows)))
-    ordered = keys >> shift
-    first = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    totals = np.add.reduceat(values[keys & ((1 << shift) - 1)], first).astype(np.float32)
+    distinct, group = np.unique(rows, return_inverse=True)
+    totals = np.bincount(group, weights=values).astype(np.float32)
     keep = totals > 0
-    return FewItems(ordered[first][keep].astype(np.int32), totals[keep])
+    return FewItems(distinct[keep].astype(np.int32), totals[keep])

@@ -9,8 +9,10 @@ import numpy as np
 
 from core.candidates import Scoring
 from core.columns import Array, load_array
+from core.compiled import library
 from core.history import History, Query
 from core.schema import EventType
+from retrieval.sources import compiled
 from retrieval.sources.opinion import FewItems
 from retrieval.sources.popularity import people_gains
 
@@ -51,6 +53,14 @@ class OwnFrequency:
 
     def scoring(self, query: Query) -> Scoring:
         """Of the person's own items."""
+        kernel = library()
+        if kernel is None:
+            return self.counted(query)
+        bought, returned = EventType.PURCHASE_COMPLETE.code, EventType.RETURN.code
+        return compiled.own(kernel, query, self._popularity, bought, returned)
+
+    def counted(self, query: Query) -> FewItems:
+        """The same by numpy."""
         history = query.history
         known = (history.items >= 0) & (history.items < len(self._popularity))
         items, totals, newest, least = kept_gains(

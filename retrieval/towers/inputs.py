@@ -31,7 +31,8 @@ def gap_buckets(times: Array, person: Array | None = None) -> Array:
     >>> gap_buckets(np.array([0, 0, 60_000_000, 86_460_000_000]))
     array([ 0,  1,  2, 11], dtype=int32)
     """
-    pause = np.diff(times, prepend=times[:1]) / MINUTE
+    pause = np.zeros(len(times))
+    np.divide(times[1:] - times[:-1], MINUTE, out=pause[1:])
     buckets: Array = np.minimum(1 + np.floor(np.log2(1 + np.maximum(pause, 0))), GAP_BUCKETS - 1).astype(np.int32)
     first = np.ones(len(times), bool)
     first[1:] = False if person is None else person[1:] != person[:-1]
@@ -44,7 +45,8 @@ def repeats(items: Array, times: Array, person: Array | None = None) -> Array:
     same = (items[1:] == items[:-1]) & (times[1:] == times[:-1])
     if person is not None:
         same &= person[1:] == person[:-1]
-    again: Array = np.concatenate([np.zeros(min(1, len(items)), bool), same])
+    again = np.zeros(len(items), bool)
+    again[1:] = same
     return again
 
 
@@ -52,7 +54,7 @@ def window(items: Array, types: Array, times: Array, length: int, clock: bool) -
     """One person's events, oldest first `[h]`, as a window `[1, length]` of the newest ones."""
     keep = ~repeats(items, times)
     items, types, times = items[keep][-length:], types[keep][-length:], times[keep][-length:]
-    w = Window(*(np.zeros((1, length), np.int32) for _ in range(4)))
+    w = Window(*np.zeros((4, 1, length), np.int32))
     if n := len(items):
         w.item[0, -n:], w.type[0, -n:], w.segment[0, -n:] = items, types, 1
         if clock:

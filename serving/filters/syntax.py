@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
 from typing import Final, NoReturn
 
@@ -41,41 +41,41 @@ class FilterError(InputError):
 
 
 @dataclass(frozen=True)
-class OneOf:
-    """A field has one of the values."""
+class OfField:
+    """What a field is asked for. `at` is the character of the expression that the field is at, from 1."""
 
     field: str
-    values: tuple[Value, ...]
+    _: KW_ONLY
     at: int
 
 
 @dataclass(frozen=True)
-class Between:
+class Exists(OfField):
+    """A field has a value."""
+
+
+@dataclass(frozen=True)
+class OneOf(OfField):
+    """A field has one of the values."""
+
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class Between(OfField):
     """A field lies in a range; None: no limit there."""
 
-    field: str
     low: Value | None
     high: Value | None
     with_low: bool
     with_high: bool
-    at: int
 
 
 @dataclass(frozen=True)
-class Under:
+class Under(OfField):
     """A category path begins with one of the paths."""
 
-    field: str
     paths: tuple[str, ...]
-    at: int
-
-
-@dataclass(frozen=True)
-class Exists:
-    """A field has a value."""
-
-    field: str
-    at: int
 
 
 @dataclass(frozen=True)
@@ -216,11 +216,11 @@ class _Parser:
         negated = bool(self._taken("NOT"))
         word = self._expect("IN", "UNDER") if negated else self._operator()
         if word == "EXISTS":
-            return Exists(name, at)
+            return Exists(name, at=at)
         if word == "IN":
             node: Node = self._in(name, at)
         elif word == "UNDER":
-            node = Under(name, self._paths(), at)
+            node = Under(name, self._paths(), at=at)
         else:
             node = _compared(name, word, self._value(), at)
         return Not(node) if negated or word == "!=" else node
@@ -233,14 +233,14 @@ class _Parser:
         first = self._value()
         if self._taken(".."):
             last = self._value()
-            return Between(name, first, last, opened == "[", self._expect("]", ")") == "]", at)
+            return Between(name, first, last, opened == "[", self._expect("]", ")") == "]", at=at)
         if opened == "[":
             self._fail("expected .. of a range such as [10..20)")
         values = [first]
         while self._taken(","):
             values.append(self._value())
         self._expect(")")
-        return OneOf(name, tuple(values), at)
+        return OneOf(name, tuple(values), at=at)
 
     def _paths(self) -> tuple[str, ...]:
         listed = self._taken("(")
@@ -275,11 +275,11 @@ class _Parser:
 def _compared(name: str, sign: str, value: Value, at: int) -> Node:
     match sign:
         case "<" | "<=":
-            return Between(name, None, value, False, sign == "<=", at)
+            return Between(name, None, value, False, sign == "<=", at=at)
         case ">" | ">=":
-            return Between(name, value, None, sign == ">=", False, at)
+            return Between(name, value, None, sign == ">=", False, at=at)
         case _:
-            return OneOf(name, (value,), at)
+            return OneOf(name, (value,), at=at)
 
 
 def _tokens(text: str) -> Iterator[_Token]:

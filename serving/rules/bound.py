@@ -22,6 +22,7 @@ from serving.rules.schema import Cap, Diversify, Hide, Include, Pin, Sponsor
 from serving.rules.similarity import Likeness, category_prefixes, likeness
 
 _SPONSORED: Final = 100  # items that a sponsor rule with `where` proposes besides what the sources do
+_FIRST_LOOK: Final = 1_024  # popular items that are looked at for them, at first
 _ALL: Final = slice(None)
 
 Values = Callable[[Array], tuple[Array, Array]]
@@ -177,10 +178,18 @@ class _Parts:
             holds: Holds = paid.__getitem__
         else:
             holds = self._bind(sponsor.where)
-            fill = self._release.fill
-            rows = fill[holds(fill) & self._release.available[fill]][:_SPONSORED]
+            rows = self._most_popular(holds)
         self._sponsors.append((rule, sponsor, holds))
         self._wanted.append(rows.astype(np.int32))
+
+    def _most_popular(self, holds: Holds) -> Array:
+        """The first available rows that hold, int32: in growing steps, for most expressions hold for many."""
+        fill, found, at, step = self._release.fill, np.empty(0, np.int32), 0, _FIRST_LOOK
+        while len(found) < _SPONSORED and at < len(fill):
+            rows = fill[at : at + step]
+            found = np.concatenate([found, rows[holds(rows) & self._release.available[rows]]])
+            at, step = at + step, step * 4
+        return found[:_SPONSORED]
 
     def _likeness(self, diversify: Diversify) -> Likeness:
         found = likeness(diversify.by, self._release)

@@ -27,7 +27,7 @@ class Rule:
     """A rule and where it is written."""
 
     spec: RuleSpec
-    file: str  # within the folder
+    file: str  # within the folder; empty: a request brought it (serving.rules.requested)
     line: int
     since: float  # microseconds
     until: float
@@ -44,6 +44,8 @@ class Rule:
 
     def __str__(self) -> str:
         """For people."""
+        if not self.file:
+            return f"{self.name!r} of the request"
         return f"rule {self.name!r} of file {self.file}, line {self.line}"
 
     def holds(self, placement: str, now: int) -> bool:

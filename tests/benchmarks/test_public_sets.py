@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.public_sets import write
+from benchmarks.public_sets import development, write
 from core.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,6 +38,23 @@ def test_of_online_retail_the_purchases_of_customers_are_kept(tmp_path: Path) ->
     assert "visitor_id" not in events
     assert (tmp_path / "out/items").is_dir()
     assert (tmp_path / "out/dataset.yaml").is_file()
+
+
+def events_at(*rows: tuple[str, int]) -> pa.Table:
+    users, times = zip(*rows, strict=True)
+    stamps = pa.array(times, pa.int64()).cast(pa.timestamp("us", "UTC"))
+    return pa.table({"user_id": users, "event_time": stamps, "item_id": ["x"] * len(rows)})
+
+
+def test_development_ends_before_what_judges() -> None:
+    """Of the times 0 to 10 the 0.9 quantile is 9."""
+    kept = development(events_at(*(("a", t) for t in (3, 10, 0, 1, 2, 4, 5, 6, 7, 8, 9))), last=False)
+    assert np.flatnonzero(~kept).tolist() == [1, 10]
+
+
+def test_development_lacks_the_last_event_of_whoever_has_three() -> None:
+    kept = development(events_at(("b", 9), ("a", 3), ("a", 1), ("b", 1), ("a", 2)), last=True)
+    assert kept.tolist() == [True, False, True, True, True]
 
 
 def test_an_unknown_set_is_one_clear_line(tmp_path: Path) -> None:

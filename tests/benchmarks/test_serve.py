@@ -22,7 +22,7 @@ FULL = RecommendResponse(results=[Result(item_id=str(n)) for n in range(20)])
 class Held(RecommenderServicer):
     """Holds the first answer back until so many calls have come; of the other calls none comes."""
 
-    SimilarItems = Rank = Explain = PreviewRules = None  # type: ignore[assignment]
+    BatchRecommend = SimilarItems = Rank = Explain = PreviewRules = None  # type: ignore[assignment]
 
     def __init__(self, until: int, answer: RecommendResponse = FULL) -> None:
         self._until, self._answer, self.users = until, answer, list[str]()

@@ -59,7 +59,7 @@ def test_the_empty_text_is_nobody(tmp_path: Path) -> None:
     opened = IdMap.open(tmp_path)
     assert opened.row("") == NO_ROW
     assert opened.rows(["", "b"]).tolist() == [NO_ROW, 1]
-    assert opened.rows([*[""] * 70, "b"]).tolist() == [*[NO_ROW] * 70, 1]  # the way of long lists
+    assert opened.rows([*[""] * 2_000, "b"]).tolist() == [*[NO_ROW] * 2_000, 1]  # the way of long lists
     assert len(opened.extended([""])) == 3
 
 
@@ -79,6 +79,12 @@ def test_an_empty_map_knows_nothing(tmp_path: Path) -> None:
 def test_ids_must_be_distinct_and_not_empty(bad: list[str], alive: list[bool] | None) -> None:
     with pytest.raises(ValueError, match="distinct and not empty"):
         IdMap.of(bad, None if alive is None else np.array(alive))
+
+
+def test_ids_with_one_hash_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.ids.hash64", lambda text: len(text))
+    id_map = IdMap.of(["aa", "b", "cc", "d"])
+    assert id_map.rows(["d", "cc", "aa", "b", "e", "eee"]).tolist() == [3, 2, 0, 1, NO_ROW, NO_ROW]
 
 
 def test_the_hash_is_part_of_the_format() -> None:

@@ -18,7 +18,7 @@ from index_builder.segments import SEGMENTS, read_state, write_state
 from index_builder.tune import recall_at
 from tests.index_builder.catalogues import KINDS, built, config_of, like_towers, quiet
 
-N, FEW, MANY = 3000, 20, 400  # 20 are within `compact_share`, 400 are not
+N, FEW, MANY = 3000, 8, 400  # 8 (24 entries and tombstones) are within `compact_share`, 400 are not
 
 
 def tonight(changed: int) -> tuple[Array, Array]:

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core import native as compiled
 from core.columns import Array
-from core.errors import EnvironmentGapError
 from ranking import kernel, model_text
-from ranking.kernel import NativeKernel
+from ranking.kernel import SOURCE, NativeKernel
 from ranking.layout import Layout, floor32
 from tests.ranking.forests import random_rows, random_text, random_tree, text_of, tree_text
 
@@ -101,11 +101,12 @@ def test_many_thresholds_of_one_feature(thresholds: int, word: Any) -> None:
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="names the instructions of x86-64")
 def test_the_narrowest_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Registers of 16 bytes, as on a machine without AVX2: tiles of 128 rows, or 64 where ranks take two bytes."""
-    flags = tuple("-march=x86-64" if flag.startswith("-march") else flag for flag in kernel._FLAGS)
-    monkeypatch.setattr(kernel, "_FLAGS", flags)
-    monkeypatch.setattr(kernel, "load", partial(kernel.load.__wrapped__, folder=tmp_path))
+    flags = tuple("-march=x86-64" if flag.startswith("-march") else flag for flag in compiled._FLAGS)
+    monkeypatch.setattr(compiled, "_FLAGS", flags)
+    load = partial(compiled.load.__wrapped__, folder=tmp_path)
+    monkeypatch.setattr(kernel, "load", load)
     for leaves, tile in ((60, 128), (300, 64)):
-        assert kernel.load(1 if leaves <= 256 else 2).tile_rows() == tile
+        assert load(SOURCE, 1 if leaves <= 256 else 2).tile_rows() == tile
         text = text_of([tree_text(0, random_tree(np.random.default_rng(leaves), 4, leaves, categorical=True))], 4)
         for n in (1, 15, 16, 17, 100, 128, 129, 500):
             rows = random_rows(n, n, 4)
@@ -171,39 +172,3 @@ def test_the_greatest_float32_that_is_no_greater() -> None:
         np.inf,
         0,
     ]
-
-
-def test_compiled_once_an_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kernel.load.__wrapped__(1, tmp_path / "here")
-    (made,) = (tmp_path / "here").iterdir()
-    before = made.stat().st_mtime_ns
-    monkeypatch.setenv("PATH", "")
-    kernel.load.__wrapped__(1, tmp_path / "here")
-    assert made.stat().st_mtime_ns == before
-
-
-def test_a_library_that_does_not_load_is_not_used(tmp_path: Path) -> None:
-    (tmp_path / f"{kernel._key(1, kernel._SOURCE)}.so").write_bytes(b"\x7fELF")
-    assert kernel.load.__wrapped__(1, tmp_path).tile_rows() > 0
-
-
-def test_no_place_to_keep_it(tmp_path: Path) -> None:
-    """A file where the folder should be: the process builds one for itself."""
-    (tmp_path / "file").touch()
-    assert kernel.load.__wrapped__(1, tmp_path / "file").tile_rows() > 0
-
-
-def test_no_compiler_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(EnvironmentGapError, match=r"no C compiler.*apt-get install gcc"):
-        kernel.load.__wrapped__(1, tmp_path / "kernel")
-
-
-def test_a_compiler_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compiler = tmp_path / "cc"
-    compiler.write_text("#!/bin/sh\necho 'ld: out of paper' >&2\nexit 1\n")
-    compiler.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(EnvironmentGapError, match="cc does not compile the tree kernel: ld: out of paper"):
-        kernel.load.__wrapped__(1, tmp_path / "kernel")
-    assert not list((tmp_path / "kernel").iterdir())

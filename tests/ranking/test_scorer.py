@@ -12,8 +12,9 @@ import lightgbm
 import numpy as np
 import pytest
 
+from core import native
 from core.errors import ArtifactError
-from ranking import kernel, model_text
+from ranking import model_text
 from ranking.kernel import NativeKernel
 from ranking.scorer import MODEL, TREES, LightGbmKernel, open_kernel
 from tests.ranking.forests import random_rows, random_text
@@ -59,7 +60,7 @@ def test_trees_and_model_must_belong_together(folder: Path) -> None:
 def test_without_a_compiler(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    kernel.load.cache_clear()
+    native.load.cache_clear()
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "prefix", str(tmp_path))  # an installation that has no compiled kernel yet
     with caplog.at_level(logging.WARNING):

@@ -11,21 +11,20 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from core.config import PipelineConfig, load_pipeline
+from core.config import PipelineConfig
 from core.errors import ArtifactError
 from core.history import History, Query
 from core.prepared import LAST_TRAIN, LAST_TWIN, TRAIN, TWIN, Prepared
 from core.schema import DAY, EventType
-from core.tokens import item_bags, look_up
 from retrieval.item_tower import ItemTower
 from retrieval.query import QueryTower, TowerSource
-from retrieval.towers.export import load_weights
 from retrieval.towers.files import check_window
 from retrieval.towers.inputs import joined, window
 from retrieval.towers.model import QueryTower as KerasQueryTower
-from retrieval.towers.model import Shape, Towers
+from retrieval.towers.model import Towers
 from retrieval.towers.train import fit_towers
 from tests.prepared_fixture import make_prepared
+from tests.retrieval.reopened import reopened, sized
 
 TASTES, PER_TASTE, PEOPLE, EACH = 3, 8, 60, 10
 NEW = {"n0": "alpha new", "n1": "beta new"}  # items that nobody has chosen
@@ -43,8 +42,7 @@ SMALL = {
 
 
 def config(**over: object) -> PipelineConfig:
-    base = load_pipeline()
-    return base.model_copy(update={"towers": base.towers.model_copy(update={**SMALL, **over})})
+    return sized({**SMALL, **over})
 
 
 def shop(folder: Path) -> Prepared:
@@ -74,14 +72,7 @@ def fitted(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="module")
 def keras(prepared: Prepared, fitted: Path) -> Towers:
-    """The trained model again, from the files."""
-    tokens = np.load(fitted / "item_tower" / "tokens.npy")
-    n, c = len(prepared.item_ids), config().towers
-    shape = Shape(n, len(tokens), c.dimensions, c.events, c.blocks, c.heads, c.dropout, c.id_dropout)
-    content = look_up(item_bags(prepared.items), tokens)
-    towers = Towers(shape, content, np.zeros(n, bool), np.zeros(n, np.float32), 1, np.random.default_rng(0))
-    load_weights(towers, tokens, fitted)
-    return towers
+    return reopened(prepared, fitted, config())
 
 
 def asking(items: list[int], context: tuple[int, ...] = (), gain: float = 1.0) -> Query:

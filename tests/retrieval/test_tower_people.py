@@ -15,23 +15,21 @@ import pytest
 import tensorflow as tf
 
 from core.columns import Coded
-from core.config import PipelineConfig, load_pipeline
+from core.config import PipelineConfig
 from core.history import History, Query
 from core.prepared import TRAIN, TWIN, Prepared
 from core.schema import DAY, EventType
-from core.tokens import item_bags, look_up
 from pipeline.publish import write_user_state
-from retrieval.item_tower import ItemTower
 from retrieval.query import QueryTower, TowerSource
 from retrieval.towers.checkpoint import Checkpoint, Progress
-from retrieval.towers.export import load_weights
 from retrieval.towers.inputs import joined, window
-from retrieval.towers.model import Shape, Towers
-from retrieval.towers.people import People, PersonTower
+from retrieval.towers.model import Towers
+from retrieval.towers.people import PersonTower
 from retrieval.towers.train import fit_towers
 from serving.request_path import Level, level_of
 from serving.user_state import UserState
 from tests.prepared_fixture import make_prepared
+from tests.retrieval.reopened import reopened, sized
 
 TASTES, PER_TASTE, PEOPLE, EACH, NEWCOMERS, BACK = 3, 60, 240, 10, 140, 60
 TEAMS = ("red", "green", "blue")
@@ -50,8 +48,7 @@ SMALL = {
 
 
 def config(**over: object) -> PipelineConfig:
-    base = load_pipeline()
-    return base.model_copy(update={"towers": base.towers.model_copy(update={**SMALL, **over})})
+    return sized({**SMALL, **over})
 
 
 def shop(folder: Path, *, told: bool = True) -> Prepared:
@@ -93,16 +90,7 @@ def fitted(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="module")
 def keras(prepared: Prepared, fitted: Path) -> Towers:
-    """The trained model again, from the files."""
-    tokens, c, n = ItemTower.open(fitted).tokens, config().towers, len(prepared.item_ids)
-    known = QueryTower.open(fitted).people
-    assert known is not None
-    shape = Shape(n, len(tokens), c.dimensions, c.events, c.blocks, c.heads, c.dropout, c.id_dropout)
-    content, people = look_up(item_bags(prepared.items), tokens), People.of(prepared.told, known.tokens)
-    rng = np.random.default_rng(0)
-    towers = Towers(shape, content, np.zeros(n, bool), np.zeros(n, np.float32), 1, rng, people)
-    load_weights(towers, tokens, fitted)
-    return towers
+    return reopened(prepared, fitted, config())
 
 
 def of_team(prepared: Prepared, team: int) -> np.ndarray:

@@ -38,6 +38,43 @@ def address(server: ServingProcess) -> str:
     return f"127.0.0.1:{server.port}"
 
 
+def test_lists_caps_and_candidates(address: str) -> None:
+    asked = (
+        "recommend",
+        "--server",
+        address,
+        "--user",
+        "bob",
+        "--k",
+        4,
+        "--cap",
+        "category=50%/4",
+        "--list-size",
+        12,
+    )
+    first = aisle(*asked)
+    more = aisle(*asked, "--page-token", first["next_page_token"])
+    shown = [r["item_id"] for page in (first, more) for r in page["results"]]
+    assert len(set(shown)) == 8
+    assert [r["rank"] for r in more["results"]] == [5, 6, 7, 8]
+    few = aisle(
+        "recommend", "--server", address, "--candidate", "tea-1", "--candidate", "gone", "--diversity", "low-diversity"
+    )
+    assert [r["item_id"] for r in few["results"]] == ["tea-1"]
+    assert few["missing_ids"] == ["gone"]
+    assert aisle("recommend", "--server", address, "--min-score", 0.5)["fallback_reason"] == "uncalibrated"
+
+
+def test_what_is_wrong_says_how_to_mend_it(address: str) -> None:
+    assert "brand=1/4" in refused("recommend", "--server", address, "--cap", "brand")
+    assert "caps[0].attribute" in refused("recommend", "--server", address, "--cap", "brnd=2")
+    assert "page_token: is none that this server gave out" in refused(
+        "recommend", "--server", address, "--page-token", "x"
+    )
+    assert "such as 127.0.0.1:50051, with --server" in refused("recommend", "--server", "nonsense")
+    assert refused("catalog", "delete").endswith("(see `./aisle catalog delete --help`)")
+
+
 def test_recommend_events_similar(address: str) -> None:
     before = aisle(
         "recommend", "--server", address, "--user", "bob", "--k", 5, "--context", "tea-2", "--context", "gone"

@@ -22,20 +22,20 @@ from serving.filters.syntax import (
 @pytest.mark.parametrize(
     ("text", "tree"),
     [
-        ("brand = 'Acme'", OneOf("brand", ("Acme",), 1)),
-        ('brand="A\\"b\\\\"', OneOf("brand", ('A"b\\',), 1)),
-        ("brand != 'a'", Not(OneOf("brand", ("a",), 1))),
-        ("price<=1.5e1", Between("price", None, 15.0, False, True, 1)),
-        (" price > -2 ", Between("price", -2.0, None, False, False, 2)),
-        ("price in [10..20)", Between("price", 10.0, 20.0, True, False, 1)),
-        ("price NOT IN (10..20]", Not(Between("price", 10.0, 20.0, False, True, 1))),
-        ("size IN (1, 2.5)", OneOf("size", (1.0, 2.5), 1)),
-        ("available = true", OneOf("available", (True,), 1)),
-        ("category UNDER 'A > B'", Under("category", ("A > B",), 1)),
-        ("category under ('A', 'B')", Under("category", ("A", "B"), 1)),
-        ("stock EXISTS", Exists("stock", 1)),
-        ("`odd name` = 'x'", OneOf("odd name", ("x",), 1)),
-        ("attribute.colour = 'x'", OneOf("attribute.colour", ("x",), 1)),
+        ("brand = 'Acme'", OneOf("brand", ("Acme",), at=1)),
+        ('brand="A\\"b\\\\"', OneOf("brand", ('A"b\\',), at=1)),
+        ("brand != 'a'", Not(OneOf("brand", ("a",), at=1))),
+        ("price<=1.5e1", Between("price", None, 15.0, False, True, at=1)),
+        (" price > -2 ", Between("price", -2.0, None, False, False, at=2)),
+        ("price in [10..20)", Between("price", 10.0, 20.0, True, False, at=1)),
+        ("price NOT IN (10..20]", Not(Between("price", 10.0, 20.0, False, True, at=1))),
+        ("size IN (1, 2.5)", OneOf("size", (1.0, 2.5), at=1)),
+        ("available = true", OneOf("available", (True,), at=1)),
+        ("category UNDER 'A > B'", Under("category", ("A > B",), at=1)),
+        ("category under ('A', 'B')", Under("category", ("A", "B"), at=1)),
+        ("stock EXISTS", Exists("stock", at=1)),
+        ("`odd name` = 'x'", OneOf("odd name", ("x",), at=1)),
+        ("attribute.colour = 'x'", OneOf("attribute.colour", ("x",), at=1)),
     ],
 )
 def test_tests(text: str, tree: Node) -> None:
@@ -43,13 +43,13 @@ def test_tests(text: str, tree: Node) -> None:
 
 
 def test_not_binds_before_and_before_or() -> None:
-    a, b, c = (OneOf(name, (1.0,), at) for name, at in (("a", 5), ("b", 15), ("c", 25)))
+    a, b, c = (OneOf(name, (1.0,), at=at) for name, at in (("a", 5), ("b", 15), ("c", 25)))
     #     1234567890123456789012345678
     assert parse("NOT a=1  AND  b = 1  OR c=1") == Some((All((Not(a), b)), c))
     assert parse("a=1 OR b=1 AND c=1") == Some(
-        (OneOf("a", (1.0,), 1), All((OneOf("b", (1.0,), 8), OneOf("c", (1.0,), 16))))
+        (OneOf("a", (1.0,), at=1), All((OneOf("b", (1.0,), at=8), OneOf("c", (1.0,), at=16))))
     )
-    assert parse("(a=1 OR b=1) AND NOT (c=1)").of[0] == Some((OneOf("a", (1.0,), 2), OneOf("b", (1.0,), 9)))  # type: ignore[union-attr,index]
+    assert parse("(a=1 OR b=1) AND NOT (c=1)").of[0] == Some((OneOf("a", (1.0,), at=2), OneOf("b", (1.0,), at=9)))  # type: ignore[union-attr,index]
 
 
 def test_fields() -> None:

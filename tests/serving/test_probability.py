@@ -72,6 +72,34 @@ def test_of_what_the_ranker_scored(ranked: Client) -> None:
         assert [r.probability for r in listed] == sorted((r.probability for r in listed), reverse=True)
 
 
+def test_a_least_probability_shortens_the_page(ranked: Client) -> None:
+    everything = ranked.recommend(RecommendRequest(user_id="ann", page_size=500))
+    chances = {r.item_id: r.probability for r in everything.results if r.HasField("probability")}
+    least = sorted(chances.values())[len(chances) // 2]
+    asked = RecommendRequest(user_id="ann", page_size=500, min_score=least)
+    found = ranked.recommend(asked)
+    assert [r.item_id for r in found.results] == [
+        r.item_id for r in everything.results if chances.get(r.item_id, 0) >= least
+    ]
+    assert 0 < len(found.results) < len(chances)
+    assert not found.degraded
+    unlikely = min(chances, key=lambda item: chances[item])
+    why = ranked.explain(ExplainRequest(request=asked, item_id=unlikely))
+    assert why.outcome == "unlikely"
+    assert why.probability == pytest.approx(chances[unlikely], rel=1e-5)
+    assert len(ranked.recommend(RecommendRequest(user_id="ann", min_score=1)).results) == 0
+    # on a further page probabilities are those of the list's order
+    first = ranked.recommend(RecommendRequest(user_id="ann", page_size=4, list_size=17))
+    more = ranked.recommend(RecommendRequest(user_id="ann", page_size=13, page_token=first.next_page_token))
+    both = [(r.item_id, r.probability) for r in [*first.results, *more.results]]
+    assert both == [(r.item_id, r.probability) for r in everything.results]
+
+
+def test_without_a_calibrated_ranker_the_answer_says_so(ask: Client) -> None:
+    found = ask.recommend(RecommendRequest(user_id="ann", min_score=0.9))
+    assert (len(found.results), found.degraded, found.fallback_reason) == (10, True, "uncalibrated")
+
+
 def test_explain_says_it_of_what_is_below_the_page(ranked: Client) -> None:
     asked = RecommendRequest(user_id="ann", page_size=2)
     shown = {r.item_id: r.probability for r in ranked.recommend(asked).results}

@@ -8,16 +8,20 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from aisle.v1.events_pb2 import Event
-from aisle.v1.recommender_pb2 import RecommendRequest
+from aisle.v1.recommender_pb2 import RecommendRequest, SimilarItemsRequest
+from benchmarks.connections import Connections
 from core.work import Work
 from serving.admin_service import HEAVY_MODULES
 from serving.client import Client, ServerError
+from serving.threads import VARIABLES
 from tests.serving.served import Served, children
 from tests.serving.shop import make_shop
 from tests.waiting import until
@@ -43,6 +47,13 @@ def serve() -> Iterator[Callable[..., Served]]:
     yield start
     for one in started:
         one.stop()
+
+
+def cmdline(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def alive(pid: int) -> bool:
@@ -110,8 +121,6 @@ def test_workers_share_a_port_and_follow_a_swap(shop: Work, tmp_path: Path, serv
 
     pids: set[object] = set()
     until(lambda: pids.add(ask_once(lambda a: a.status().pid)) or len(pids) == 2)  # type: ignore[func-returns-value]
-    answers = {str(ask_once(lambda a: a.recommend(RecommendRequest(user_id="ann")).results)) for _ in range(6)}
-    assert len(answers) == 1
 
     other = shop.releases / "another-name"
     shutil.copytree(shop.current.resolve(), other)
@@ -128,6 +137,86 @@ def test_workers_share_a_port_and_follow_a_swap(shop: Work, tmp_path: Path, serv
 
     until(replaced)
     assert {ask_once(lambda a: a.status().release) for _ in range(8)} == {"another-name"}  # the new one too
+
+
+def test_the_answer_does_not_depend_on_the_worker(shop: Work, serve: Callable[..., Served]) -> None:
+    server = serve("--release", str(shop.current), "--workers", "2")
+    with closing(Connections(server.address, 2)) as workers:
+        first, second = workers.all
+        first.write_events([Event(event_type="click", item_id="cup-3", visitor_id="guest", session_id="s")])
+        second.set_availability(["tea-3"], False)
+        for request in (
+            RecommendRequest(user_id="ann", page_size=18),
+            RecommendRequest(user_id="bob", context_item_ids=["pot-2"], exclude_seen=True),
+            RecommendRequest(visitor_id="guest", session_id="s", page_size=5),
+            RecommendRequest(session_id="s", filter='item_id IN ("cup-1", "cup-2", "tea-3")'),
+            RecommendRequest(page_size=18),
+        ):
+            request.request_id = "the same"
+            answers = [worker.recommend(request) for worker in workers.all]
+            for answer in answers:
+                assert not answer.degraded
+                answer.ClearField("stage_latency_ms")
+            assert answers[0] == answers[1]
+            assert "tea-3" not in {r.item_id for r in answers[0].results}
+        similar = [w.similar(SimilarItemsRequest(item_ids=["tea-1"], request_id="1")) for w in workers.all]
+        assert similar[0] == similar[1]
+
+
+def test_a_worker_that_is_killed_or_told_to_stop_costs_no_answer(shop: Work, serve: Callable[..., Served]) -> None:
+    server = serve("--release", str(shop.current), "--workers", "2")
+    enough, failed, answered = threading.Event(), list[str](), list[int]()
+
+    def load() -> None:
+        while not enough.is_set():
+            for _ in range(20):  # the call that the dead worker had begun is sent again, as gRPC channels do
+                try:
+                    with Client(server.address, timeout=20) as ask:
+                        answered.append(len(ask.recommend(RecommendRequest(user_id="ann")).results))
+                    break
+                except ServerError as e:
+                    if not any(lost in str(e) for lost in ("UNAVAILABLE", "CANCELLED", "no server answers")):
+                        failed.append(str(e))
+            else:
+                failed.append("not answered, sent 20 times")
+
+    def workers() -> list[int]:
+        found = [p for p in children(server.process.pid) if b"serving.worker" in cmdline(p)]
+        return found if all(map(alive, found)) else []
+
+    threads = [threading.Thread(target=load) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        until(lambda: len(workers()) == 2)
+        gone = workers()[0]
+        os.kill(gone, number)
+        until(lambda gone=gone: gone not in workers() and len(workers()) == 2)  # type: ignore[misc]
+        with closing(Connections(server.address, 2)):  # the new one answers
+            pass
+    enough.set()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert set(answered) == {10}
+
+
+def test_libraries_start_no_threads_of_their_own_whatever_the_environment_says(
+    shop: Work, serve: Callable[..., Served], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in VARIABLES:
+        monkeypatch.setenv(name, "7")
+    server = serve("--release", str(shop.current), "--workers", "2")
+    for pid in (p for p in children(server.process.pid) if b"serving.worker" in cmdline(p)):
+        given = dict(e.split(b"=", 1) for e in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") if e)
+        assert {given[name.encode()] for name in VARIABLES} == {b"1"}
+    look = (
+        "from serving.threads import pin; pin()\n"
+        "import faiss, lightgbm, numpy\nfrom threadpoolctl import threadpool_info\n"
+        "print(sorted({(i['user_api'], i['num_threads']) for i in threadpool_info()}), faiss.omp_get_max_threads())"
+    )
+    said = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True, timeout=120).stdout
+    assert said.strip() == "[('blas', 1), ('openmp', 1)] 1"
 
 
 def test_a_taken_port_is_one_line(shop: Work) -> None:

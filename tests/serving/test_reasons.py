@@ -12,7 +12,7 @@ from core.work import Work
 from ranking.feature_list import ITEM
 from ranking.groups import Group
 from ranking.item_table import ATTRIBUTES, FACTS, ItemTable
-from retrieval.sources.evidence import chosen, on_page, seeds
+from retrieval.sources.evidence import seeds
 from serving.grounds import leaf, statements
 from serving.reasons import own_history, reasons
 from serving.release import Release
@@ -47,7 +47,7 @@ def parts(release: Release, name: str, query: Query, item: int) -> dict[int, flo
     source = next(s for s in release.sources if s.name == name)
     n, none = len(release.item_ids), np.empty(0, np.int32)
     if name == "item_knn":
-        items: Array = np.unique(np.concatenate([on_page(query, n), chosen(query, n)]))
+        items: Array = seeds(query, n, len(query.history), 0.0)[0]
         weights = np.ones(len(items))
     else:
         items, weights = seeds(query, n, 10, 1.0)

@@ -9,7 +9,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from aisle.v1 import admin_pb2, admin_pb2_grpc, events_pb2, events_pb2_grpc, recommender_pb2_grpc
-from aisle.v1.recommender_pb2 import RecommendRequest, SimilarItemsRequest
+from aisle.v1.recommender_pb2 import Cap, Promotion, RecommendRequest, SimilarItemsRequest
 from core.errors import InputError
 from core.schema import HOUR
 from serving.client import Client, ServerError, violations
@@ -48,6 +48,32 @@ def channel(server: ServingProcess) -> grpc.Channel:
         (RecommendRequest(labels={str(n): "" for n in range(65)}), ["labels"]),
         (RecommendRequest(labels={"k": LONG}), ["labels['k']"]),
         (RecommendRequest(page_size=-1, user_id=LONG), ["user_id", "page_size"]),
+        (RecommendRequest(list_size=-1), ["list_size"]),
+        (RecommendRequest(list_size=1001), ["list_size"]),
+        (RecommendRequest(page_token="no token"), ["page_token"]),
+        (RecommendRequest(page_token="x" * 1_000_001), ["page_token"]),
+        (RecommendRequest(candidate_item_ids=["a"] * 1001), ["candidate_item_ids"]),
+        (RecommendRequest(candidate_item_ids=["a", ""]), ["candidate_item_ids[1]"]),
+        (RecommendRequest(diversity_level="some"), ["diversity_level"]),
+        (RecommendRequest(min_score=-0.1), ["min_score"]),
+        (RecommendRequest(min_score=math.nan), ["min_score"]),
+        (RecommendRequest(min_score=1.5), ["min_score"]),
+        (RecommendRequest(caps=[Cap()] * 17), ["caps"]),
+        (RecommendRequest(caps=[Cap()]), ["caps[0].attribute", "caps[0].cap_type"]),
+        (RecommendRequest(caps=[Cap(attribute="a", cap_type=Cap.VALUE, max=1.5)]), ["caps[0].max"]),
+        (RecommendRequest(caps=[Cap(attribute="a", cap_type=Cap.VALUE, max=math.inf)]), ["caps[0].max"]),
+        (RecommendRequest(caps=[Cap(attribute="a", cap_type=Cap.PERCENTAGE, max=math.nan)]), ["caps[0].max"]),
+        (RecommendRequest(caps=[Cap(attribute="a", cap_type=Cap.PERCENTAGE, max=101)]), ["caps[0].max"]),
+        (RecommendRequest(caps=[Cap(attribute="a", cap_type=Cap.VALUE, max=1, window=1)]), ["caps[0].window"]),
+        (RecommendRequest(promotions=[Promotion()] * 11), ["promotions"]),
+        (
+            RecommendRequest(promotions=[Promotion(name="a b", percent=101, filter="=")]),
+            ["promotions[0].name", "promotions[0].percent", "promotions[0].filter"],
+        ),
+        (
+            RecommendRequest(promotions=[Promotion(name="a", percent=1, filter="x = 1")] * 2),
+            ["promotions[1].name"],
+        ),
     ],
     ids=lambda v: ",".join(v) if isinstance(v, list) else "",
 )
@@ -63,6 +89,10 @@ def test_recommend_names_the_field(channel: grpc.Channel, request_: RecommendReq
         (SimilarItemsRequest(), ["item_ids"]),
         (SimilarItemsRequest(item_ids=["a"] * 51), ["item_ids"]),
         (SimilarItemsRequest(item_ids=["a"], page_size=-3), ["page_size"]),
+        (
+            SimilarItemsRequest(item_ids=["a"], diversity_level="x", caps=[Cap(attribute="a")]),
+            ["diversity_level", "caps[0].cap_type"],
+        ),
         (SimilarItemsRequest(item_ids=[""], exclude_item_ids=[""]), ["item_ids[0]", "exclude_item_ids[0]"]),
     ],
 )

@@ -25,7 +25,7 @@ def index(
     queries: Annotated[Path | None, typer.Option(help=".npy, float32 [n, d]")] = None,
     k: Annotated[int, typer.Option(min=1, help="neighbours, with files")] = 100,
     work: Annotated[Path | None, typer.Option(help="work directory: the item vectors of its newest towers")] = None,
-    out: Annotated[Path | None, typer.Option(help="where the rows found go: .npy, int32 [n, k]")] = None,
+    out: Annotated[Path | None, typer.Option(help="where the rows found go: .npy, int64 [n, k]")] = None,
 ) -> None:
     """Build, search, filter and change an index: recall, latency on one thread, bytes, seconds, beside IndexFlatIP, IndexIVFFlat, IndexHNSWFlat."""
     from benchmarks.index import bench_files, bench_items, bench_work

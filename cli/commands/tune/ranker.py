@@ -31,9 +31,10 @@ def ranker(
         Path | None, typer.Option(help="where the settings found go; default: WORK/tuned-ranker.yaml")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="of the search")] = 7,
+    trials: Annotated[int | None, typer.Option(min=1, help="at most; default: as many as the time allows")] = None,
 ) -> None:
-    """Search settings of the ranker by NDCG@10 of the validation window; write those that beat the present ones, for `--config`."""
+    """Search settings of the ranker by NDCG@10 of the validation window, in grades of `ranker.objective`; write those that beat the present ones."""
     from core.work import Work
     from pipeline.tune_ranker import tune_ranker
 
-    finish(tune_ranker(Work(work), config, seconds, requests, out or work / "tuned-ranker.yaml", seed, step))
+    finish(tune_ranker(Work(work), config, seconds, requests, out or work / "tuned-ranker.yaml", seed, step, trials))

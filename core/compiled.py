@@ -1,0 +1,65 @@
+"""The compiled kernel of candidates (core/kernels/candidates.c), for gathering and for the sources: the bits of the numpy functions, several times sooner.
+
+A request asks a handful of sources about a history of some tens of events: numpy spends its time on being called. Where there is no compiler,
+`library` is None, and who asks does it in numpy.
+"""
+
+# bazel: data=[//core/kernels:all_files]
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import logging
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from core.columns import Array
+from core.errors import EnvironmentGapError
+from core.native import Scratch, load
+
+SOURCE: Final = Path(__file__).parent / "kernels" / "candidates.c"
+POINTER, LONG = ctypes.c_void_p, ctypes.c_int64
+_ARGUMENTS: Final[dict[str, tuple[Any, ...]]] = {
+    "opinion_bytes": (LONG,),
+    "seeds": (POINTER, LONG, LONG, POINTER, POINTER, POINTER, POINTER),
+    "entries": (POINTER, POINTER, LONG),
+    "near": (POINTER, POINTER, POINTER, LONG, LONG, LONG, POINTER),
+    "strongest_for": (POINTER, POINTER, POINTER, LONG, ctypes.c_int32),
+    "own": (POINTER, POINTER, LONG, ctypes.c_int32, ctypes.c_int32, POINTER, POINTER),
+    "top": (POINTER, LONG, POINTER, LONG, POINTER, POINTER, POINTER),
+    "of": (POINTER, POINTER, LONG, POINTER),
+    "gather_bytes": (LONG, LONG),
+    "gather": (POINTER, LONG, LONG, POINTER, LONG, LONG, LONG, POINTER, POINTER, POINTER, POINTER),
+}
+_SILENT: Final = ("near", "own", "of")
+_LOG: Final = logging.getLogger(__name__)
+
+scratch: Final = Scratch()
+
+
+class Column(ctypes.Structure):
+    """What one source proposes and scores, as the kernel reads it: `most` items of an opinion, or the `most` items of a list with dense scores, if any."""
+
+    _fields_ = [("most", LONG), *((name, POINTER) for name in ("opinion", "list", "dense")), ("n_dense", LONG)]
+
+
+class Compiled(Protocol):
+    """A scoring whose best and whose scores the kernel can take by itself."""
+
+    def column(self, k: int, excluded: Array) -> tuple[Column, int, Array | None]:
+        """What the kernel reads for the best k outside `excluded`, how many items the opinion may hold, and what must live as long as it is read."""
+
+
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """The kernel; None where it cannot be had, and the log says why."""
+    try:
+        compiled = load(SOURCE)
+    except EnvironmentGapError as reason:
+        _LOG.warning("candidates are gathered by numpy, several times slower: %s", reason)
+        return None
+    for name, arguments in _ARGUMENTS.items():
+        function = getattr(compiled, name)
+        function.argtypes, function.restype = arguments, None if name in _SILENT else LONG
+    return compiled
