@@ -129,7 +129,7 @@ class ExplorationConfig(Section):
 
     share: float = Field(ge=0, le=1)
     steepness: float = Field(ge=0, le=8)
-    reach: float = Field(ge=1, le=20)
+    reach: float = Field(ge=1, le=5)
     places: int = Field(ge=1, le=50)
     features_share: float = Field(ge=0, le=1)
     new_items: NewItemsConfig

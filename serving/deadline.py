@@ -1,12 +1,13 @@
 """The caller's deadline inside an answer: what does not fit into the time that is left is left out, and the answer says what.
 
-Before each step the time that is left is held against what the step lately took (mean and four mean deviations, as TCP reckons its timeouts: Jacobson
-1988). First the ranker gives way to the blend, then sources fall silent one by one, and with none left popular items are the answer. Nothing is
-interrupted and nothing runs beside the request, so a call without a deadline, or with a wide one, is as it was.
+Before each step the time that is left is held against what nine in ten such steps lately took. First the ranker gives way to the blend, then sources fall
+silent one by one, and with none left popular items are the answer. Nothing is interrupted and nothing runs beside the request, so a call without a deadline,
+or with a wide one, is as it was.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from enum import StrEnum
@@ -19,7 +20,8 @@ from core.columns import Array
 from core.history import Query
 from serving.failures import Failure
 
-_GAIN: Final = 1 / 8  # weight of the newest step in the mean, and in the mean deviation
+_UP: Final = math.exp(0.45)  # a step that took longer than was thought, and
+_DOWN: Final = math.exp(-0.05)  # one that did not: at rest where one in ten does, and a long one is soon forgotten
 _WIDE: Final = 3.0  # so many times the usual answer: who has that long need not be watched
 _AT_FIRST: Final = 0.002  # seconds of a step that nothing is known of
 
@@ -33,24 +35,26 @@ class Step(StrEnum):
 
 
 class Costs:
-    """What steps took lately in this process. Threads may lose each other's newest step, no more."""
+    """How long steps lately took in this process: their 0.9 quantile, by stochastic approximation of its logarithm (Robbins and Monro 1951).
+
+    A step that is left out brings its estimate down as a short one does: so it is tried again soon after a bad moment is over. Threads may lose each other's
+    newest step, no more.
+    """
 
     def __init__(self) -> None:
-        self._of: dict[Step, tuple[float, float]] = {}
+        self._of: dict[Step, float] = {}
 
-    def took(self, step: Step, seconds: float) -> None:
-        """Note a step that was run in full."""
-        if step not in self._of:
-            self._of[step] = seconds, seconds / 2
-            return
-        mean, deviation = self._of[step]
-        error = seconds - mean
-        self._of[step] = mean + _GAIN * error, deviation + _GAIN * (abs(error) - deviation)
+    def took(self, step: Step, seconds: float | None) -> None:
+        """Note a step that was run in full, or (None) that was not."""
+        known = self._of.get(step)
+        if known is None:
+            self._of[step] = _AT_FIRST if seconds is None else seconds
+        else:
+            self._of[step] = known * (_UP if seconds is not None and seconds > known else _DOWN)
 
     def of(self, *steps: Step) -> float:
-        """Seconds that are enough for these, nearly always."""
-        known = [self._of.get(step) for step in steps]
-        return sum(_AT_FIRST if k is None else k[0] + 4 * k[1] for k in known)
+        """Seconds that are enough for these, mostly."""
+        return sum(self._of.get(step, _AT_FIRST) for step in steps)
 
 
 class Deadline:
@@ -78,10 +82,11 @@ class Deadline:
         self._last = self._clock()
 
     def end(self, step: Step) -> None:
-        """The step that began last is done."""
-        if self.missed is None:
-            self._costs.took(step, self._clock() - self._last)
-        self._last = self._clock()
+        """The step that began last is done, or was left out."""
+        now = self._clock()
+        whole = step is Step.FINISH or self.missed is None
+        self._costs.took(step, now - self._last if whole else None)
+        self._last = now
 
     def watched(self, sources: tuple[Source, ...]) -> tuple[Source, ...]:
         """The sources; where time could run out, each one silent once it has. What has proposed scores the union too, which takes about as long."""

@@ -16,7 +16,7 @@ from ranking import blend
 from ranking.feature_list import NAMES
 from ranking.groups import GROUP_OF, Group, grouped
 from serving.release import Release
-from serving.request_path import FILL, RULE, TRENDING, Answer, Removal, Request, quotas_of
+from serving.request_path import FILL, NEW, RULE, TRENDING, Answer, Removal, Request, quotas_of
 from serving.ruled_answer import ruled
 
 
@@ -197,20 +197,23 @@ def _opinions(release: Release, request: Request, page: Answer, row: int) -> tup
 def _summary(outcome: Outcome, page: Answer, row: int, place: int, opinions: tuple[Opinion, ...]) -> str:
     candidates, places = len(page.candidates), len(page.rows)
     by = [f"{o.source} (place {o.rank})" for o in opinions if o.rank]
+    drawn = page.drawn is not None and page.drawn.explored
     if outcome is Outcome.ON_PAGE:
         speaker = page.sources[place - 1]
         how = {
             FILL: "it fills the page, which the candidates did not",
             TRENDING: "many had it within the last hour",
+            NEW: "it got the place for being new",
             RULE: "a rule of the shop brought it",
         }.get(speaker, f"of {candidates} candidates, proposed by {', '.join(by)}")
-        return f"place {place} of {places} on the page: {how}"
+        return f"place {place} of {places} on the page{', whose order was drawn at random' if drawn else ''}: {how}"
     if outcome is Outcome.NOT_RETRIEVED:
         known = [o.source for o in opinions if o.score]
         why = f"{', '.join(known)} know it, but have better ones" if known else "none has any evidence for it"
         return f"lost in retrieval: no source proposed it; {why}"
     return {
-        Outcome.BELOW: f"lost in ranking: place {place} in the order of {candidates} candidates, the page has {places}",
+        Outcome.BELOW: f"lost in {'the draw of the page' if drawn else 'ranking'}: place {place} in the order of {candidates} candidates, "
+        f"the page has {places}",
         Outcome.UNAVAILABLE: "lost in the filter: it is not available",
         Outcome.EXCLUDED: "the request excludes it",
         Outcome.ON_CONTEXT: "it is on the page that the person looks at",

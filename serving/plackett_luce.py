@@ -41,7 +41,7 @@ def drawn(worth: Array, uniform: Array) -> Array:
 
 
 def chances(worth: Array, places: int) -> Array:
-    """The chance of each item of each of the first places: float64 `[n, places]`, to about 1e-13.
+    """The chance of each item of each of the first places: float64 `[n, places]`, each to about 1e-15 of itself.
 
     Let item i come at an exponential time of rate w_i; who comes first, second, ... is then Plackett-Luce's order. Item i is in place j when exactly j - 1
     others came before it:

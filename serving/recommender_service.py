@@ -101,7 +101,8 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         self._resident, self._state, self._log, self._tally = resident, state, log, tally
         self._trending, self._paging = trending, paging
         self._asking = Asking(trending, rules, clock)
-        self._exploration, self._costs, self._reply = exploration, Costs(), reply_ms / 1e3
+        self._exploration, self._reply = exploration, reply_ms / 1e3
+        self._costs, self._costs_of_similar = Costs(), Costs()  # which ask other sources
 
     @guarded
     def Recommend(self, request: pb.RecommendRequest, context: grpc.ServicerContext) -> pb.RecommendResponse:  # noqa: N802
@@ -186,7 +187,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         k = check_similar(request)
         release = self._resident.release
         asked, missing = self._asking.similar(release, request, k)
-        asked = replace(asked, deadline=self._deadline(context))
+        asked = replace(asked, deadline=self._deadline(context, self._costs_of_similar))
         request_id = request.request_id or uuid.uuid4().hex
         response = pb.SimilarItemsResponse(
             release=release.name,
@@ -210,7 +211,8 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
     def Explain(self, request: pb.ExplainRequest, context: grpc.ServicerContext) -> pb.ExplainResponse:  # noqa: N802
         """See the proto."""
         k = check_explain(request)
-        one = self._looked_at(request.request, k)
+        # a page that was drawn is drawn alike again; one that has no name yet is the usual one
+        one = self._looked_at(request.request, k, by_chance=bool(request.request.request_id))
         release, asked, page, failures = one.release, one.asked, one.page, one.failures
         row = release.item_ids.row(request.item_id)
         found = UNKNOWN if row == NO_ROW else explain(release, asked, page, row)
@@ -234,8 +236,8 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             release=release.name,
             missing_ids=one.missing,
         )
-        if found.ranked_by and (chance := probability(release, page, found.score)) is not None:
-            response.probability = chance
+        if found.ranked_by and (likely := probability(release, page, found.score)) is not None:
+            response.probability = likely
         if row != NO_ROW:
             add_rule_of(response, asked, page, row)
             response.title = title(release, row)
@@ -266,17 +268,17 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             off=seen.off,
         )
 
-    def _looked_at(self, request: pb.RecommendRequest, k: int) -> _Placed:
+    def _looked_at(self, request: pb.RecommendRequest, k: int, by_chance: bool = False) -> _Placed:
         """The answer to a request inside another one; nothing of it is recorded."""
         release, watch = self._resident.release, StageWatch()
         now = self._asking.now(release)
         state = self._hydrated(release, request, now)
-        return self._placed(release, request, k, now, state, watch, within="request.", by_chance=False)
+        return self._placed(release, request, k, now, state, watch, within="request.", by_chance=by_chance)
 
-    def _deadline(self, context: grpc.ServicerContext) -> Deadline | None:
+    def _deadline(self, context: grpc.ServicerContext, costs: Costs | None = None) -> Deadline | None:
         """The caller's, where there is one."""
         left = context.time_remaining()
-        return None if left is None else Deadline(left, self._costs, self._reply)
+        return None if left is None else Deadline(left, costs or self._costs, self._reply)
 
     def _hydrated(
         self,

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import redis as redis_py
 
-from aisle.v1.recommender_pb2 import RecommendRequest
+from aisle.v1.recommender_pb2 import ExplainRequest, RecommendRequest
 from core.columns import Array
 from core.event_log import sampled
 from core.history import Query
@@ -263,6 +263,21 @@ def test_the_response_and_the_log_say_it(exploring: Client, store: redis_py.Redi
     usual = exploring.recommend(RecommendRequest(user_id="ann", page_size=4))
     assert page["pool"][:4] == [r.item_id for r in usual.results]
     assert dict(exploring.status().exploration) == {"explored": 2}
+
+
+def test_explain_tells_of_the_page_that_was_drawn(exploring: Client) -> None:
+    asked = RecommendRequest(user_id="ann", session_id="s-1", request_id="r-1", page_size=4)
+    shown = [r.item_id for r in exploring.recommend(asked).results]
+    usual = [r.item_id for r in exploring.recommend(RecommendRequest(user_id="ann", page_size=4)).results]
+    assert shown != usual
+    for place, item in enumerate(shown, 1):
+        why = exploring.explain(ExplainRequest(request=asked, item_id=item))
+        assert (why.outcome, why.rank) == ("on-page", place)
+        assert why.summary.startswith(f"place {place} of 4 on the page, whose order was drawn at random: ")
+    lost = next(item for item in usual if item not in shown)
+    why = exploring.explain(ExplainRequest(request=asked, item_id=lost))
+    assert why.outcome == "below-page"
+    assert why.summary.startswith("lost in the draw of the page: ")
 
 
 @pytest.mark.parametrize(

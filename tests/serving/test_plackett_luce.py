@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -40,6 +41,21 @@ def test_three_items_by_hand() -> None:
 def test_chances_are_the_sum_over_all_orders(worth: Array, data: st.DataObject) -> None:
     places = data.draw(st.integers(1, len(worth)))
     assert chances(worth, places) == pytest.approx(by_orders(worth, places), abs=1e-11)
+
+
+@pytest.mark.parametrize("steepness", [1, 3, 6])
+def test_rare_chances_are_as_exact_as_frequent_ones(steepness: int) -> None:
+    """Against fractions, relative to each: with steepness 6 the rarest of seven items' is 1e-15."""
+    worth = [Fraction(1, place**steepness) for place in range(1, 8)]
+    exact = [[Fraction(0)] * 5 for _ in worth]
+    for order in itertools.permutations(range(7), 5):
+        probability, left = Fraction(1), sum(worth)
+        for i in order:
+            probability, left = probability * worth[i] / left, left - worth[i]
+        for place, i in enumerate(order):
+            exact[i][place] += probability
+    expected = np.array([[float(p) for p in row] for row in exact])
+    assert chances(worths(7, float(steepness)), 5) == pytest.approx(expected, rel=1e-12, abs=0)
 
 
 @settings(deadline=None, max_examples=40)
