@@ -425,7 +425,5 @@ def _speakers(
     top, proposed = candidates.scores.max(axis=0, initial=0), candidates.ranks[page] >= 0
     weight = np.array([weights.get(s, 0.0) for s in candidates.sources], np.float32)
     part = np.where(proposed, candidates.scores[page] / np.where(top > 0, top, 1) * weight, -1)
-    spoken = np.asarray(proposed.any(axis=1)).tolist()
-    return tuple(
-        candidates.sources[s] if ok else otherwise for s, ok in zip(part.argmax(axis=1).tolist(), spoken, strict=True)
-    )
+    best, spoken = part.argmax(axis=1).tolist(), np.asarray(proposed.any(axis=1))
+    return tuple(candidates.sources[s] if ok else otherwise for s, ok in zip(best, spoken, strict=True))
