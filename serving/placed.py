@@ -68,7 +68,9 @@ class Placed:
         """Whether the candidates are what the sources propose: else their features are no sample of that, and are not logged."""
         asked = self.asked
         wanted = asked.rules is not None and len(asked.rules.wanted) > 0
-        told = len(self.request.recent_events) > 0 and is_personal(self.request)  # no log of events will tell them again
+        told = len(self.request.recent_events) > 0 and is_personal(
+            self.request
+        )  # no log of events will tell them again
         chosen = asked.allowed is not None or asked.only is not None or wanted or self.request.exclude_purchased
         whole = self.alone and self.onward is None and asked.list_size <= asked.k and self.page.missed is None
         return not chosen and not told and whole
