@@ -122,8 +122,7 @@ def answer(release: Release, request: Request, sources: tuple[Source, ...] | Non
     features = _features(release, query, candidates)
     every = _scores(release, candidates, features)
     rung = level(release, query)
-    if request.least:
-        kept, removed[Removal.UNLIKELY] = _likely(release, request.least, candidates, every, rung, kept)
+    kept, removed[Removal.UNLIKELY] = _likely(release, request.least, candidates, every, rung, kept)
     scores = every[kept]
     ordered = kept[_best_first(candidates.rows[kept], scores)]
     lead = _first(release, request.trending, request.lead if rung is Level.POPULAR else 0, excluded, request.allowed)
@@ -195,6 +194,8 @@ def _likely(
     release: Release, least: float, candidates: Candidates, every: Array, rung: Level, kept: Array
 ) -> tuple[Array, Array]:
     """Which of the positions `kept` reach the least probability, and the rows of the others."""
+    if not least:
+        return kept, _NONE
     assert release.scorer is not None and release.scorer.calibration is not None  # noqa: PT018 - the service asks first
     enough = np.asarray(release.scorer.calibration(every[kept].astype(np.float32), rung) >= least)
     return kept[enough], candidates.rows[kept[~enough]]
