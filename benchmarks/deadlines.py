@@ -23,7 +23,7 @@ from aisle.v1 import recommender_pb2 as pb
 from aisle.v1 import recommender_pb2_grpc
 from benchmarks.baselines import say
 from core.work import Work
-from pipeline.demo import server
+from pipeline.served import Served
 from serving.release import Release
 from serving.user_state import UserState
 
@@ -64,7 +64,7 @@ def main() -> None:
     ids = [state.ids[row] for row in range(len(state.ids))]
     known = [key[2:] for key in ids if key.startswith("u:")]
     users = np.random.default_rng(7).choice(known, args.calls).tolist()
-    with server(release.path, say) as address, grpc.insecure_channel(address) as channel:
+    with Served(release.path) as served, grpc.insecure_channel(served.address) as channel:
         stub = recommender_pb2_grpc.RecommenderStub(channel)
         usual = asked(stub, users[:_AT_LEISURE], 10_000)
         say(str(usual))

@@ -136,8 +136,8 @@ def answer(release: Release, request: Request, sources: tuple[Source, ...] | Non
         deadline.end(Step.RANK)
     missed = None if deadline is None else deadline.missed
     rung = Level.POPULAR if missed is Failure.DEADLINE_POPULAR else level(release, query)
-    if request.least and features is not None:
-        kept, removed[Removal.UNLIKELY] = _likely(release, request.least, candidates, every, rung, kept)
+    least = 0.0 if features is None else request.least  # no probability without the ranker
+    kept, removed[Removal.UNLIKELY] = _likely(release, least, candidates, every, rung, kept)
     scores = every[kept]
     ordered = kept[_best_first(scores)]
     lead = _first(release, request.trending, request.lead if rung is Level.POPULAR else 0, excluded, request.allowed)
@@ -225,6 +225,8 @@ def _likely(
     release: Release, least: float, candidates: Candidates, every: Array, rung: Level, kept: Array
 ) -> tuple[Array, Array]:
     """Which of the positions `kept` reach the least probability, and the rows of the others."""
+    if not least:
+        return kept, _NONE
     assert release.scorer is not None and release.scorer.calibration is not None  # noqa: PT018 - the service asks first
     enough = np.asarray(release.scorer.calibration(every[kept].astype(np.float32), rung) >= least)
     return kept[enough], candidates.rows[kept[~enough]]
@@ -380,7 +382,7 @@ def _scores(release: Release, candidates: Candidates, features: Array | None) ->
 
 def _available(release: Release, candidates: Candidates) -> tuple[Array, dict[Removal, Array]]:
     ok = release.available[candidates.rows]
-    return np.flatnonzero(ok), {Removal.UNAVAILABLE: candidates.rows[~ok], Removal.UNLIKELY: _NONE}
+    return np.flatnonzero(ok), {Removal.UNAVAILABLE: candidates.rows[~ok]}
 
 
 def _best_first(scores: Array) -> Array:
