@@ -3,7 +3,8 @@
     python -m benchmarks.deadlines --release R [--calls N] [--milliseconds 2 4 6 8 12 20 50]
 
 A server of its own on the release, one caller, who first asks at leisure, so that the server knows what its stages take; then each deadline in turn,
-with people of the release's user state. `late` are calls that ended in DEADLINE_EXCEEDED, `short` pages with fewer items than asked for. Times are of a
+with people of the release's user state. `late` are calls that ended in DEADLINE_EXCEEDED, `whole_late` as many as would
+have if all had been whole answers (by those at leisure), `short` pages with fewer items than asked for. Times are of a
 whole machine, so only what is compared within a run means anything. The last line is JSON.
 """
 
@@ -31,8 +32,8 @@ _PAGE = 20
 _AT_LEISURE = 300  # calls
 
 
-def asked(stub: Any, users: list[str], milliseconds: float) -> dict[str, Any]:
-    """What became of a call for each user."""
+def asked(stub: Any, users: list[str], milliseconds: float) -> tuple[dict[str, Any], list[float]]:
+    """What became of a call for each user, and the milliseconds of those that were answered."""
     reasons: Counter[str] = Counter()
     late = short = 0
     took = []
@@ -49,7 +50,7 @@ def asked(stub: Any, users: list[str], milliseconds: float) -> dict[str, Any]:
         reasons[found.fallback_reason or "complete"] += 1
         short += len(found.results) < _PAGE
     p50 = round(float(np.median(took)), 2) if took else None
-    return {"deadline_ms": milliseconds, "late": late, "short": short, "p50_ms": p50, "answers": dict(reasons)}
+    return {"deadline_ms": milliseconds, "late": late, "short": short, "p50_ms": p50, "answers": dict(reasons)}, took
 
 
 def main() -> None:
@@ -64,13 +65,18 @@ def main() -> None:
     ids = [state.ids[row] for row in range(len(state.ids))]
     known = [key[2:] for key in ids if key.startswith("u:")]
     users = np.random.default_rng(7).choice(known, args.calls).tolist()
+<<<<<<< HEAD
     with Served(release.path) as served, grpc.insecure_channel(served.address) as channel:
+=======
+    with Served(release.path) as server, grpc.insecure_channel(server.address) as channel:
+>>>>>>> helper-h10
         stub = recommender_pb2_grpc.RecommenderStub(channel)
-        usual = asked(stub, users[:_AT_LEISURE], 10_000)
+        usual, whole = asked(stub, users[:_AT_LEISURE], 10_000)
         say(str(usual))
         found = []
         for milliseconds in args.milliseconds:
-            found.append(asked(stub, users, milliseconds))
+            share = float(np.mean(np.array(whole) > milliseconds))
+            found.append(asked(stub, users, milliseconds)[0] | {"whole_late": round(share * args.calls)})
             say(str(found[-1]))
     print(json.dumps({"release": release.name, "calls": args.calls, "usual": usual, "deadlines": found}))
 
