@@ -65,11 +65,7 @@ def main() -> None:
     ids = [state.ids[row] for row in range(len(state.ids))]
     known = [key[2:] for key in ids if key.startswith("u:")]
     users = np.random.default_rng(7).choice(known, args.calls).tolist()
-<<<<<<< HEAD
-    with Served(release.path) as served, grpc.insecure_channel(served.address) as channel:
-=======
     with Served(release.path) as server, grpc.insecure_channel(server.address) as channel:
->>>>>>> helper-h10
         stub = recommender_pb2_grpc.RecommenderStub(channel)
         usual, whole = asked(stub, users[:_AT_LEISURE], 10_000)
         say(str(usual))
