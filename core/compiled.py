@@ -14,9 +14,12 @@ import logging
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+import numpy as np
+
 from core.columns import Array
 from core.errors import EnvironmentGapError
-from core.native import Scratch, load
+from core.history import Query
+from core.native import Scratch, address, load
 
 SOURCE: Final = Path(__file__).parent / "kernels" / "candidates.c"
 POINTER, LONG = ctypes.c_void_p, ctypes.c_int64
@@ -29,6 +32,7 @@ _ARGUMENTS: Final[dict[str, tuple[Any, ...]]] = {
     "own": (POINTER, POINTER, LONG, ctypes.c_int32, ctypes.c_int32, POINTER, POINTER),
     "top": (POINTER, LONG, POINTER, LONG, POINTER, POINTER, POINTER),
     "of": (POINTER, POINTER, LONG, POINTER),
+    "window": (POINTER, POINTER, LONG, ctypes.c_int32, LONG, LONG, POINTER, LONG, POINTER),
     "gather_bytes": (LONG, LONG),
     "gather": (POINTER, LONG, LONG, POINTER, LONG, LONG, LONG, POINTER, POINTER, POINTER, POINTER),
 }
@@ -63,3 +67,37 @@ def library() -> ctypes.CDLL | None:
         function = getattr(compiled, name)
         function.argtypes, function.restype = arguments, None if name in _SILENT else LONG
     return compiled
+
+
+class _Query(ctypes.Structure):
+    _fields_ = [
+        *(("h", LONG), ("items", POINTER), ("times", POINTER), ("types", POINTER), ("gains", POINTER)),
+        *(("c", LONG), ("page", POINTER)),
+    ]
+
+
+class Asked:
+    """A query as the kernel reads it."""
+
+    def __init__(self, query: Query) -> None:
+        h = query.history
+        arrays = [
+            np.ascontiguousarray(a, dtype)
+            for a, dtype in (
+                *((h.items, np.int32), (h.times, np.int64), (h.types, np.int8), (h.gains, np.float32)),
+                (query.context, np.int32),
+            )
+        ]
+        self._arrays = arrays  # the struct points into them
+        items, times, types, gains, page = map(address, arrays)
+        self.events, self.most = len(h), len(h) + len(query.context)
+        self._struct = _Query(len(h), items, times, types, gains, len(query.context), page)
+        self.address = ctypes.addressof(self._struct)
+
+    @classmethod
+    def of(cls, query: Query) -> Asked:
+        """Made once for a query."""
+        made: Asked | None = query.notes.get(cls)
+        if made is None:
+            made = query.notes[cls] = cls(query)
+        return made

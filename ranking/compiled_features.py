@@ -99,7 +99,7 @@ def fill(
 
     Returns:
         float32 `[S]`: the greatest score of each source among the candidates; 0 where that is no number. None, and nothing filled, where a row is not
-        one of the items, or there are too many sources.
+        one of the items, there are too many sources, or the items lie in memory in another way.
     """
     starts, codes, by_place = _attributes(items, candidates.rows, past)
     top = np.empty(len(candidates.sources), np.float32)
@@ -124,7 +124,7 @@ def fill(
         *(*_ROWS, len(constant), address(constant), address(out), address(top)),
     )
     where = ctypes.addressof(request)
-    size = kernel.scratch_bytes(where, len(items))
+    size = kernel.scratch_bytes(where, len(items)) if items.is_plain else -1
     if size < 0:
         return None
     kernel.fill(where, _scratch.of(size))

@@ -52,6 +52,15 @@ class ItemTable:
         """Whether any item has a category."""
         return bool((self.category >= 0).any())
 
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether every array is as the compiled kernel reads it: of the type that is said here, row after row."""
+        arrays = (
+            *((self.facts, np.float32), (self.brand, np.int32), (self.category, np.int32), (self.rarity, np.float32)),
+            *((self.attributes.starts, np.int64), (self.attributes.codes, np.int32)),
+        )
+        return all(a.dtype == dtype and a.flags.c_contiguous for a, dtype in arrays)
+
     @classmethod
     def open(cls, statistics: Path, items: Columns) -> ItemTable:
         """Open the `statistics` folder of a cut beside the item columns it is aligned with.

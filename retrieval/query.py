@@ -12,12 +12,14 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from core.columns import Array, load_array
+from core.compiled import Asked, library
 from core.errors import ArtifactError
 from core.history import Query
+from core.native import address
 from core.schema import EVENT_TYPES, EventType
 from retrieval.person_tower import PersonTower
 from retrieval.towers.files import WITH_PEOPLE, read_header
-from retrieval.towers.inputs import GAP_BUCKETS, window
+from retrieval.towers.inputs import GAP_BUCKETS, PAUSES, Window, window
 
 _ON_PAGE: Final = EventType.DETAIL_PAGE_VIEW.code  # a context item is read as one the person looks at now
 
@@ -76,17 +78,11 @@ class QueryTower:
         Read are the newest successes of the history (events with a gain), then the page's items as if looked at now; and the person's attributes,
         which ask alone only where that was better than what is popular (`newcomers` in the header).
         """
-        history, page = query.history, query.context
-        good = np.flatnonzero(self._usable(history.items) & (history.gains > 0))
-        items, types, times = history.items[good], history.types[good], history.times[good]
-        if len(page := page[self._usable(page)]):
-            items = np.concatenate([items, page])
-            types = np.concatenate([types, np.full(len(page), _ON_PAGE, np.int8)])
-            times = np.concatenate([times, np.full(len(page), query.time, np.int64)])
+        kernel = library()
+        known, w = self.counted_window(query) if kernel is None else self._window(kernel, query)
         person = self.people.vector(query.attributes) if self.people else None
-        if not len(items) and (person is None or not self.asks_alone):
+        if not known and (person is None or not self.asks_alone):
             return None
-        w = window(items, types, times, self._length, self._clock)
         vectors = self.item_vectors[w.item]
         run, inputs, output = self._interpreter()
         for name, value in (("vectors", vectors), ("type", w.type), ("gap", w.gap), ("segment", w.segment)):
@@ -94,16 +90,35 @@ class QueryTower:
         if self.people:
             told = np.zeros(self.dimensions, np.float32) if person is None else person
             run.set_tensor(inputs["person"], told[None])
-            run.set_tensor(inputs["heard"], np.array([len(items) > 0], np.float32))
+            run.set_tensor(inputs["heard"], np.array([known > 0], np.float32))
         run.invoke()
         answer: Array = run.get_tensor(output)[0]
         return answer
 
+    def counted_window(self, query: Query) -> tuple[int, Window]:
+        """How many events of the query the towers know something of, and the newest of them."""
+        history, page = query.history, query.context
+        good = self._usable(history.items) & (history.gains > 0)
+        page = page[self._usable(page)]
+        items = np.concatenate([history.items[good], page])
+        types = np.concatenate([history.types[good], np.full(len(page), _ON_PAGE, np.int8)])
+        times = np.concatenate([history.times[good], np.full(len(page), query.time, np.int64)])
+        return len(items), window(items, types, times, self._length, self._clock)
+
+    def _window(self, kernel: Any, query: Query) -> tuple[int, Window]:
+        """The same by the kernel."""
+        made = np.empty((4, 1, self._length), np.int32)
+        pauses = PAUSES if self._clock else PAUSES[:0]
+        items = (address(self.has_vector), min(len(self.item_vectors), len(self.has_vector)))
+        known = kernel.window(
+            *(Asked.of(query).address, *items, _ON_PAGE, query.time, self._length),
+            *(address(pauses), len(pauses), address(made)),
+        )
+        return int(known), Window(*made)
+
     def _usable(self, items: Array) -> Array:
         """Whether each row is one of the items with a vector: bool `[m]`."""
         usable: Array = (items >= 0) & (items < len(self.item_vectors))
-        if usable.all():  # as it is but for items that came after the towers
-            return np.asarray(self.has_vector[items])
         usable[usable] = self.has_vector[items[usable]]
         return usable
 

@@ -165,7 +165,8 @@ class Client:
     def _explained(self, error: Any, seconds: float) -> AisleError:
         """`error` is a grpc.RpcError that is a grpc.Call too, which types cannot say."""
         code, text = error.code(), error.details() or ""
-        if code == grpc.StatusCode.UNAVAILABLE:
+        # what one of our servers says has details, and may speak of hosts of its own
+        if code == grpc.StatusCode.UNAVAILABLE and rpc_status.from_call(error) is None:
             said = text.lower()
             if "resol" in said:  # of the resolver, which has several wordings
                 return ServerError(

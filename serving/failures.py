@@ -92,6 +92,11 @@ POLICIES: Final[dict[Failure, Policy]] = {
 # Everything else aborts: an AisleError with its own status (a bad request, a release that does not fit), any other exception as INTERNAL, a bug.
 
 
+def failures_of(*found: Failure | None) -> list[Failure]:
+    """Those that there are, each once, in this order: the first is the `fallback_reason`."""
+    return list(dict.fromkeys(f for f in found if f is not None))
+
+
 class StoreError(AisleError):
     """Redis failed. `failure` says how; POLICIES says what follows."""
 

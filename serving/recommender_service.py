@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 
 import grpc
 import numpy as np
@@ -20,10 +20,10 @@ from serving.deadline import Costs, Deadline, Step
 from serving.drawn_answer import add_propensities
 from serving.explain import UNKNOWN, explain
 from serving.exploration import Chance, Exploration
-from serving.failures import Failure
+from serving.failures import Failure, failures_of
 from serving.online_state import OnlineState, Person, PersonState
-from serving.page_tokens import Onward
 from serving.paging import Paging, next_page
+from serving.placed import Placed
 from serving.probability import probability
 from serving.reasons import title
 from serving.recommend_checks import (
@@ -37,12 +37,12 @@ from serving.recommend_checks import (
 )
 from serving.refusals import guarded
 from serving.release import Release
-from serving.request_path import Answer, Request, answer, is_calibrated, rank
+from serving.request_path import Answer, answer, rank
 from serving.resident import Resident
 from serving.results import add_contributions, index_version, reasons_for, results_of
 from serving.ruled_answer import add_rule_of, add_rules, preview
 from serving.rules.live import LiveRules
-from serving.shown import Shown, ShownLog
+from serving.shown import ShownLog
 from serving.stage_watch import StageWatch
 from serving.tally import Tally
 from serving.trending import Trending
@@ -56,30 +56,6 @@ Clock = Callable[[], int]
 def wall_clock() -> int:
     """Microseconds since the epoch."""
     return time.time_ns() // 1_000
-
-
-@dataclass(frozen=True)
-class _Placed:
-    """A page that was put together for a placement."""
-
-    request: pb.RecommendRequest
-    k: int
-    now: int
-    release: Release
-    state: PersonState
-    asked: Request
-    missing: list[str]
-    onward: Onward | None  # the list that it is a further page of
-    page: Answer
-    watch: StageWatch
-    alone: bool  # no other placement kept items off it
-    request_id: str
-
-    @property
-    def failures(self) -> list[Failure]:
-        """What the answer does without, the gravest first."""
-        unlimited = self.request.min_score and not is_calibrated(self.release)
-        return _known(self.state.failure, self.page.missed, Failure.UNCALIBRATED if unlimited else None)
 
 
 class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
@@ -159,7 +135,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         on_page, missing = known_rows(release, request.context_item_ids)
         query = Query(now, state.user, state.history, on_page, request.placement, state.facts, state.attributes)
         page = rank(release, query, np.unique(rows), deadline)
-        failures = _known(state.failure, page.missed)
+        failures = failures_of(state.failure, page.missed)
         watch.lap("rank")
 
         request_id = request.request_id or uuid.uuid4().hex
@@ -268,7 +244,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             off=seen.off,
         )
 
-    def _looked_at(self, request: pb.RecommendRequest, k: int, by_chance: bool = False) -> _Placed:
+    def _looked_at(self, request: pb.RecommendRequest, k: int, by_chance: bool = False) -> Placed:
         """The answer to a request inside another one; nothing of it is recorded."""
         release, watch = self._resident.release, StageWatch()
         now = self._asking.now(release)
@@ -330,7 +306,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         taken: Array = _NONE,
         within: str = "",
         by_chance: bool = True,
-    ) -> _Placed:
+    ) -> Placed:
         """The page of one placement, without the rows `taken` (int32) that others show."""
         request_id = request.request_id or uuid.uuid4().hex
         asked, missing = self._asking.page(release, request, k, now, state, taken, within)
@@ -339,9 +315,9 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         onward = self._paging.onward(request, now)
         page = answer(release, asked) if onward is None else next_page(release, asked, onward)
         watch.lap("recommend")
-        return _Placed(request, k, now, release, state, asked, missing, onward, page, watch, not len(taken), request_id)
+        return Placed(request, k, now, release, state, asked, missing, onward, page, watch, not len(taken), request_id)
 
-    def _answered(self, one: _Placed, taken: Array = _NONE) -> pb.RecommendResponse:
+    def _answered(self, one: Placed, taken: Array = _NONE) -> pb.RecommendResponse:
         """The page in the shop's ids, counted and logged; `taken` as for Paging.token."""
         request, release, asked, page = one.request, one.release, one.asked, one.page
         request_id = one.request_id
@@ -356,7 +332,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             missing_ids=one.missing,
             request_id=request_id,
             rules=self._asking.rules_id,
-            outside_filter=_outside(asked, page),
+            outside_filter=one.outside,
             next_page_token=self._paging.token(request, release, page, one.onward, one.now, taken),
             index_version=index_version(release),
         )
@@ -367,7 +343,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         one.watch.lap("reasons")
         one.watch.write(response.stage_latency_ms)
         self._count(page, one.failures)
-        self._log.offer(_shown(one, response, pool))
+        self._log.offer(one.shown(response, pool))
         return response
 
     def _count(self, page: Answer, failures: list[Failure]) -> None:
@@ -380,43 +356,5 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             self._tally.add("degraded", failure)
 
 
-def _known(*failures: Failure | None) -> list[Failure]:
-    """Those that there are, each once."""
-    return list(dict.fromkeys(f for f in failures if f is not None))
-
-
 def _first_of(failures: list[Failure]) -> str:
     return failures[0] if failures else ""
-
-
-def _shown(one: _Placed, response: pb.RecommendResponse, pool: tuple[str, ...]) -> Shown:
-    """The page for the log; `pool`: see Shown."""
-    plain = _plain(one)
-    return Shown(
-        one.now,
-        one.release,
-        one.k,
-        one.request,
-        response,
-        is_personal(one.request),
-        one.state.user,
-        one.page.candidates.rows if plain else None,
-        one.page.features if plain else None,
-        one.state.live,
-        pool,
-    )
-
-
-def _plain(one: _Placed) -> bool:
-    """Whether the candidates are what the sources propose: else their features are no sample of that, and are not logged."""
-    asked = one.asked
-    wanted = asked.rules is not None and len(asked.rules.wanted) > 0
-    told = len(one.request.recent_events) > 0 and is_personal(one.request)  # no log of events will ever tell them again
-    chosen = asked.allowed is not None or asked.only is not None or wanted or one.request.exclude_purchased
-    whole = one.alone and one.onward is None and asked.list_size <= asked.k and one.page.missed is None
-    return not chosen and not told and whole
-
-
-def _outside(asked: Request, page: Answer) -> int:
-    """How many items of the page the filter does not hold for."""
-    return 0 if asked.filter is None or asked.strict else int(np.count_nonzero(~asked.filter[page.rows]))

@@ -136,8 +136,8 @@ def answer(release: Release, request: Request, sources: tuple[Source, ...] | Non
         deadline.end(Step.RANK)
     missed = None if deadline is None else deadline.missed
     rung = Level.POPULAR if missed is Failure.DEADLINE_POPULAR else level(release, query)
-    if request.least and features is not None:
-        kept, removed[Removal.UNLIKELY] = _likely(release, request.least, candidates, every, rung, kept)
+    least = 0.0 if features is None else request.least  # no probability without the ranker
+    kept, removed[Removal.UNLIKELY] = _likely(release, least, candidates, every, rung, kept)
     scores = every[kept]
     ordered = kept[_best_first(scores)]
     lead = _first(release, request.trending, request.lead if rung is Level.POPULAR else 0, excluded, request.allowed)
@@ -225,6 +225,8 @@ def _likely(
     release: Release, least: float, candidates: Candidates, every: Array, rung: Level, kept: Array
 ) -> tuple[Array, Array]:
     """Which of the positions `kept` reach the least probability, and the rows of the others."""
+    if not least:
+        return kept, _NONE
     assert release.scorer is not None and release.scorer.calibration is not None  # noqa: PT018 - the service asks first
     enough = np.asarray(release.scorer.calibration(every[kept].astype(np.float32), rung) >= least)
     return kept[enough], candidates.rows[kept[~enough]]
@@ -425,7 +427,5 @@ def _speakers(
     top, proposed = candidates.scores.max(axis=0, initial=0), candidates.ranks[page] >= 0
     weight = np.array([weights.get(s, 0.0) for s in candidates.sources], np.float32)
     part = np.where(proposed, candidates.scores[page] / np.where(top > 0, top, 1) * weight, -1)
-    spoken = np.asarray(proposed.any(axis=1)).tolist()
-    return tuple(
-        candidates.sources[s] if ok else otherwise for s, ok in zip(part.argmax(axis=1).tolist(), spoken, strict=True)
-    )
+    best, spoken = part.argmax(axis=1).tolist(), np.asarray(proposed.any(axis=1))
+    return tuple(candidates.sources[s] if ok else otherwise for s, ok in zip(best, spoken, strict=True))

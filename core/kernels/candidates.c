@@ -6,6 +6,7 @@
    Freestanding: a compiler without the C library's headers will do. No state but the caller's: any number of threads. */
 
 typedef __INT8_TYPE__ i8;
+typedef __UINT8_TYPE__ u8;
 typedef __INT32_TYPE__ i32;
 typedef __INT64_TYPE__ i64;
 typedef __UINT32_TYPE__ u32;
@@ -330,4 +331,30 @@ i64 gather(const column *columns, i64 n_columns, i64 sources, const i32 *exclude
         scores_of(columns + s, rows, n, sources, scores + s);
     }
     return n;
+}
+
+static int usable(i32 row, const u8 *known, i64 n_items) { return row >= 0 && row < n_items && known[row]; }
+
+/* The newest events that the query tower reads: successes with items that it knows, then the page's items as if looked at (type `looked`) at `now`;
+   of lines of one order the first. Into item, type, gap and segment, [length] each, right-aligned, zeros before. -> how many there are, repeats among
+   them. `pauses` [n_pauses]: the least microseconds of each bucket from 2 on; none: there is no clock. See retrieval.towers.inputs.window. */
+i64 window(const query *q, const u8 *known, i64 n_items, i32 looked, i64 now, i64 length, const i64 *pauses, i64 n_pauses, i32 *out) {
+    i32 *item = out, *type = out + length, *gap = out + 2 * length, *segment = out + 3 * length;
+    i64 at = length, found = 0, later = 0;
+    i32 next_row = -1, next_type = 0; /* the event after this one: it is kept unless this one is the same */
+    i64 next_time = 0;
+    for (i64 i = 0; i < 4 * length; i++) out[i] = 0;
+    for (i64 e = q->h + q->c - 1; e >= -1; e--) {
+        i32 row = e < 0 ? -1 : e < q->h ? q->items[e] : q->page[e - q->h];
+        if (e >= 0 && (!usable(row, known, n_items) || (e < q->h && !(q->gains[e] > 0)))) continue;
+        i64 time = e < 0 ? 0 : e < q->h ? q->times[e] : now;
+        if (found && at > 0 && !(e >= 0 && row == next_row && time == next_time)) {
+            if (n_pauses && at < length)
+                for (gap[at] = 1; gap[at] <= n_pauses && later - next_time >= pauses[gap[at] - 1];) gap[at]++;
+            item[--at] = next_row, type[at] = next_type, segment[at] = 1, later = next_time;
+        }
+        if (e < 0) break;
+        found++, next_row = row, next_time = time, next_type = e < q->h ? q->types[e] : looked;
+    }
+    return found;
 }

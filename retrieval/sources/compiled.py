@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from core.columns import Array
-from core.compiled import LONG, POINTER, Column, scratch
+from core.compiled import LONG, POINTER, Asked, Column, scratch
 from core.history import Query
 from core.native import address
 
@@ -20,40 +20,6 @@ class Lists(ctypes.Structure):
     """Neighbour lists as the kernel reads them; the arrays must outlive it."""
 
     _fields_ = [("n_items", LONG), ("starts", POINTER), ("items", POINTER), ("scores", POINTER)]
-
-
-class _Query(ctypes.Structure):
-    _fields_ = [
-        *(("h", LONG), ("items", POINTER), ("times", POINTER), ("types", POINTER), ("gains", POINTER)),
-        *(("c", LONG), ("page", POINTER)),
-    ]
-
-
-class Asked:
-    """A query as the kernel reads it."""
-
-    def __init__(self, query: Query) -> None:
-        h = query.history
-        arrays = [
-            np.ascontiguousarray(a, dtype)
-            for a, dtype in (
-                *((h.items, np.int32), (h.times, np.int64), (h.types, np.int8), (h.gains, np.float32)),
-                (query.context, np.int32),
-            )
-        ]
-        self._arrays = arrays  # the struct points into them
-        items, times, types, gains, page = map(address, arrays)
-        self.events, self.most = len(h), len(h) + len(query.context)
-        self._struct = _Query(len(h), items, times, types, gains, len(query.context), page)
-        self.address = ctypes.addressof(self._struct)
-
-    @classmethod
-    def of(cls, query: Query) -> Asked:
-        """Made once for a query."""
-        made: Asked | None = query.notes.get(cls)
-        if made is None:
-            made = query.notes[cls] = cls(query)
-        return made
 
 
 class Opinion:

@@ -40,6 +40,19 @@ def gap_buckets(times: Array, person: Array | None = None) -> Array:
     return buckets
 
 
+def _least_pauses() -> Array:
+    """The least microseconds of each bucket from 2 on, int64 `[GAP_BUCKETS - 2]`, ascending: what `gap_buckets` makes of them, whose logarithms round."""
+    least = []
+    for bucket in range(2, GAP_BUCKETS):
+        exact = (2 ** (bucket - 1) - 1) * MINUTE
+        low, high = exact - 1000, exact + 1000
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if gap_buckets(np.array([0, middle]))[1] >= bucket else (middle + 1, high)
+        least.append(low)
+    return np.array(least, np.int64)
+
+
 def repeats(items: Array, times: Array, person: Array | None = None) -> Array:
     """Where an event is its predecessor again (same item and moment, same person): lines of one order. bool `[h]`."""
     same = (items[1:] == items[:-1]) & (times[1:] == times[:-1])
@@ -60,6 +73,9 @@ def window(items: Array, types: Array, times: Array, length: int, clock: bool) -
         if clock:
             w.gap[0, -n:] = gap_buckets(times)
     return w
+
+
+PAUSES: Final = _least_pauses()
 
 
 def joined(windows: list[Window]) -> Window:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from core.columns import Coded, Columns, Tags, Texts, load_array
 from core.errors import ArtifactError
+from core.live_columns import LiveTexts
 
 text = st.text(max_size=8)
 
@@ -81,6 +82,14 @@ def test_same_content_same_bytes(tmp_path: Path) -> None:
 def test_columns_of_one_table_have_one_length() -> None:
     with pytest.raises(ArtifactError, match=r"2 rows, but \{'b': 3\}"):
         Columns({"a": np.zeros(2), "b": np.zeros(3)})
+
+
+def test_texts_of_several_rows() -> None:
+    texts = Texts.of(["a", "", "né", "zz"])
+    assert texts.of_rows(np.array([2, 0, 2, 1], np.int32)) == ["né", "a", "né", ""]
+    live = LiveTexts.over(texts, {3: "new", 4: "newer"}, 5)
+    assert live.of_rows(np.array([4, 3, 0])) == ["newer", "new", "a"]
+    assert LiveTexts.over(texts, {}, 4).of_rows(np.array([3])) == ["zz"]
 
 
 def test_a_missing_column_names_the_nearest() -> None:

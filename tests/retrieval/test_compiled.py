@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,13 @@ from core.columns import Array
 from core.compiled import SOURCE, library
 from core.history import History, Query
 from core.schema import EventType
+from retrieval.query import QueryTower
 from retrieval.sources import evidence, neighbours
 from retrieval.sources.evidence import counted_seeds, seeds
 from retrieval.sources.neighbours import Neighbours, NeighboursBuilder
 from retrieval.sources.opinion import FewItems, WholeOrder, order_of
 from retrieval.sources.own_frequency import OwnFrequency
+from retrieval.towers.inputs import PAUSES, gap_buckets
 
 SEEDS = st.integers(0, 2**32 - 1)
 N = 40
@@ -147,6 +150,30 @@ def test_gathering(seed: int, listed: list[int], more: list[int] | None, asked: 
         assert np.array_equal(a, b)
         assert a.dtype == b.dtype
         assert a.flags.c_contiguous
+
+
+@settings(deadline=None)
+@given(seed=SEEDS, length=st.integers(1, 30), clock=st.booleans(), scale=st.sampled_from([1, 10**6, 7 * 10**9, 10**13]))
+def test_what_the_query_tower_reads(seed: int, length: int, clock: bool, scale: int) -> None:
+    """Windows shorter and longer than the history, on a clock of any pace, of items that the towers know and others."""
+    query, rng = some_query(seed), np.random.default_rng(seed)
+    times = query.history.times * scale
+    query = Query(100 * scale, 0, replace(query.history, times=times), query.context)
+    tower = QueryTower.__new__(QueryTower)
+    tower.item_vectors, tower.has_vector = np.zeros((N, 2), np.float32), rng.random(N) < 0.7
+    tower._length, tower._clock = length, clock
+    kernel = library()
+    assert kernel is not None
+    (known, found), (counted, wanted) = tower._window(kernel, query), tower.counted_window(query)
+    assert known == counted
+    for name in ("item", "type", "gap", "segment"):
+        assert np.array_equal(getattr(found, name), getattr(wanted, name)), name
+
+
+def test_the_least_pause_of_each_bucket() -> None:
+    for bucket, least in enumerate(PAUSES.tolist(), 2):
+        assert gap_buckets(np.array([0, least - 1]))[1] == bucket - 1
+        assert gap_buckets(np.array([0, least]))[1] == bucket
 
 
 def test_many_scores_alike_and_a_large_catalogue() -> None:

@@ -4,9 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from core.history import History, Query
-from serving.release import Release
+from retrieval.sources.opinion import order_of
+from retrieval.sources.popularity import Popularity
+from retrieval.sources.recent_popularity import RecentPopularity
+from serving.release import Release, _fill_order
 from serving.request_path import Request, answer
 from tests.serving.shop import END, make_shop
 
@@ -31,6 +36,17 @@ def proposed(release: Release, source: str, k: int) -> int:
     """How many candidates of a stranger's page of k are from `source`."""
     candidates = answer(release, Request(Query(END), k)).candidates
     return int((candidates.ranks[:, candidates.sources.index(source)] >= 0).sum())
+
+
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(0, 40), known=st.integers(0, 2))
+def test_the_order_that_fills_pages(seed: int, n: int, known: int) -> None:
+    """By what is popular lately, then ever, then by row: as a sort of all rows by the three has it."""
+    rng = np.random.default_rng(seed)
+    lately, ever = rng.integers(0, 3, (2, n)).astype(np.float32)
+    sources = (RecentPopularity(order_of(lately), lately), Popularity(order_of(ever), ever))[:known]
+    none = np.zeros(n, np.float32)
+    keys = (-(ever if known > 1 else none), -(lately if known else none))
+    assert _fill_order(sources, n).tolist() == np.lexsort(keys).tolist()
 
 
 def test_a_page_that_the_candidates_suffice_for_takes_the_quotas_as_they_are(shop: Release) -> None:

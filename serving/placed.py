@@ -1,0 +1,76 @@
+"""One page as it was put together for a placement, and all that led to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from aisle.v1 import recommender_pb2 as pb
+from serving.failures import Failure, failures_of
+from serving.online_state import PersonState
+from serving.page_tokens import Onward
+from serving.recommend_checks import is_personal
+from serving.release import Release
+from serving.request_path import Answer, Request, is_calibrated
+from serving.shown import Shown
+from serving.stage_watch import StageWatch
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A page that was put together for a placement."""
+
+    request: pb.RecommendRequest
+    k: int
+    now: int
+    release: Release
+    state: PersonState
+    asked: Request
+    missing: list[str]
+    onward: Onward | None  # the list that it is a further page of
+    page: Answer
+    watch: StageWatch
+    alone: bool  # no other placement kept items off it
+    request_id: str
+
+    @property
+    def failures(self) -> list[Failure]:
+        """What the answer does without, the gravest first."""
+        unlimited = self.request.min_score and not is_calibrated(self.release)
+        return failures_of(self.state.failure, self.page.missed, Failure.UNCALIBRATED if unlimited else None)
+
+    @property
+    def outside(self) -> int:
+        """How many items of the page the filter does not hold for."""
+        wanted, rows = self.asked.filter, self.page.rows
+        return 0 if wanted is None or self.asked.strict else int(np.count_nonzero(~wanted[rows]))
+
+    def shown(self, response: pb.RecommendResponse, pool: tuple[str, ...]) -> Shown:
+        """For the log; `pool`: see Shown."""
+        plain = self._plain
+        return Shown(
+            self.now,
+            self.release,
+            self.k,
+            self.request,
+            response,
+            is_personal(self.request),
+            self.state.user,
+            self.page.candidates.rows if plain else None,
+            self.page.features if plain else None,
+            self.state.live,
+            pool,
+        )
+
+    @property
+    def _plain(self) -> bool:
+        """Whether the candidates are what the sources propose: else their features are no sample of that, and are not logged."""
+        asked = self.asked
+        wanted = asked.rules is not None and len(asked.rules.wanted) > 0
+        told = len(self.request.recent_events) > 0 and is_personal(
+            self.request
+        )  # no log of events will tell them again
+        chosen = asked.allowed is not None or asked.only is not None or wanted or self.request.exclude_purchased
+        whole = self.alone and self.onward is None and asked.list_size <= asked.k and self.page.missed is None
+        return not chosen and not told and whole
