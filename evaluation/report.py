@@ -59,7 +59,8 @@ def summary(
     found = find(answers, judgements.relevance)
     main = judgements.main
     pairs = main[judgements.relevance.queries]
-    others = {name: find(rows, judgements.relevance).only(pairs)[0] for name, rows in baselines.items()}
+    rivals = {name: find(rows, judgements.relevance) for name, rows in baselines.items()}
+    others = {name: rival.only(pairs)[0] for name, rival in rivals.items()}
     kinds = [*segmentations(judgements, catalogue), *(_labelled(n, v) for n, v in (by_query or {}).items())]
     result: dict[str, Any] = {
         "queries": int(main.sum()),
@@ -72,7 +73,7 @@ def summary(
         "segments": {kind.name: _segments(judgements, found, kind) for kind in kinds},
     }
     if by_query is not None and LEVEL in by_query:
-        result["levels"] = _levels(judgements, found, answers, by_query[LEVEL], catalogue, config)
+        result["levels"] = _levels(judgements, found, rivals, answers, by_query[LEVEL], catalogue, config)
     for name, rows in baselines.items():
         result["baselines"][name] |= _exposed(rows[main], catalogue)
     if sightings is not None:
@@ -127,18 +128,20 @@ def _cohorts(judgements: Judgements, found: Found, config: EvaluationConfig) -> 
 def _levels(
     judgements: Judgements,
     found: Found,
+    rivals: Mapping[str, Found],
     answers: Array,
     levels: Array,
     catalogue: Catalogue,
     config: EvaluationConfig,
 ) -> dict[str, Any]:
-    """Every metric by the rung that answered, over all queries, those of new users too."""
+    """Every metric by the rung that answered, over all queries, those of new users too, and beside every baseline."""
     result = {}
     for level in np.unique(levels).tolist():
         on = levels == level
-        part = found.only(on[judgements.relevance.queries])[0]
-        means = _means(_intervals(measure(part), config))
-        result[str(level)] = {"queries": int(on.sum())} | means | _exposed(answers[on], catalogue)
+        pairs = on[judgements.relevance.queries]
+        others = {name: rival.only(pairs)[0] for name, rival in rivals.items()}
+        compared = _compared(found.only(pairs)[0], others, config)
+        result[str(level)] = {"queries": int(on.sum())} | compared | _exposed(answers[on], catalogue)
     return result
 
 

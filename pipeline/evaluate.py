@@ -40,6 +40,11 @@ FORMAT_VERSION: Final = 1
 REPORT: Final = "report.json"
 DEPTH: Final = 500  # items of an answer that are judged
 BASELINES: Final = ("popularity", "recent_popularity", "own_frequency", "item_knn", "transitions")
+"""Sources that answer alone; every release has them (design 6)."""
+_LEARNED: Final = ("linear", "towers")  # and these do where there are any
+BLEND: Final = (
+    "blend"  # the release's candidates in the order of the unlearned blend: what the ranker adds is beyond it
+)
 _CHUNK: Final = 256
 
 Say = Callable[[str], None]
@@ -110,7 +115,12 @@ def measure(
     judgements = judge(prepared, fold, seen)
     sample = _sampled(len(judgements), config)
     say(f"{fold.name}: {len(sample)} of {len(judgements)} test queries, seen items {seen}")
-    systems = [None, *(s.name for s in Release.open(release).sources if s.name in BASELINES)]
+    opened = Release.open(release)
+    systems = [
+        None,
+        *(s.name for s in opened.sources if s.name in (*BASELINES, *_LEARNED)),
+        *([BLEND] if opened.scorer else []),
+    ]
     answers: dict[str | None, list[Judged]] = {s: [] for s in systems}
     tasks = [(system, chunk) for system in systems for chunk in np.array_split(sample, max(1, len(sample) // _CHUNK))]
     with ProcessPoolExecutor(
@@ -149,10 +159,12 @@ def _open(release: Path, prepared: Path, judgements: Judgements) -> None:
 
 
 def _judge(task: tuple[str | None, Sequence[int]]) -> Judged:
-    """The answers of the release (system None) or of one of its sources alone."""
+    """The answers of the release (system None), of one of its sources alone, or of all without the ranker (BLEND)."""
     system, queries = task
     release, prepared, facts, judgements = _worker
-    sources = None if system is None else tuple(s for s in release.sources if s.name == system)
+    if system == BLEND:
+        release = replace(release, scorer=None)
+    sources = None if system in (None, BLEND) else tuple(s for s in release.sources if s.name == system)
     rows, levels, sightings = [], [], []
     for q in map(int, queries):
         asked = judgements.query(q, prepared, release.settings.history_events)

@@ -91,6 +91,10 @@ def test_every_metric_is_there_by_level_of_the_ladder(prepared: Prepared) -> Non
     assert (levels["warm"]["ndcg@10"] + levels["short"]["ndcg@10"]) / 2 == pytest.approx(result["ndcg@10"], abs=1e-6)
     for figures in levels.values():
         assert {*METRICS, "intervals", "coverage@10", "gini@10", "novelty@10"} <= set(figures)
+        assert set(figures["baselines"]) == set(result["baselines"])
+    # cat alone: the mean difference is hers
+    for rival in levels["popular"]["baselines"].values():
+        assert rival["ndcg@10_difference"]["mean"] == pytest.approx(1.0 - rival["ndcg@10"])
     assert "levels" not in judged(prepared)
 
 
