@@ -41,13 +41,14 @@ from core.history import Query
 from core.schema import Column
 from core.work import Work
 from pipeline.served import Served
+from serving.answers import Request
 from serving.catalog import Catalog
 from serving.catalog_service import row_of
 from serving.client import Client
 from serving.config import load_serving
 from serving.recommender_service import wall_clock
 from serving.release import Release
-from serving.request_path import Request, answer
+from serving.request_path import answer
 from serving.resident import made_up_history
 
 _SEED = 7

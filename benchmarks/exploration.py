@@ -37,11 +37,12 @@ from core.prepared import TWIN, Prepared
 from core.work import Work
 from evaluation.judgements import judge
 from ranking.user_facts import UserFacts
+from serving.answers import Request
 from serving.config import load_serving
 from serving.exploration import Chance
 from serving.plackett_luce import chances, table
 from serving.release import Release
-from serving.request_path import Request, answer
+from serving.request_path import answer
 
 _BY_PLACE: Final = (0.5, 1.0, 1.5, 2.0, 3.0)
 _BY_SCORE: Final = (0.5, 1.0, 1.5, 2.0, 3.0)

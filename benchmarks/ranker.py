@@ -35,8 +35,9 @@ from pipeline.twin import release_settings, twin
 from ranking.features import matrix
 from retrieval.fit import run as train_retrieval
 from retrieval.fit import run_last as train_retrieval_last
+from serving.answers import Request
 from serving.release import Release
-from serving.request_path import Request, answer
+from serving.request_path import answer
 
 _DEPTH = 500
 _TIMED = 300  # queries

@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 
 from core.history import Query
+from serving.answers import Answer, Request
 from serving.explain import score_parts
 from serving.reasons import reasons
 from serving.release import Release
-from serving.request_path import Answer, Request, answer, rank
+from serving.request_path import answer, rank
 from serving.user_state import UserState
 
 

@@ -40,6 +40,7 @@ from ranking import features
 from ranking.scorer import Scorer
 from retrieval.query import QueryTower, TowerScoring
 from serving import recommender_service, request_path, results
+from serving.answers import Answer, Request
 from serving.config import load_serving
 from serving.embedded_redis import EmbeddedRedis
 from serving.keys import Keys
@@ -50,7 +51,7 @@ from serving.process import materialize_if_missing
 from serving.recommender_service import RecommenderService
 from serving.redis_link import RedisLink
 from serving.release import Release
-from serving.request_path import Answer, Request, answer
+from serving.request_path import answer
 from serving.resident import Resident, warm_up
 from serving.shown import ShownLog
 from serving.tally import Tally

@@ -22,13 +22,14 @@ import numpy as np
 from benchmarks.online_read import made_release
 from core.history import Query
 from core.schema import EVENT_TYPES, HOUR, EventType
+from serving.answers import Request
 from serving.config import load_serving
 from serving.embedded_redis import EmbeddedRedis
 from serving.keys import Keys
 from serving.recommender_service import wall_clock
 from serving.redis_link import RedisLink, client
 from serving.release import Release
-from serving.request_path import Request, answer
+from serving.request_path import answer
 from serving.resident import Resident, made_up_history
 from serving.trend import Trend
 from serving.trending import Trending

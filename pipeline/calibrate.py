@@ -20,8 +20,8 @@ from pipeline.candidates import Past
 from pipeline.requests import Requests, requests_after
 from ranking.calibrating import Outcomes, calibrated, probabilities, reliability
 from ranking.calibration import Calibration
+from serving.levels import level_of
 from serving.release import Release
-from serving.request_path import level_of
 
 WINDOW: Final = (
     "window_us"  # in `about`: how long after the cut a gain counts; 0 where the window is each person's next event

@@ -32,8 +32,9 @@ from pipeline.calibrate import judged as calibration_judged
 from pipeline.publish import Parts
 from pipeline.twin import release_settings, twin
 from ranking.user_facts import UserFacts
+from serving.answers import Removal, Request
 from serving.release import Release
-from serving.request_path import Removal, Request, answer
+from serving.request_path import answer
 
 KIND: Final = "evaluation"
 FORMAT_VERSION: Final = 1

@@ -22,9 +22,10 @@ from core.ids import NO_ROW
 from core.work import Work
 from pipeline.page_log import LiveLog, LoggedPage, read_pages
 from ranking.feature_list import NAMES
+from serving.answers import Request
 from serving.online_state import joined
 from serving.release import Release
-from serving.request_path import Request, answer
+from serving.request_path import answer
 from serving.user_state import UserState, state_id
 
 CANDIDATES: Final = "candidates"

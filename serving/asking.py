@@ -10,13 +10,14 @@ from aisle.v1 import recommender_pb2 as pb
 from core.columns import Array
 from core.history import Query
 from core.ids import NO_ROW
+from serving.answers import Request
 from serving.filters.masks import Masks
 from serving.filters.syntax import FilterError
 from serving.online_state import PersonState
 from serving.recent_events import with_recent
 from serving.recommend_checks import is_personal
 from serving.release import Release
-from serving.request_path import Request, is_calibrated
+from serving.request_path import is_calibrated
 from serving.resident import made_up_history
 from serving.rules.bound import PageRules
 from serving.rules.live import LiveRules

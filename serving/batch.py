@@ -12,8 +12,9 @@ from pathlib import Path
 from core.columns import Array
 from core.history import Query
 from core.ids import NO_ROW
+from serving.answers import Answer, Request
 from serving.release import Release
-from serving.request_path import Answer, Request, answer
+from serving.request_path import answer
 from serving.rules.bound import check_fit
 from serving.rules.live import Rules
 from serving.rules.load import load_rules

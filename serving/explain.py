@@ -15,8 +15,9 @@ from core.schema import EventType
 from ranking import blend
 from ranking.feature_list import NAMES
 from ranking.groups import GROUP_OF, Group, grouped
+from serving.answers import FILL, NEW, RULE, TRENDING, Answer, Removal, Request
 from serving.release import Release
-from serving.request_path import FILL, NEW, RULE, TRENDING, Answer, Removal, Request, quotas_of
+from serving.request_path import quotas_of
 from serving.ruled_answer import ruled
 
 

@@ -12,9 +12,10 @@ from core.candidates import Candidates
 from core.columns import Array
 from core.errors import InputError
 from core.ids import NO_ROW
+from serving.answers import FILL, TRENDING, Answer, Request, Rest
+from serving.levels import Level
 from serving.page_tokens import Onward, PageTokens
 from serving.release import Release
-from serving.request_path import FILL, TRENDING, Answer, Level, Request, Rest
 from serving.rules.arrange import Arranged, arrange
 from serving.validation import BadRequestError
 

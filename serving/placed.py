@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from aisle.v1 import recommender_pb2 as pb
+from serving.answers import Answer, Request
 from serving.failures import Failure, failures_of
 from serving.online_state import PersonState
 from serving.page_tokens import Onward
 from serving.recommend_checks import is_personal
 from serving.release import Release
-from serving.request_path import Answer, Request, is_calibrated
+from serving.request_path import is_calibrated
 from serving.shown import Shown
 from serving.stage_watch import StageWatch
 

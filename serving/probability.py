@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from core.columns import Array
+from serving.answers import FILL, NEW, TRENDING, Answer
 from serving.release import Release
-from serving.request_path import FILL, NEW, TRENDING, Answer
 
 _UNSCORED = (
     TRENDING,

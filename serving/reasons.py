@@ -10,8 +10,8 @@ import numpy as np
 from core.columns import Array, Texts
 from core.history import Query
 from core.schema import DAY, Column, EventType
+from serving.answers import FILL, LISTED, NEW, RULE, TRENDING
 from serving.release import Release
-from serving.request_path import FILL, LISTED, NEW, RULE, TRENDING
 from serving.trend import NOTHING, Trend
 
 # What to say where a source names the item behind its proposal.

@@ -15,6 +15,7 @@ from aisle.v1 import recommender_pb2_grpc
 from core.columns import Array
 from core.history import Query
 from core.ids import NO_ROW
+from serving.answers import Answer
 from serving.asking import Asking, known_rows
 from serving.deadline import Costs, Deadline, Step
 from serving.drawn_answer import add_propensities
@@ -37,7 +38,7 @@ from serving.recommend_checks import (
 )
 from serving.refusals import guarded
 from serving.release import Release
-from serving.request_path import Answer, answer, rank
+from serving.request_path import answer, rank
 from serving.resident import Resident
 from serving.results import add_contributions, index_version, reasons_for, results_of
 from serving.ruled_answer import add_rule_of, add_rules, preview

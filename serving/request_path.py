@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from functools import cached_property
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -15,112 +13,20 @@ from core.columns import Array
 from core.history import Query
 from core.narrowed import narrowed
 from core.release import ReleaseSettings
-from core.schema import EventType
 from ranking.blend import blend
 from ranking.features import matrix
-from retrieval.query import TowerSource
+from serving.answers import FILL, LISTED, NEW, RULE, TRENDING, Answer, Removal, Request, Rest
 from serving.deadline import Deadline, Step
 from serving.exploration import Chance, Drawn, left_to_chance
 from serving.failures import Failure
-from serving.filters.masks import both
+from serving.fill import fill_of, first_showable
+from serving.levels import Level, level
 from serving.release import Release
 from serving.rules.arrange import Arranged, arrange
 from serving.rules.bound import PageRules
 
-TRENDING: Final = "trending"
-FILL: Final = "fill"
-LISTED: Final = "list"  # an item of the caller's list that no source speaks for
-NEW: Final = "new"  # an item that got its place for being new
-RULE: Final = "rule"  # an item that no source proposed, but a rule
 _MOST_FILL: Final = 4_000  # popular items that are tried where caps hold back all others
 _NONE: Final = np.empty(0, np.int32)
-
-
-class Level(StrEnum):
-    """Which rung of the fallback ladder answered (design 8)."""
-
-    WARM = "warm"
-    SHORT = "short-history"
-    CONTEXT = "context"
-    ATTRIBUTES = "attributes"
-    POPULAR = "popular"
-
-
-class Removal(StrEnum):
-    """Why a candidate is not on the page."""
-
-    UNAVAILABLE = "unavailable"
-    UNLIKELY = "unlikely"
-    CAPPED = "capped"
-    BELOW = "below-page"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked, in rows."""
-
-    query: Query
-    k: int
-    excluded: Array = field(default_factory=lambda: _NONE)  # item rows never to return
-    exclude_seen: bool = False  # nor anything of the person's history
-    fill: bool = True  # complete the page with popular items that nothing speaks for
-    trending: Array = field(default_factory=lambda: _NONE)  # item rows, best first, preferred for that; offline none
-    lead: int = 0  # how many of them may begin the page of somebody of whom nothing is known
-    exclude_purchased: bool = False  # nor anything that the person bought
-    filter: Array | None = None  # bool [items]: the only rows to return; None: any
-    strict: bool = True  # else a page that the filter leaves short is filled up with what it forbids
-    rules: PageRules | None = None
-    only: Array | None = None  # item rows int32, ascending: the only candidates, whatever the sources propose
-    least: float = 0.0  # probability that a candidate must reach; above 0 only where the ranker is calibrated
-    list_size: int = 0  # items of all pages of a list together; 0: there is one page
-    chance: Chance | None = None  # what may be left to it; None: nothing
-    deadline: Deadline | None = None  # of the caller; None: as long as it takes
-
-    @property
-    def never(self) -> Array:
-        """Every item row that is not to be returned: excluded, on the page already, or the person's own; int32 ascending."""
-        parts, history = [self.excluded, self.query.context], self.query.history
-        if self.exclude_seen:
-            parts.append(history.items[history.gains > 0])
-        if self.exclude_purchased:
-            parts.append(history.items[history.types == EventType.PURCHASE_COMPLETE.code])
-        return np.unique(np.concatenate(parts)).astype(np.int32)
-
-    @cached_property
-    def allowed(self) -> Array | None:
-        """The rows that filter and rules leave: bool `[items]`; None: all."""
-        return both(self.filter, None if self.rules is None else self.rules.allowed)
-
-
-@dataclass(frozen=True)
-class Rest:
-    """What comes after a page, for the pages after it."""
-
-    rows: Array  # int32 [m], best first
-    scores: Array  # float32 [m]
-    sources: tuple[str, ...]  # [m]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A page, and what became of every candidate."""
-
-    rows: Array  # int32 [m], best first, m = k unless the catalogue is smaller
-    scores: Array  # float32 [m], descending where no rule moved anything; what leads or fills the page carries finite scores above or below every candidate's
-    sources: tuple[str, ...]  # [m] the source that speaks most for each item; where none does "trending" or "fill"
-    level: Level
-    candidates: Candidates
-    removed: dict[Removal, Array]
-    features: Array | None = None  # float32 [candidates, F], the ranker's matrix; None where the blend ranked
-    every: Array = field(default_factory=lambda: np.empty(0))  # float [candidates]: the score of each
-    line: Array = field(
-        default_factory=lambda: _NONE
-    )  # item rows that rules arranged, as ranked; none where no rule did
-    arranged: Arranged | None = None  # in positions of the line
-    rest: Rest | None = None  # of a list; None: there is one page
-    calibrated: bool = False  # the scores of candidates are the calibrated ranker's
-    drawn: Drawn | None = None  # what was left to chance
-    missed: Failure | None = None  # what the caller's deadline left no time for
 
 
 def answer(release: Release, request: Request, sources: tuple[Source, ...] | None = None) -> Answer:
@@ -140,7 +46,9 @@ def answer(release: Release, request: Request, sources: tuple[Source, ...] | Non
     kept, removed[Removal.UNLIKELY] = _likely(release, least, candidates, every, rung, kept)
     scores = every[kept]
     ordered = kept[_best_first(scores)]
-    lead = _first(release, request.trending, request.lead if rung is Level.POPULAR else 0, excluded, request.allowed)
+    lead = first_showable(
+        release, request.trending, request.lead if rung is Level.POPULAR else 0, excluded, request.allowed
+    )
     if len(lead):
         ordered = ordered[~np.isin(candidates.rows[ordered], lead)]
 
@@ -149,7 +57,7 @@ def answer(release: Release, request: Request, sources: tuple[Source, ...] | Non
         missing, first = places - len(lead) - len(ordered) if request.fill else 0, candidates.rows[ordered]
         if missing <= 0:
             return np.concatenate([lead, first]) if len(lead) else first, 0
-        fill, trending = _fill(release, request, missing, np.concatenate([candidates.rows, excluded, lead]))
+        fill, trending = fill_of(release, request, missing, np.concatenate([candidates.rows, excluded, lead]))
         return np.concatenate([lead, first, fill]), trending
 
     ranked = len(lead) + len(ordered)
@@ -347,24 +255,6 @@ def quotas_of(settings: ReleaseSettings, sources: tuple[Source, ...], k: int) ->
     return {name: round(quota * factor) for name, quota in settings.quotas.items()}
 
 
-def level(release: Release, query: Query) -> Level:
-    """The rung that a query stands on: how much is known of the person, else of the page."""
-    return level_of(query, release.settings.warm_events, release.sources)
-
-
-def level_of(query: Query, warm_events: int, sources: tuple[Source, ...]) -> Level:
-    """The same, where so many successes make a person warm, and these sources answer."""
-    successes = int(np.count_nonzero(query.history.gains > 0))
-    if successes >= warm_events:
-        return Level.WARM
-    if successes:
-        return Level.SHORT
-    if len(query.context):
-        return Level.CONTEXT
-    told = len(query.attributes) > 0 and any(isinstance(s, TowerSource) and s.heeds(query.attributes) for s in sources)
-    return Level.ATTRIBUTES if told else Level.POPULAR
-
-
 def _features(release: Release, query: Query, candidates: Candidates) -> Array | None:
     """What the ranker reads, where there is one that knows the sources that spoke: float32 `[n, F]`."""
     if release.scorer is None or release.table is None or len(candidates.sources) != len(release.sources):
@@ -388,34 +278,6 @@ def _available(release: Release, candidates: Candidates) -> tuple[Array, dict[Re
 def _best_first(scores: Array) -> Array:
     """Positions by falling score; ties by row, which ascend; a NaN, which sorts behind everything, never takes a slot before a number."""
     return np.argsort(-scores, kind="stable")
-
-
-def _fill(release: Release, request: Request, missing: int, taken: Array) -> tuple[Array, int]:
-    """Available items that are not `taken`: those of `trending`, how many these are, then the most popular; last what a filter forbids that is not strict."""
-    if missing <= 0:
-        return _NONE, 0
-    allowed = request.allowed
-    first = _first(release, request.trending, missing, taken, allowed)
-    rest = _first(release, release.fill, missing - len(first), np.concatenate([taken, first]), allowed)
-    found = np.concatenate([first, rest])
-    if request.filter is not None and not request.strict:
-        hidden = None if request.rules is None else request.rules.allowed
-        left = _first(release, release.fill, missing - len(found), np.concatenate([taken, found]), hidden)
-        found = np.concatenate([found, left])
-    return found, len(first)
-
-
-def _first(release: Release, order: Array, n: int, taken: Array, allowed: Array | None) -> Array:
-    """The first n rows of `order` that are available, `allowed` (bool `[items]`; None: all) and not `taken`."""
-    if n <= 0 or not len(order):
-        return _NONE
-    for reach in (n + len(taken), len(order)):
-        rows = order[:reach]
-        able = release.available[rows] & ~np.isin(rows, taken)
-        rows = rows[able if allowed is None else able & allowed[rows]]
-        if len(rows) >= n:
-            break
-    return rows[:n]
 
 
 def _speakers(

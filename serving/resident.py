@@ -15,9 +15,10 @@ from core.columns import Array
 from core.errors import AisleError, ArtifactError
 from core.history import History, Query
 from core.schema import MINUTE, EventType
+from serving.answers import Request
 from serving.live_release import LiveRelease
 from serving.release import Release
-from serving.request_path import Request, answer
+from serving.request_path import answer
 
 _LOG = logging.getLogger(__name__)
 _WARM_UP_ROUNDS = 3

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from aisle.v1 import recommender_pb2 as pb
 from core.history import Query
 from retrieval.query import TowerSource
+from serving.answers import TRENDING, Answer
 from serving.explain import Explanation, Outcome, position, score_parts
 from serving.grounds import statements
 from serving.probability import probabilities
 from serving.reasons import reasons, titles
 from serving.release import Release
-from serving.request_path import TRENDING, Answer
 from serving.trend import NOTHING, Trend
 
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from aisle.v1 import recommender_pb2 as pb
 from core.columns import Array
+from serving.answers import Answer, Request
 from serving.release import Release
-from serving.request_path import Answer, Request, answer
+from serving.request_path import answer
 from serving.rules.load import Rule
 from serving.rules.schema import FURTHEST, Sponsor
 

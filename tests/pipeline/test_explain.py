@@ -25,11 +25,12 @@ from core.work import Work
 from data_prep.simulate.options import ShopOptions
 from data_prep.simulate.run import simulate
 from ranking.groups import Group
+from serving.answers import Answer, Request
 from serving.batch import Batch
 from serving.explain import Explanation, Outcome, explain, parts_of, position
 from serving.grounds import statements
 from serving.reasons import reasons
-from serving.request_path import Answer, Request, answer, rank
+from serving.request_path import answer, rank
 from tests.pipeline.small_shop import small_release
 
 PEOPLE, PAGE = 100, 10

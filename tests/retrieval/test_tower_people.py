@@ -26,7 +26,7 @@ from retrieval.towers.inputs import joined, window
 from retrieval.towers.model import Towers
 from retrieval.towers.people import PersonTower
 from retrieval.towers.train import fit_towers
-from serving.request_path import Level, level_of
+from serving.levels import Level, level_of
 from serving.user_state import UserState
 from tests.prepared_fixture import make_prepared
 from tests.retrieval.reopened import reopened, sized

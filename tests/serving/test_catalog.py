@@ -28,13 +28,14 @@ from core.schema import Column
 from core.work import Work
 from retrieval.item_tower import ItemTower
 from retrieval.sources import TOWERS
+from serving.answers import Request
 from serving.catalog import Catalog
 from serving.client import Client, ServerError
 from serving.config import ServingConfig, load_serving
 from serving.live_release import LiveRelease
 from serving.process import ServingProcess
 from serving.release import Release
-from serving.request_path import Request, answer
+from serving.request_path import answer
 from serving.resident import made_up_history
 from tests.serving.conftest import changed, options_for
 from tests.serving.exploring import drawing

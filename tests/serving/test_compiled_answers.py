@@ -17,9 +17,10 @@ from core.history import History, Query
 from core.schema import EventType
 from ranking import compiled_features
 from retrieval.sources import evidence, neighbours, own_frequency
+from serving.answers import Request
 from serving.reasons import reasons
 from serving.release import Release
-from serving.request_path import Request, answer, rank
+from serving.request_path import answer, rank
 from tests.serving.shop import END, make_shop
 from tests.serving.test_probability import learned
 

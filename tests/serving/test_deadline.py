@@ -22,13 +22,15 @@ from core.history import Query
 from core.work import Work
 from ranking.feature_list import NAMES
 from ranking.train import GRADES, TrainingSet, grow
+from serving.answers import FILL, Answer, Request
 from serving.client import Client
 from serving.deadline import Costs, Deadline, Step
 from serving.embedded_redis import EmbeddedRedis
 from serving.failures import Failure
+from serving.levels import Level
 from serving.process import ServingProcess
 from serving.release import Release
-from serving.request_path import FILL, Answer, Level, Request, answer
+from serving.request_path import answer
 from serving.resident import made_up_history
 from tests.serving.conftest import bare, changed, options_for
 from tests.serving.shop import END, make_shop

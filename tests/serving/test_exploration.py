@@ -21,13 +21,14 @@ from core.event_log import sampled
 from core.history import Query
 from core.schema import DAY
 from core.work import Work
+from serving.answers import NEW, Request
 from serving.client import Client
 from serving.config import ServingConfig
 from serving.exploration import Chance, Exploration, new_items
 from serving.filters.masks import Masks
 from serving.plackett_luce import chances, worths
 from serving.process import ServingProcess
-from serving.request_path import NEW, Request, answer
+from serving.request_path import answer
 from serving.rules.bound import bound
 from serving.rules.load import Rule
 from serving.rules.schema import KINDS

@@ -16,10 +16,11 @@ from core.columns import Array
 from core.history import Query
 from core.narrowed import narrowed
 from retrieval.query import TowerSource
+from serving.answers import Request
 from serving.filters.masks import Masks
 from serving.live_release import LiveRelease
 from serving.release import Release
-from serving.request_path import Request, answer
+from serving.request_path import answer
 from serving.resident import made_up_history
 from serving.rules.bound import bound
 from serving.rules.load import Rule

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from core.history import History, Query
 from core.schema import DAY, EventType
+from serving.answers import FILL, Request
 from serving.filters.masks import Masks
 from serving.filters.syntax import FilterError
-from serving.request_path import FILL, Request, answer
+from serving.request_path import answer
 from tests.serving.ruled_shop import BRANDS, COLOURS, NOW, Item, Shop, made_up, shop_of
 
 SHOPS = [shop_of(made_up(n, seed)) for n, seed in ((1, 0), (7, 1), (40, 2), (90, 3))]

@@ -22,12 +22,13 @@ from core.errors import ConfigError, InputError
 from core.history import Query
 from core.schema import DAY, HOUR
 from core.work import Work
+from serving.answers import Answer, Request
 from serving.client import Client
 from serving.config import PAGE_KEY, ServingConfig
 from serving.page_tokens import Onward, PageTokens, secret_of
 from serving.paging import Paging, next_page
 from serving.process import ServingProcess
-from serving.request_path import Answer, Request, answer
+from serving.request_path import answer
 from serving.rules.bound import PageRules, bound
 from serving.rules.load import Rule
 from serving.rules.schema import KINDS

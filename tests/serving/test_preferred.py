@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from core.columns import Array
 from core.history import Query
 from core.work import Work
+from serving.answers import Answer, Removal, Request
+from serving.levels import Level
 from serving.release import Release
-from serving.request_path import Answer, Level, Removal, Request, answer
+from serving.request_path import answer
 from serving.resident import made_up_history
 from tests.serving.shop import END, SOLD_OUT, TITLES
 

@@ -11,8 +11,9 @@ from core.history import History, Query
 from retrieval.sources.opinion import order_of
 from retrieval.sources.popularity import Popularity
 from retrieval.sources.recent_popularity import RecentPopularity
+from serving.answers import Request
 from serving.release import Release, _fill_order
-from serving.request_path import Request, answer
+from serving.request_path import answer
 from tests.serving.shop import END, make_shop
 
 

@@ -26,10 +26,11 @@ from aisle.v1.recommender_pb2 import (
 from core.errors import InputError
 from core.history import Query
 from core.work import Work
+from serving.answers import Answer, Request
 from serving.client import Client
 from serving.config import ServingConfig
 from serving.process import ServingProcess
-from serving.request_path import Answer, Request, answer
+from serving.request_path import answer
 from serving.rules.bound import PageRules, bound
 from serving.rules.load import Rule
 from serving.rules.requested import RequestRules

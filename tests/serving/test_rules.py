@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from core.columns import Array
 from core.history import History, Query
 from core.schema import DAY, EventType
+from serving.answers import Answer, Request
 from serving.explain import Outcome, explain
 from serving.exploration import Chance
 from serving.filters.masks import Masks
-from serving.request_path import Answer, Request, answer
+from serving.request_path import answer
 from serving.ruled_answer import preview, ruled
 from serving.rules.arrange import sponsored_places
 from serving.rules.bound import PageRules, bound

@@ -21,13 +21,14 @@ from ranking.feature_list import ITEM, NAMES, schema_hash
 from ranking.features import ItemTable, matrix
 from ranking.item_table import ATTRIBUTES, FACTS
 from ranking.scorer import Scorer
+from serving.answers import Request
 from serving.client import Client
 from serving.config import LogConfig, ServingConfig
 from serving.keys import Keys
 from serving.process import ServingProcess
 from serving.redis_link import RedisLink
 from serving.release import Release
-from serving.request_path import Request, answer
+from serving.request_path import answer
 from serving.shown import Shown, ShownLog
 from serving.tally import Tally
 from tests.serving.conftest import changed, options_for
