@@ -42,7 +42,8 @@ _POLICY: Final = {
     "initialBackoff": "0.05s",
     "maxBackoff": "1s",
     "backoffMultiplier": 3,
-    "retryableStatusCodes": ["UNAVAILABLE"],
+    # CANCELLED: what had arrived at a server that stopped, and not begun
+    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
 }
 _OPTIONS: Final = (
     # a connection of its own: otherwise every client of a process shares one, and with it one worker
