@@ -74,7 +74,11 @@ def test_a_call_that_only_reads_is_made_again() -> None:
 
 
 def test_not_for_ever_and_not_what_would_fail_again() -> None:
-    for code, calls in ((grpc.StatusCode.UNAVAILABLE, 4), (grpc.StatusCode.INTERNAL, 1)):
+    for code, calls in (
+        (grpc.StatusCode.UNAVAILABLE, 4),
+        (grpc.StatusCode.CANCELLED, 4),
+        (grpc.StatusCode.INTERNAL, 1),
+    ):
         unsteady = Unsteady(100, code)
         with asking(unsteady) as client, pytest.raises(ServerError, match=f"{code.name}: not now"):
             client.recommend(recommender_pb2.RecommendRequest())
