@@ -207,9 +207,9 @@ def _parameters(config: RankerConfig) -> dict[str, Any]:
         "num_leaves": config.leaves,
         "min_data_in_leaf": config.rows_per_leaf,
         "feature_fraction": config.feature_share,
+        # by row: LightGBM 4.7 draws whole requests (`bagging_by_query`) from one random state on several threads, each time differently
         "bagging_fraction": config.row_share,
         "bagging_freq": 1,
-        "bagging_by_query": True,
         "lambda_l2": config.shrinkage,
         "seed": config.seed,
         "deterministic": True,

@@ -131,7 +131,7 @@ def test_rows_that_were_never_shown_have_one_position() -> None:
 
 def test_two_runs_grow_the_same_trees(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        grow([learnable(50, 6)], 5, config()).write(tmp_path / name, SOURCES, {})
+        grow([learnable(3000, 6, 10)], 5, config()).write(tmp_path / name, SOURCES, {})
     assert (tmp_path / "a" / MODEL).read_bytes() == (tmp_path / "b" / MODEL).read_bytes()
     assert (tmp_path / "a" / HEADER).read_bytes() == (tmp_path / "b" / HEADER).read_bytes()
 
