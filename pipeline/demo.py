@@ -64,7 +64,10 @@ def make_shop(out: Path, say: Say) -> Path:
 
 def run_night(out: Path, config: PipelineConfig, say: Say) -> Night:
     """The whole nightly run; an earlier demo's stages are not run again."""
-    return nightly(make_shop(out, say), Work(out / "work"), config, load_serving(), say=say)
+    # whether logged pages teach takes longer to find out than all the rest of such a small night
+    ranker = config.ranker.model_copy(update={"logged_pages": "off"})
+    settings = config.model_copy(update={"ranker": ranker})
+    return nightly(make_shop(out, say), Work(out / "work"), settings, load_serving(), say=say)
 
 
 def walk(address: str, release: Release, state: UserState) -> Walk:
