@@ -136,7 +136,10 @@ def _likely(
     if not least:
         return kept, _NONE
     assert release.scorer is not None and release.scorer.calibration is not None  # noqa: PT018 - the service asks first
-    enough = np.asarray(release.scorer.calibration(every[kept].astype(np.float32), rung) >= least)
+    likely = release.scorer.calibration(every[kept].astype(np.float32), rung)
+    enough = likely.astype(np.float32) >= np.float32(
+        least
+    )  # as answers state it: who asks for what one said keeps that item
     return kept[enough], candidates.rows[kept[~enough]]
 
 

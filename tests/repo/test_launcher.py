@@ -97,6 +97,8 @@ def test_is_posix(launcher: Launcher, shell: str) -> None:
 def test_the_lock_is_installed_once(launcher: Launcher) -> None:
     first = launcher("setup")
     assert first.returncode == 0, first.stderr
+    (found,) = (launcher.root / ".venv").glob("lib/*/site-packages/aisle-gen.pth")
+    assert found.read_text() == f"{launcher.root}/.gen\n"
     assert json.loads(first.stdout)["groups"].startswith("serve train spark dev faiss-")
     (sync,) = launcher.syncs()
     assert (

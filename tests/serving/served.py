@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
+
+import psutil
 
 
 class Served:
@@ -34,5 +35,4 @@ class Served:
 
 def children(pid: int) -> list[int]:
     """Process ids below `pid`."""
-    below = [int(c) for t in Path(f"/proc/{pid}/task").iterdir() for c in (t / "children").read_text().split()]
-    return below + [g for c in below for g in children(c)]
+    return [below.pid for below in psutil.Process(pid).children(recursive=True)]

@@ -31,8 +31,11 @@ CURVES = Calibration(
 def learned(folder: Path, sources: list[str]) -> None:
     """A ranker of a few trees that likes a great `own_frequency.score` and popularity, and its calibration."""
     rng = np.random.default_rng(1)
-    rows = rng.random((60, 20, len(NAMES))).astype(np.float32)
-    liked = rows[:, :, NAMES.index("own_frequency.score")] + 0.3 * rows[:, :, NAMES.index("popularity.score")]
+    # all else stays 0: a tree that splits on chance may split on the time of day, and answer differently a moment later
+    rows = np.zeros((60, 20, len(NAMES)), np.float32)
+    own, popular = (rng.random((60, 20)) for _ in range(2))
+    rows[:, :, NAMES.index("own_frequency.score")], rows[:, :, NAMES.index("popularity.score")] = own, popular
+    liked = own + 0.3 * popular
     grades = np.zeros((60, 20), np.int8)
     grades[np.arange(60), liked.argmax(1)] = GRADES
     data = TrainingSet(rows.reshape(-1, len(NAMES)), grades.ravel(), np.full(60, 20, np.int32), np.ones(60), 0)

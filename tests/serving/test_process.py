@@ -187,16 +187,18 @@ def test_a_worker_that_is_killed_or_told_to_stop_costs_no_answer(shop: Work, ser
     threads = [threading.Thread(target=load) for _ in range(2)]
     for thread in threads:
         thread.start()
-    for number in (signal.SIGKILL, signal.SIGTERM):
-        until(lambda: len(workers()) == 2)
-        gone = workers()[0]
-        os.kill(gone, number)
-        until(lambda gone=gone: gone not in workers() and len(workers()) == 2)  # type: ignore[misc]
-        with closing(Connections(server.address, 2)):  # the new one answers
-            pass
-    enough.set()
-    for thread in threads:
-        thread.join()
+    try:
+        for number in (signal.SIGKILL, signal.SIGTERM):
+            until(lambda: len(workers()) == 2)
+            gone = workers()[0]
+            os.kill(gone, number)
+            until(lambda gone=gone: gone not in workers() and len(workers()) == 2)  # type: ignore[misc]
+            with closing(Connections(server.address, 2)):  # the new one answers
+                pass
+    finally:  # a failure must not leave the threads asking for ever
+        enough.set()
+        for thread in threads:
+            thread.join()
     assert failed == []
     assert set(answered) == {10}
 
