@@ -76,13 +76,16 @@ def test_a_person_may_have_neither_events_nor_facts_nor_attributes() -> None:
 def test_people_of_a_block_are_packed_as_each_alone(counts: list[tuple[int, int]], limit: int) -> None:
     rng = np.random.default_rng(7)
     users = np.repeat(np.arange(len(counts), dtype=np.int32), [events for events, _ in counts])
-    columns = {
-        Column.ITEM: rng.integers(0, 99, len(users)).astype(np.int32),
-        Column.TIME: np.arange(len(users), dtype=np.int64),
-        Column.TYPE: rng.integers(0, 9, len(users)).astype(np.int8),
-        Column.GAIN: rng.random(len(users)).astype(np.float32),
-    }
-    histories = Histories(Columns({Column.USER: users, **columns}), user_starts(users, len(counts)), limit)
+    columns = Columns(
+        {
+            Column.USER: users,
+            Column.ITEM: rng.integers(0, 99, len(users)).astype(np.int32),
+            Column.TIME: np.arange(len(users), dtype=np.int64),
+            Column.TYPE: rng.integers(0, 9, len(users)).astype(np.int8),
+            Column.GAIN: rng.random(len(users)).astype(np.float32),
+        }
+    )
+    histories = Histories(columns, user_starts(users, len(counts)), limit)
     told = np.concatenate([[0], np.cumsum([attributes for _, attributes in counts])])
     tokens = rng.integers(0, 1 << 60, told[-1]).astype(np.uint64)
     days, facts = rng.integers(0, 99, len(counts)), rng.random((len(counts), len(NAMES))).astype(np.float32)
