@@ -182,10 +182,8 @@ def test_health_and_reflection(server: ServingProcess) -> None:
 def test_a_method_that_a_library_leaves_out_is_unimplemented_and_no_stack_in_the_log(
     server: ServingProcess, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-        listed: Any = channel.unary_unary("/grpc.health.v1.Health/List")
-        with pytest.raises(grpc.RpcError) as refused:
-            listed(b"")
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel, pytest.raises(grpc.RpcError) as refused:
+        channel.unary_unary("/grpc.health.v1.Health/List")(b"")
     assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
     assert not [r for r in caplog.records if r.name.startswith("grpc")]
 
