@@ -1,4 +1,4 @@
-"""Requests that no method takes: no message of its kind is INVALID_ARGUMENT, what a library leaves out UNIMPLEMENTED; neither is the server's fault."""
+"""Requests that are no message of their kind: what gRPC by itself answers with INTERNAL, as if the server were at fault, is INVALID_ARGUMENT."""
 
 from __future__ import annotations
 
@@ -46,12 +46,7 @@ def _guarded(handler: Handler) -> Handler:
         def call(request: Any, context: grpc.ServicerContext, *more: Any) -> Any:
             if isinstance(request, _Broken):
                 context.abort(grpc.StatusCode.INVALID_ARGUMENT, _TEXT)
-            try:
-                return method(request, context, *more)
-            except (
-                NotImplementedError
-            ):  # grpcio-health leaves `List` out; gRPC would log a stack for everybody who asks
-                context.abort(grpc.StatusCode.UNIMPLEMENTED, "this server does not have the method")
+            return method(request, context, *more)
 
         return call
 

@@ -179,15 +179,6 @@ def test_health_and_reflection(server: ServingProcess) -> None:
         }
 
 
-def test_a_method_that_a_library_leaves_out_is_unimplemented_and_no_stack_in_the_log(
-    server: ServingProcess, caplog: pytest.LogCaptureFixture
-) -> None:
-    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel, pytest.raises(grpc.RpcError) as refused:
-        channel.unary_unary("/grpc.health.v1.Health/List")(b"")
-    assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
-    assert not [r for r in caplog.records if r.name.startswith("grpc")]
-
-
 def test_a_clock_behind_the_data_sees_all_of_it(shop: Work, redis_url: str, config: ServingConfig) -> None:
     """An invented clock may end after today; nothing of the window lies in the future then."""
     process = ServingProcess(options_for(shop, redis_url, config), clock=lambda: END - 30 * DAY)
