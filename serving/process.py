@@ -9,10 +9,9 @@ from collections.abc import Callable
 from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from aisle.v1 import (
@@ -38,6 +37,7 @@ from serving.event_store import EventStore
 from serving.event_writer import EventWriter
 from serving.events_service import EventsService
 from serving.exploration import Exploration
+from serving.health import Health
 from serving.keys import Keys
 from serving.malformed import Malformed
 from serving.materialize import is_materialized, materialize
@@ -67,6 +67,7 @@ _SERVICES = tuple(
         (admin_pb2, "Admin"),
     )
 )
+_HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,7 @@ class ServingProcess:
         link.warm()
         keys = Keys(config.tenant)
         self._state = state = OnlineState(link, keys, config.events.live_per_person)
-        self._health = health.HealthServicer(
-            experimental_non_blocking=True, experimental_thread_pool=futures.ThreadPoolExecutor(1)
-        )
+        self._health = Health(_SERVICES)
         self._store = store = EventStore(EventWriter(link, keys, config.events), _spool(options))
         self._log = ShownLog(link, keys, config.log, tally, config.exploration.features_share)
         exploration = Exploration(config.exploration, config.log.share)
@@ -137,7 +136,7 @@ class ServingProcess:
         )
         admin_pb2_grpc.add_AdminServicer_to_server(admin, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        reflection.enable_server_reflection((*_SERVICES, _HEALTH, reflection.SERVICE_NAME), self._server)
 
     def start(self) -> None:
         """Begin to answer."""
@@ -151,7 +150,7 @@ class ServingProcess:
         gc.collect()
         gc.freeze()
         self._server.start()
-        self._say(health_pb2.HealthCheckResponse.SERVING)
+        self._health.say(health_pb2.HealthCheckResponse.SERVING)
         self._warn()
         self.resident.check_in_background()
         if self._options.board is not None:
@@ -160,7 +159,7 @@ class ServingProcess:
     def stop(self) -> None:
         """Take no more requests; let the running ones end."""
         config = self._options.config.server
-        self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._health.say(health_pb2.HealthCheckResponse.NOT_SERVING)
         # gRPC cancels what has arrived and not begun when its server stops: nothing should arrive any more
         threading.Event().wait(config.lame_duck_seconds)
         self._server.stop(config.drain_seconds).wait()
@@ -210,10 +209,6 @@ class ServingProcess:
                 self._link.address,
                 "writing events is refused" if _spool_folder(self._options) is None else "they go to the spool first",
             )
-
-    def _say(self, status: Any) -> None:
-        for service in ("", *_SERVICES):
-            self._health.set(service, status)
 
 
 class _Swaps:
