@@ -10,6 +10,7 @@ from typing import Final
 from pydantic import Field
 
 from core.config import Section, checked, overlaid, read_yaml
+from serving.protection_config import ProtectionConfig
 
 PAGE_KEY: Final = "page-tokens.key"
 
@@ -148,6 +149,7 @@ class ServingConfig(Section):
     rules: RulesConfig
     paging: PagingConfig
     exploration: ExplorationConfig
+    protection: ProtectionConfig
 
     def with_rules(self, folder: Path) -> ServingConfig:
         """The same, with the rules of a folder."""
