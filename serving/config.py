@@ -156,6 +156,10 @@ class ServingConfig(Section):
         rules = self.rules.model_copy(update={"folder": str(folder.absolute())})
         return self.model_copy(update={"rules": rules})
 
+    def with_protection(self, **files: Path | None) -> ServingConfig:
+        """The same, with those files of the section `protection` that are given."""
+        return self.model_copy(update={"protection": self.protection.with_files(**files)})
+
 
 DEFAULTS = Path(__file__).parent.parent / "configs" / "serving.yaml"
 

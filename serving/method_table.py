@@ -11,7 +11,10 @@ Handler = Any  # grpc.RpcMethodHandler, whose fields the types do not know
 
 
 class MethodTable:
-    """Stands in for a server there (type it as Any: it is none). Methods by name, such as `/aisle.v1.Recommender/Recommend`. Each refuses requests that are no message of it."""
+    """Methods by name, such as `/aisle.v1.Recommender/Recommend`. Each refuses requests that are no message of it.
+
+    Those functions take it for a server, which it is not: type it as Any where they are called.
+    """
 
     def __init__(self) -> None:
         self.handlers: Final[dict[str, Handler]] = {}

@@ -62,7 +62,7 @@ def refusal(code: str, message: str, retry_seconds: float | None, details: Itera
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromMilliseconds(round(1e3 * retry_seconds))
         _attach(status, retry)
-    return rpc_status.to_status(status)  # type: ignore[no-any-return]
+    return rpc_status.to_status(status)
 
 
 def _attach(status: status_pb2.Status, detail: Message) -> None:
