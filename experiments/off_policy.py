@@ -173,8 +173,8 @@ def check(weights: Array, covered: Array, cluster: Array, floor: float) -> None:
     off, se = float((weights - covered).mean()), float(np.sqrt(sums @ sums) / len(weights))
     if abs(off) > _UNFIT * se and abs(off) > 1e-9:
         raise InputError(
-            f"the weights' mean is {weights.mean():.4f} where exact propensities give {coverage:.4f} +- {se:.4f}: the log's propensities are not "
-            "those of the policy that made it"
+            f"the weights' mean is {weights.mean():.4f} where exact propensities give {coverage:.4f} +- {se:.4f}: either the log's "
+            "propensities are not those of the policy that made it, or caps kept what this policy would show from its place"
         )
 
 
