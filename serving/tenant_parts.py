@@ -17,6 +17,7 @@ from serving.config import PAGE_KEY
 from serving.event_store import EventStore
 from serving.event_writer import EventWriter
 from serving.events_service import EventsService
+from serving.experiments import LiveExperiments
 from serving.exploration import Exploration
 from serving.keys import Keys
 from serving.method_table import MethodTable
@@ -59,6 +60,7 @@ class TenantParts:
         self._trending = Trending(link, keys, config.trending, self.resident, clock)
         rules = config.rules
         self._rules = LiveRules(rules.path, lambda: self.resident.release, clock, rules.refresh_seconds)
+        self._experiments = LiveExperiments(config.experiments, config.tenant, self._tally, clock)
         self.methods = self._services(keys, clock)
 
     def _services(self, keys: Keys, clock: Clock) -> MethodTable:
@@ -75,6 +77,7 @@ class TenantParts:
             self._rules,
             exploration=Exploration(config.exploration, config.log.share),
             reply_ms=config.server.reply_ms,
+            experiments=self._experiments,
         )
         admin = AdminService(
             self.resident,
@@ -87,6 +90,7 @@ class TenantParts:
             self.load,
             embedded=self._options.embedded,
             rules=self._rules,
+            experiments=self._experiments,
         )
         events = EventsService(self._store, config.events, tally, clock)
         recommender_pb2_grpc.add_RecommenderServicer_to_server(recommender, table)
@@ -102,6 +106,7 @@ class TenantParts:
         self._log.start()
         self._trending.start()
         self._rules.start()
+        self._experiments.start()
         if self._catalog is not None:
             self._catalog.start(lambda: self.resident.live)
 
@@ -114,6 +119,7 @@ class TenantParts:
         """End it; requests are over."""
         self._trending.stop()
         self._rules.stop()
+        self._experiments.stop()
         self._log.stop()
         self._store.stop()
         if self._catalog is not None:
