@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -70,6 +71,7 @@ class Remote:
         except OSError as e:
             raise EnvironmentGapError(f"{self.url}: {e}") from None
         self._fs, self._root = found
+        self._unflushed: set[Path] = set()  # written to a local folder since the last `show`
 
     def copies(self) -> list[Copy]:
         """Every release that is there whole, newest first."""
@@ -126,6 +128,10 @@ class Remote:
 
     def show(self, copy: Copy) -> None:
         """Make the release visible; everything of it is there."""
+        for path in sorted(self._unflushed) + sorted({p.parent for p in self._unflushed}):
+            with contextlib.suppress(FileNotFoundError):  # removed by a `prune` there; `push` looks again
+                atomic.fsync_path(path)
+        self._unflushed.clear()
         text = json.dumps({"format": FORMAT, **copy.__dict__}, indent=1) + "\n"
         self._write(text.encode(), f"{self._root}/releases/{copy.name}{_SUFFIX}")
 
@@ -148,8 +154,10 @@ class Remote:
         with self._reached():
             self._fs.makedirs(PurePosixPath(path).parent.as_posix(), exist_ok=True)
             if isinstance(self._fs, LocalFileSystem):
-                with atomic.new_file(Path(path)) as beside:
-                    shutil.copyfile(file, beside)
+                beside = Path(path).with_name(f".tmp-{sha}-{os.getpid()}")
+                shutil.copyfile(file, beside)
+                os.replace(beside, path)
+                self._unflushed.add(Path(path))
             else:
                 self._fs.put_file(str(file), path)
 
@@ -174,6 +182,9 @@ class Remote:
                     f"{where}: {found} bytes, the manifest says {size}: truncated or altered: push the release again"
                 )
             copied = self._append(sha, size, part)
+            if copied < size and sha256(part) != sha:  # what was left of the earlier try is no beginning of it
+                part.unlink()
+                copied = self._append(sha, size, part)
         if sha256(part) != sha:
             part.unlink()
             raise ArtifactError(
@@ -225,7 +236,7 @@ class Remote:
             self._fs.rm_file(self._object(sha))
 
     def _append(self, sha: str, size: int, part: Path) -> int:
-        """Copy what `part` lacks, and flush it."""
+        """Copy what `part` lacks."""
         part.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "ab") as out:
             if out.tell() > size:
@@ -236,8 +247,6 @@ class Remote:
                     source.seek(start)
                     while chunk := source.read(_CHUNK):
                         out.write(chunk)
-            out.flush()
-            atomic.fsync_path(part)
             return out.tell() - start
 
     def _write(self, data: bytes, path: str) -> None:

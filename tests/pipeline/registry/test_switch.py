@@ -87,9 +87,9 @@ def test_what_is_not_whole_is_not_promoted(nights: Work) -> None:
     found = bytearray(scores.read_bytes())
     found[-1] ^= 1
     scores.write_bytes(found)
-    with pytest.raises(ArtifactError, match="popularity/scores.npy: sha256"):
+    with pytest.raises(ArtifactError, match=r"popularity/scores\.npy: sha256"):
         go(nights, first)
-    with pytest.raises(ArtifactError, match="popularity/scores.npy: sha256"):
+    with pytest.raises(ArtifactError, match=r"popularity/scores\.npy: sha256"):
         back(nights)  # its stamp does not fit any more
     assert history.current(nights) == second
 
