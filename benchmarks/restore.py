@@ -3,9 +3,9 @@
     .venv/bin/python -m benchmarks.restore --release WORK/releases/current --users 1000
 
 A server with its own Redis on a copy of the release; one in five of the people does something first, so that there are live events beside the histories.
-Then `redis backup`, FLUSHALL under the server, `redis restore --replace`; then the server stops, its Redis is deleted with its files, the backup goes into a new
-one, and a new server starts on it. Pages of the same people after each step are held against those before. The last line of stdout is JSON; exit 1 when
-one differs, or when none did while Redis was empty.
+Then `redis backup`, FLUSHALL under the server, `redis restore --replace`; then the server stops, its Redis is deleted with its files, the backup goes into
+a new one, and a new server starts on it. Pages of the same people after each step are held against those before. The last line of stdout is JSON; exit 1
+when one differs, or when none did while Redis was empty.
 """
 
 # bazel: imports=[cli.*]
