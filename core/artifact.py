@@ -56,11 +56,12 @@ class Manifest(BaseModel):
 
 @dataclass
 class Draft:
-    """An artifact being written: put files under `path` and facts into `about` and `parents`."""
+    """An artifact being written: put files under `path` and facts into `about` and `parents`, what depends on the moment into `build`."""
 
     path: Path
     about: dict[str, Any] = field(default_factory=dict)
     parents: dict[str, str] = field(default_factory=dict)
+    build: dict[str, str] = field(default_factory=dict)
 
 
 @contextlib.contextmanager
@@ -80,6 +81,7 @@ def publish(path: Path, *, kind: str, format_version: int, id: str) -> Iterator[
                 "time": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
                 "host": platform.node(),
                 "commit": git_commit(),
+                **draft.build,
             },
             files=files,
         )

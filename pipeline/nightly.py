@@ -141,7 +141,9 @@ def judge_and_publish(night: Night, work: Work, config: PipelineConfig, say: Say
     metrics = json.loads((report / REPORT).read_bytes())["protocols"]["global"]
     night.judged(gates.judge(metrics, parts.index_facts(), config), say)
     if not night.refused:
-        night.release = night.stage(STAGE, lambda: publish(work, prepared, parts, settings, config, metrics))
+        night.release = night.stage(
+            STAGE, lambda: publish(work, prepared, parts, settings, config, metrics, [asdict(g) for g in night.gates])
+        )
         say(f"published {night.release.name}")
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from core.prepared import FULL, Fold, Prepared
 from core.release import (
     CATALOG_LOG,
     CATALOG_SEQUENCE,
+    CONFIGURATION,
     FORMAT_VERSION,
+    GATES,
     INDEX,
     KIND,
     RANKER,
@@ -26,6 +29,7 @@ from core.release import (
     ReleaseSettings,
 )
 from core.work import Work
+from pipeline.registry import history
 from ranking.user_statistics import write_activity
 from retrieval.query import QueryTower
 from retrieval.sources import TOWERS
@@ -57,13 +61,21 @@ class Parts:
 
 
 def assemble(
-    path: Path, prepared: Prepared, parts: Parts, fold: Fold, settings: ReleaseSettings, about: Mapping[str, Any]
+    path: Path,
+    prepared: Prepared,
+    parts: Parts,
+    fold: Fold,
+    settings: ReleaseSettings,
+    about: Mapping[str, Any],
+    gates: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Write the release of `fold` at `path`: the items, what the stages made of the fold, the settings."""
+    """Write the release of `fold` at `path`: the items, what the stages made of the fold, the settings, what the gates said."""
     if path.exists():
         return
     with artifact.publish(path, kind=KIND, format_version=FORMAT_VERSION, id=path.name) as draft:
         draft.parents.update(prepared=prepared.manifest.id, sources=parts.sources.name)
+        if gates:
+            draft.build[GATES] = json.dumps(gates)
         draft.about.update(about, fold=fold.name, window=[prepared.cuts.start, prepared.until(fold)])
         atomic.link_tree(prepared.path / "ids" / "items", draft.path / "ids" / "items")
         atomic.link_tree(prepared.path / "items", draft.path / "items")
@@ -85,8 +97,9 @@ def publish(
     settings: ReleaseSettings,
     config: PipelineConfig,
     metrics: Mapping[str, Any],
+    gates: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
-    """Write the user state and the release refitted up to the end of the data, verify it in full, make it `current`."""
+    """Write the user state and the release refitted up to the end of the data, verify it in full, make it `current`; `gates` are their verdicts."""
     state = work.user_state(prepared.cuts.end)
     write_user_state(state, prepared, parts.sources / FULL.name / TOWERS)
     id = artifact.hash_json([prepared.manifest.id, *parts.ids, settings.fingerprint(), config.fingerprint()])
@@ -94,6 +107,7 @@ def publish(
     path = work.releases / f"{end:%Y%m%dT%H%M%S}-{id[:8]}"
     about = {
         "config": config.fingerprint(),
+        CONFIGURATION: config.model_dump(mode="json"),
         "user_state": state_id(state),
         "seen": prepared.seen(config.evaluation.seen),
         CATALOG_SEQUENCE: int(prepared.manifest.about.get(CATALOG_SEQUENCE, 0)),
@@ -101,10 +115,11 @@ def publish(
         "metrics": dict(metrics),
         "metrics_of": f"the twin: sources as of {prepared.cuts.test} us (T2), judged on what came after",
     }
-    assemble(path, prepared, parts, FULL, settings, about)
+    assemble(path, prepared, parts, FULL, settings, about, gates)
     artifact.verify(path)
     Release.open(path, stamped=True)
-    atomic.symlink(work.current, path.name)
+    with history.locked(work):
+        history.point(work, path.name, history.PUBLISH, f"{len(gates)} gates passed" if gates else "")
     return path
 
 
