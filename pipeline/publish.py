@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from core import artifact, atomic
 from core.config import PipelineConfig
@@ -31,6 +32,8 @@ from retrieval.query import QueryTower
 from retrieval.sources import TOWERS
 from serving.release import Release
 from serving.user_state import ATTRIBUTES, EVENT_COLUMNS, state_id, write_attributes
+
+CANDIDATE: Final = "candidate"  # the stage folder where a release waits for its gates
 
 
 @dataclass(frozen=True)
@@ -86,13 +89,46 @@ def publish(
     config: PipelineConfig,
     metrics: Mapping[str, Any],
 ) -> Path:
-    """Write the user state and the release refitted up to the end of the data, verify it in full, make it `current`."""
+    """Write the release refitted up to the end of the data, and make it `current` without asking a gate."""
+    return promote(work, candidate(work, prepared, parts, settings, config, metrics))
+
+
+def release_name(prepared: Prepared, parts: Parts, settings: ReleaseSettings, config: PipelineConfig) -> str:
+    """The end of its data and what it is made of."""
+    id = artifact.hash_json([prepared.manifest.id, *parts.ids, settings.fingerprint(), config.fingerprint()])
+    return f"{dt.datetime.fromtimestamp(prepared.cuts.end / 1e6, dt.UTC):%Y%m%dT%H%M%S}-{id[:8]}"
+
+
+def candidate(
+    work: Work,
+    prepared: Prepared,
+    parts: Parts,
+    settings: ReleaseSettings,
+    config: PipelineConfig,
+    metrics: Mapping[str, Any],
+    more: Mapping[str, Any] = {},
+) -> Path:
+    """Write the user state and the release refitted up to the end of the data, beside the published ones, and verify it in full.
+
+    Args:
+        work: The work directory.
+        prepared: Its data.
+        parts: What it is made of.
+        settings: Of the request path.
+        config: The pipeline's.
+        metrics: Of its twin.
+        more: For the manifest.
+
+    Returns:
+        Its folder: among the published ones where it was published before.
+    """
     state = work.user_state(prepared.cuts.end)
     write_user_state(state, prepared, parts.sources / FULL.name / TOWERS)
-    id = artifact.hash_json([prepared.manifest.id, *parts.ids, settings.fingerprint(), config.fingerprint()])
-    end = dt.datetime.fromtimestamp(prepared.cuts.end / 1e6, dt.UTC)
-    path = work.releases / f"{end:%Y%m%dT%H%M%S}-{id[:8]}"
-    about = {
+    name = release_name(prepared, parts, settings, config)
+    if (published := work.releases / name).exists():
+        return published
+    path = work.stage(CANDIDATE, name)
+    about: dict[str, Any] = {
         "config": config.fingerprint(),
         "user_state": state_id(state),
         "seen": prepared.seen(config.evaluation.seen),
@@ -100,9 +136,20 @@ def publish(
         CATALOG_LOG: str(prepared.manifest.about.get(CATALOG_LOG, "")),
         "metrics": dict(metrics),
         "metrics_of": f"the twin: sources as of {prepared.cuts.test} us (T2), judged on what came after",
-    }
+    } | dict(more)
     assemble(path, prepared, parts, FULL, settings, about)
     artifact.verify(path)
+    Release.open(path, stamped=True)
+    return path
+
+
+def promote(work: Work, candidate: Path) -> Path:
+    """Move a candidate among the published releases, in one rename, and make it `current`, in another. Its path there."""
+    path = work.releases / candidate.name
+    if candidate.parent != work.releases:
+        work.releases.mkdir(parents=True, exist_ok=True)
+        os.rename(candidate, path)
+        atomic.fsync_path(work.releases)
     Release.open(path, stamped=True)
     atomic.symlink(work.current, path.name)
     return path
