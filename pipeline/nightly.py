@@ -310,7 +310,11 @@ def _look_and_promote(
     if not night.unchanged:
         night.judged(smoke.canaries(made, config))
         night.judged(shift.verdict(shift.shifts(twin, made, prepared, config), config))
-        night.judged([] if night.refused else smoke.smoke(made, config, night.runner.tell))
+        night.judged(
+            []
+            if night.refused
+            else smoke.smoke(made, config, night.runner.tell, night.runner.journal.logs / "server.log")
+        )
     if night.refused:
         night.candidate = made
         return

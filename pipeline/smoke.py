@@ -57,20 +57,23 @@ def _finds(ours: TowerSource, exact: TowerSource, vector: np.ndarray) -> bool:
     return bool(np.isin(first, ours.search(vector, _AMONG)[0]).all())
 
 
-def smoke(release: Path, config: PipelineConfig, say: Say) -> list[Verdict]:
-    """Serve the release for a moment: every call answered with a page, in time, in memory."""
+def smoke(release: Path, config: PipelineConfig, say: Say, log: Path) -> list[Verdict]:
+    """Serve the release for a moment: every call answered with a page, in time, in memory. What the server says goes to the end of `log`."""
     gates = config.gates
     if gates.p99_ms is None:
         return []
     items = [i for i in Release.open(release).item_ids.texts if i]
-    with tempfile.TemporaryDirectory(prefix="aisle-smoke-") as folder:
+    with tempfile.TemporaryDirectory(prefix="aisle-smoke-") as folder, open(log, "a") as words:
         try:
-            with Served(release, "--work", folder) as server, Client(server.address, timeout=10.0) as client:
+            with (
+                Served(release, "--work", folder, stderr=words) as server,
+                Client(server.address, timeout=10.0) as client,
+            ):
                 _events(client, items)
                 rounds = [_round(client) for _ in range(_ROUNDS)]
                 memory, ready = _resident_gb(server.process.pid), server.ready_seconds
         except AisleError as e:
-            return [Verdict("smoke", False, f"the server on {release}: {e}")]
+            return [Verdict("smoke", False, f"the server on {release}: {e}; its words are in {log}")]
     p99 = min(float(np.percentile(ms, 99)) for ms, _ in rounds)
     empty = sum(without for _, without in rounds)
     reason = (
