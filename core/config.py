@@ -253,8 +253,8 @@ class GatesConfig(Section):
 class RetentionConfig(Section):
     """What is kept of the nights before."""
 
-    artifacts: int = Field(ge=1)
     releases: int = Field(ge=2)
+    days: float = Field(ge=0)
     logs: int = Field(ge=1)
 
 

@@ -36,7 +36,6 @@ KIND: Final = "comparison"
 FORMAT_VERSION: Final = 1
 STAGE: Final = "compare"
 REPORT: Final = "report.json"
-TWIN_ID: Final = "twin"  # in a release's `about`: the twin that was judged for it
 _ATTRIBUTE: Final = "attribute."
 _SHORT: Final = ("1", "2-4")  # lengths of histories
 _LONG: Final = ("50+",)
@@ -48,7 +47,7 @@ def twin_of_champion(work: Work) -> Path | None:
     """The twin that was judged for the champion; None: there is no champion, or its twin is gone."""
     if not work.current.exists():
         return None
-    id = artifact.read_manifest(work.current).about.get(TWIN_ID)
+    id = artifact.read_manifest(work.current).parents.get("twin")
     path = work.stage("twin", str(id))
     return path if id and path.exists() else None
 
@@ -138,7 +137,7 @@ def verdicts(report: Mapping[str, Any], config: PipelineConfig) -> list[Verdict]
 def _fall(gate: str, name: str, figure: Mapping[str, float], fall: float | None) -> Verdict | None:
     if fall is None:
         return None
-    least = -fall * figure["champion"]
+    least = 0.0 - fall * figure["champion"]
     reason = (
         f"{name} {figure['candidate']:.4f}, the champion's {figure['champion']:.4f}: {figure['mean']:+.4f}, "
         f"interval {figure['low']:+.4f} to {figure['high']:+.4f}, refused below {least:+.4f}"

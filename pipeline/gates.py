@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from core.config import IndexConfig, PipelineConfig
 from data_prep.drift import Drift
+from pipeline.registry.history import ROLLBACK, Change
 
 TODO: Final = {
     "data": "look at what changed; if it is meant, run with a higher `drift.<measure>.stop`, else mend the feed and run again",
@@ -24,6 +25,7 @@ TODO: Final = {
     "coverage": "see what the pages show in `./aisle evaluate`; if it is meant, raise `gates.coverage_fall`",
     "concentration": "see what the pages show in `./aisle evaluate`; if it is meant, raise `gates.gini_rise`",
     "ranker-inputs": "run with --mode full: sources fitted on tonight's data speak unlike those that the ranker was judged with",
+    "rolled-back": "mend what was wrong with it, or make it current by `./aisle releases promote`",
     "smoke": "serve the candidate by hand (its path is above) and look at its log; a busy machine is a reason to run again",
     "time-budget": "run again: what is done is kept; or give more minutes",
 }
@@ -61,6 +63,20 @@ def data(drifts: Sequence[Drift]) -> Verdict:
     stops = [d.line for d in drifts if d.level == "stop"]
     warned = f"{len(drifts)} warnings" if drifts else "like the night before"
     return Verdict("data", not stops, "; ".join(stops) or warned)
+
+
+def rolled_back(changes: Sequence[Change], candidate: str) -> list[Verdict]:
+    """What somebody took back is not published again by a night that finds nothing new."""
+    last = changes[-1] if changes else None
+    if last is None or last.action != ROLLBACK or last.before != candidate:
+        return []
+    return [
+        Verdict(
+            "rolled-back",
+            False,
+            f"{candidate} was taken back by {last.who} at {last.when}: {last.why or 'no reason given'}",
+        )
+    ]
 
 
 def _index(indexes: Mapping[str, Any], config: IndexConfig) -> Verdict:

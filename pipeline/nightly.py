@@ -23,13 +23,15 @@ from core.config import PipelineConfig
 from core.errors import ArtifactError, EnvironmentGapError
 from core.prepared import Prepared
 from core.work import Work
-from pipeline import champion, data_gates, drift, erase, gates, nights, refresh, retention, shift, smoke
+from pipeline import champion, data_gates, drift, erase, gates, nights, refresh, shift, smoke
 from pipeline.evaluate import REPORT, evaluate_twin
 from pipeline.evaluate import recipe as evaluation_recipe
 from pipeline.gates import Verdict
 from pipeline.graph import OutOfTimeError, Planned, Runner, Stage, plan
 from pipeline.nights import Durations, Journal
-from pipeline.publish import Parts, candidate, promote, release_name
+from pipeline.publish import Parts, candidate, promote, record, release_name
+from pipeline.registry import history
+from pipeline.registry.prune import prune
 from pipeline.twin import release_settings, twin_id
 from serving.config import ServingConfig
 
@@ -135,7 +137,8 @@ def run(
         else:
             judge_and_publish(night, work, config)
         if night.release is not None and not night.unchanged:
-            retention.prune(work, config.retention, tell)
+            prune(work, config.retention.releases, config.retention.days, say=tell)
+            nights.prune_logs(work, config.retention.logs)
     return night
 
 
@@ -284,7 +287,7 @@ def judge_and_publish(night: Night, work: Work, config: PipelineConfig) -> None:
         return
     start = time.perf_counter()
     with night.runner.within(STAGE):
-        made = candidate(work, prepared, parts, settings, config, metrics, {champion.TWIN_ID: twin.name})
+        made = candidate(work, prepared, parts, settings, config, metrics, twin=twin)
         _look_and_promote(night, work, config, made, twin, prepared, start)
 
 
@@ -298,7 +301,7 @@ def refreshed(night: Night, work: Work, config: PipelineConfig) -> None:
     with night.runner.within(STAGE):
         metrics = again.inherited.get("metrics", {})
         night.metrics = metrics
-        made = candidate(work, prepared, again.parts, settings, config, metrics, again.inherited)
+        made = candidate(work, prepared, again.parts, settings, config, metrics, again.inherited, again.twin)
         _look_and_promote(night, work, config, made, again.champion, prepared, start)
 
 
@@ -308,6 +311,7 @@ def _look_and_promote(
     """Ask the gates of the release itself, and make it the champion; one that is the champion already was asked when it became it."""
     night.unchanged = work.current.exists() and work.current.resolve() == made.resolve()
     if not night.unchanged:
+        night.judged(gates.rolled_back(history.read(work), made.name))
         night.judged(smoke.canaries(made, config))
         night.judged(shift.verdict(shift.shifts(twin, made, prepared, config), config))
         night.judged(
@@ -315,10 +319,12 @@ def _look_and_promote(
             if night.refused
             else smoke.smoke(made, config, night.runner.tell, night.runner.journal.logs / "server.log")
         )
+        if made.parent != work.releases:
+            record(made, [asdict(g) for g in night.gates])
     if night.refused:
         night.candidate = made
         return
-    night.release = promote(work, made)
+    night.release = promote(work, made, f"{len(night.gates)} gates passed")
     night.runner.note(STAGE, time.perf_counter() - start, night.unchanged, made.name)
     night.runner.tell(f"{'still' if night.unchanged else 'published'} {made.name}")
 

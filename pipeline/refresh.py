@@ -82,12 +82,16 @@ class Refresh:
         return Parts(*(self.work.latest(stage) for stage in (RETRIEVAL, INDEXING, RANKING)))
 
     @property
+    def twin(self) -> Path | None:
+        """That was judged for the champion."""
+        id = self._manifest.parents.get("twin")
+        return None if id is None else self.work.stage("twin", id)
+
+    @property
     def inherited(self) -> dict[str, Any]:
         """What the champion's manifest says and the refreshed release's says too."""
         about = self._manifest.about
-        return {n: about[n] for n in ("metrics", "metrics_of", "twin") if n in about} | {
-            "refreshed": self.champion.name
-        }
+        return {n: about[n] for n in ("metrics", "metrics_of") if n in about} | {"refreshed": self.champion.name}
 
     def recipe(self) -> Recipe:
         """What sources and statistics are made from. What the champion learned, and not which release holds it: a refreshed one is made of the same."""
