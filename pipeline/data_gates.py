@@ -38,7 +38,7 @@ def _freshness(data: Prepared, now: float, gates: GatesConfig) -> list[Verdict]:
     """How old the newest event is; an event of tomorrow is a wrong clock."""
     newest = data.cuts.end - 1
     hours = (now * SECOND - newest) / HOUR
-    at = f"the newest event is of {np.datetime64(newest, 's')} UTC".replace("T", " ")
+    at = f"the newest event is of {np.datetime64(newest, 'us').astype('datetime64[s]')} UTC"
     if gates.ahead_hours is not None and hours < -gates.ahead_hours:
         reason = f"{at}, {-hours:.1f} h ahead of the clock, refused beyond {gates.ahead_hours:g} h"
         return [Verdict("freshness", False, reason, -hours, gates.ahead_hours)]
