@@ -241,7 +241,7 @@ def test_a_key_is_known_by_its_hash_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("keys: [{id: 0123456789abcdef}]", "keys.0.sha256"),
+        ("keys: [{id: 0123456789abcdef}]", "keys[0]: missing key 'sha256'"),
         ("kees: []", "unknown key 'kees'; did you mean 'keys'?"),
         (
             "keys: [{id: 0123456789abcdef, sha256: '%s', tenant: a, role: root}]" % ("0" * 64),
