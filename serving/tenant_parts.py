@@ -58,7 +58,7 @@ class TenantParts:
         self._log = ShownLog(link, keys, config.log, self._tally, config.exploration.features_share)
         self._trending = Trending(link, keys, config.trending, self.resident, clock)
         rules = config.rules
-        self._rules = LiveRules(rules.path, lambda: self.resident.release, clock, rules.refresh_seconds)
+        self.rules = LiveRules(rules.path, lambda: self.resident.release, clock, rules.refresh_seconds)
         self.methods = self._services(keys, clock)
 
     def _services(self, keys: Keys, clock: Clock) -> MethodTable:
@@ -72,7 +72,7 @@ class TenantParts:
             self._trending,
             _paging(self._options),
             clock,
-            self._rules,
+            self.rules,
             exploration=Exploration(config.exploration, config.log.share),
             reply_ms=config.server.reply_ms,
         )
@@ -86,7 +86,7 @@ class TenantParts:
             self._catalog,
             self.load,
             embedded=self._options.embedded,
-            rules=self._rules,
+            rules=self.rules,
         )
         events = EventsService(self._store, config.events, tally, clock)
         recommender_pb2_grpc.add_RecommenderServicer_to_server(recommender, table)
@@ -101,7 +101,7 @@ class TenantParts:
         self._store.start()
         self._log.start()
         self._trending.start()
-        self._rules.start()
+        self.rules.start()
         if self._catalog is not None:
             self._catalog.start(lambda: self.resident.live)
 
@@ -113,7 +113,7 @@ class TenantParts:
     def stop(self) -> None:
         """End it; requests are over."""
         self._trending.stop()
-        self._rules.stop()
+        self.rules.stop()
         self._log.stop()
         self._store.stop()
         if self._catalog is not None:

@@ -7,7 +7,7 @@ from serving.adaptive_limit import AdaptiveLimit
 
 
 def made() -> AdaptiveLimit:
-    return AdaptiveLimit(delay=0.02, least=2, most=18, now=0.0)
+    return AdaptiveLimit(delay=0.02, least=2, first=10, most=18, now=0.0)
 
 
 def window(limit: AdaptiveLimit, at: float, delays: list[float]) -> int:
@@ -18,8 +18,8 @@ def window(limit: AdaptiveLimit, at: float, delays: list[float]) -> int:
     return limit.limit
 
 
-def test_begins_halfway() -> None:
-    assert made().limit == 10  # (2 + 18) / 2
+def test_begins_where_it_is_told() -> None:
+    assert made().limit == 10
 
 
 def test_falls_by_a_tenth_while_more_than_one_in_ten_is_late() -> None:
@@ -33,6 +33,11 @@ def test_one_late_answer_in_twenty_is_chance() -> None:
     limit = made()
     # place int(.9 * 20) = 18 of 0 to 19: the only late one is at 19
     assert window(limit, 0.1, [0.001] * 19 + [0.5]) == 10
+    assert not limit.over
+    window(limit, 0.2, [0.001] * 18 + [0.5] * 2)
+    assert limit.over
+    window(limit, 0.4, [0.001] * 20)
+    assert not limit.over
 
 
 def test_rises_by_one_where_somebody_was_refused_and_nobody_is_late() -> None:

@@ -105,4 +105,4 @@ def test_a_budget_that_nobody_asks_for_is_forgotten(store: redis_py.Redis) -> No
     leases.take(budget)
     leases.renew(0.1)
     for key in ("aisle:default:tokens:", "aisle:default:takers:"):
-        assert 0 < store.pttl(key) <= 61_000  # type: ignore[operator]
+        assert 0 < store.pttl(key) <= 61_000

@@ -122,7 +122,7 @@ def held(store: redis_py.Redis, key: bytes) -> bytes:
         b"zset": lambda: store.zrange(key, 0, -1),
         b"stream": lambda: store.xrange(key),
     }
-    return repr(reading[kind]()).encode()  # type: ignore[index]
+    return repr(reading[kind]()).encode()
 
 
 @settings(
@@ -148,7 +148,7 @@ def test_no_answer_key_or_line_of_one_has_an_id_of_the_other(
     for name, kind, person, item in calls:
         answer = str(one_call(asking[name], name, kind, person, item))
         assert other[name] not in answer
-    for key in store.keys("*"):  # type: ignore[union-attr]
+    for key in store.keys("*"):
         (tenant,) = (n for n in NAMES if key.startswith(f"aisle:{n}:".encode()))
         assert other[tenant].encode() not in key + held(store, key)
     # the server's words: of no tenant's people and items at all
@@ -160,7 +160,7 @@ def test_the_property_could_fail(asking: dict[str, Client], store: redis_py.Redi
     for kind in ("recommend", "similar", "rank", "explain", "preview"):
         assert "north-" in str(one_call(asking["north"], "north", kind, "ann", "tea-1")), kind
     one_call(asking["north"], "north", "event", "ann", "tea-1")
-    assert any(b"north-ann" in held(store, key) for key in store.keys("aisle:north:*"))  # type: ignore[union-attr]
+    assert any(b"north-ann" in held(store, key) for key in store.keys("aisle:north:*"))
 
 
 def test_ids_of_the_other_shop_are_unknown(asking: dict[str, Client]) -> None:
