@@ -16,7 +16,7 @@ def p_value(effect: Array, se: Array) -> Array:
     """Two-sided, of a z-test: float64 `[...]`; 1 where there is no estimate."""
     with np.errstate(invalid="ignore"):
         z = np.abs(effect / se)
-    return np.nan_to_num(np.vectorize(math.erfc, otypes=[float])(z / math.sqrt(2)), nan=1.0)
+    return np.asarray(np.nan_to_num(np.vectorize(math.erfc, otypes=[float])(z / math.sqrt(2)), nan=1.0))
 
 
 def radius(se: Array, alpha: float) -> Array:
