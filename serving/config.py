@@ -10,6 +10,7 @@ from typing import Final
 from pydantic import Field
 
 from core.config import Section, checked, overlaid, read_yaml
+from serving.protection_config import ProtectionConfig
 
 PAGE_KEY: Final = "page-tokens.key"
 
@@ -148,11 +149,16 @@ class ServingConfig(Section):
     rules: RulesConfig
     paging: PagingConfig
     exploration: ExplorationConfig
+    protection: ProtectionConfig
 
     def with_rules(self, folder: Path) -> ServingConfig:
         """The same, with the rules of a folder."""
         rules = self.rules.model_copy(update={"folder": str(folder.absolute())})
         return self.model_copy(update={"rules": rules})
+
+    def with_protection(self, **files: Path | None) -> ServingConfig:
+        """The same, with those files of the section `protection` that are given."""
+        return self.model_copy(update={"protection": self.protection.with_files(**files)})
 
 
 DEFAULTS = Path(__file__).parent.parent / "configs" / "serving.yaml"
