@@ -13,7 +13,7 @@ from experiments.inference import bandit, sample_ratio
 from experiments.inference.corrections import e_benjamini_hochberg
 from experiments.inference.moments import Difference, difference
 from experiments.inference.sequential import Mixture
-from experiments.table import METRICS, AnalysisTable
+from experiments.table import AnalysisTable
 
 BANDIT_BURN_IN: Final = 200
 
@@ -22,7 +22,7 @@ Decision = Literal["better", "worse", "open"]
 
 @dataclass(frozen=True)
 class Question:
-    """What was settled before the start."""
+    """What was settled before the start. Of every metric more is better: a loss is what a guardrail watches for."""
 
     primary: str
     lift: float  # the smallest of the primary metric that is worth finding, .03 for 3 %
@@ -30,7 +30,6 @@ class Question:
     guardrails: dict[str, float] = field(default_factory=dict)  # metric -> loss that is borne, .01 for 1 %
     alpha: float = 0.05
     shares: tuple[float, ...] = ()  # of a fixed split; none: a bandit
-    units: int = 0  # planned; 0: not
 
 
 @dataclass(frozen=True)
@@ -156,12 +155,8 @@ def _curve(
         float(y[:n][at].sum() / max(d[:n][at].sum(), 1e-300)) for at in (table.arm[:n] == arm, table.arm[:n] == 0)
     )
     low, high = found.lift(found.effect - radius), found.lift(found.effect + radius)
-    good = METRICS[metric].higher_is_better if metric in METRICS else True
     margin = question.guardrails.get(metric, 0.0) if role == "guardrail" else 0.0
-    harmful = high[-1] < -margin if good else low[-1] > margin
-    decision: Decision = "open"
-    if low[-1] > 0 or high[-1] < 0:
-        decision = "better" if (low[-1] > 0) == good else "worse"
+    decision: Decision = "better" if low[-1] > 0 else "worse" if high[-1] < 0 else "open"
     return Curve(
         metric,
         table.arms[arm],
@@ -176,7 +171,7 @@ def _curve(
         1 - alpha,
         decision,
         margin,
-        bool(role == "guardrail" and harmful),
+        bool(role == "guardrail" and high[-1] < -margin),
     )
 
 
@@ -186,8 +181,7 @@ def _corrected(curves: list[Curve], alpha: float) -> list[Curve]:
     found = e_benjamini_hochberg(np.array([c.log_evidence for c in second]), alpha)
     calls: dict[int, Decision] = {}
     for c, sure in zip(second, found.tolist(), strict=True):
-        good = METRICS[c.metric].higher_is_better if c.metric in METRICS else True
-        calls[id(c)] = ("better" if (c.lift[-1] > 0) == good else "worse") if sure else "open"
+        calls[id(c)] = ("better" if c.lift[-1] > 0 else "worse") if sure else "open"
     return [replace(c, decision=calls[id(c)]) if id(c) in calls else c for c in curves]
 
 

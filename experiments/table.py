@@ -7,7 +7,6 @@ window on, once. A covariate is what it did before. So no look ever takes half a
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
 
 import numpy as np
 
@@ -15,32 +14,6 @@ from core.columns import Array
 from core.errors import InputError, nearest
 from core.schema import DAY
 from experiments.inference.moments import Moments
-
-
-@dataclass(frozen=True)
-class Metric:
-    """What is counted, of whom."""
-
-    name: str
-    says: str  # for people: "share of people who buy"
-    unit: str  # "%" of a rate, else ""
-    higher_is_better: bool = True
-
-
-METRICS: Final[dict[str, Metric]] = {
-    m.name: m
-    for m in (
-        Metric("conversion", "share of people who buy", "%"),
-        Metric("click_conversion", "share of people who click a recommendation", "%"),
-        Metric("purchases", "purchases per person", ""),
-        Metric("revenue", "revenue per person", ""),
-        Metric("clicks", "clicks on recommendations per person", ""),
-        Metric("add_to_carts", "items put into the cart per person", ""),
-        Metric("click_rate", "clicks per item recommended", "%"),
-        Metric("returns", "returns per person", "", higher_is_better=False),
-        Metric("degraded", "share of pages that were degraded", "%", higher_is_better=False),
-    )
-}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Final
 
@@ -62,6 +62,22 @@ def allocation(looks: Array, units: Array, arms: Sequence[str], label: str) -> s
     return _svg(parts + frame.axes([0, 0.25, 0.5, 0.75, 1], lambda v: f"{v:.0%}"), label) + f"<p>{legend}</p>"
 
 
+def lines(x: Array, curves: Mapping[str, Array], label: str) -> str:
+    """Curves from 0 over a number that is no time: float64 `[n]` each; those after the first six are dashed."""
+    most = max(float(y.max()) for y in curves.values())
+    frame = _Frame(0.0, float(x[-1]), 0.0, most or 1.0)
+    parts, legend = [], []
+    for n, (name, y) in enumerate(curves.items()):
+        dashes = ' stroke-dasharray="6 3"' if n >= _COLORS else ""
+        line = [frame.at(u, v) for u, v in zip(x.tolist(), y.tolist(), strict=True)]
+        parts.append(f'<polyline class="line c{n % _COLORS}"{dashes} points="{_points(line)}"/>')
+        dashed = " (dashed)" if dashes else ""
+        legend.append(f'<span class="key"><i class="back{n % _COLORS}"></i>{escape(name)}{dashed}</span>')
+    ticks = frame.labels([0, most / 4, most / 2, 3 * most / 4, most], lambda v: f"{v:,.0f}")
+    ticks.append(f'<text class="tick" x="{_W - _RIGHT}" y="{_H - 8}" text-anchor="end">{x[-1]:,.0f}</text>')
+    return _svg(parts + ticks, label) + f"<p>{' '.join(legend)}</p>"
+
+
 class _Frame:
     """Where values lie in the picture."""
 
@@ -78,13 +94,16 @@ class _Frame:
     def at(self, x: float, y: float) -> tuple[float, float]:
         return self.x(x), self.y(y)
 
-    def axes(self, values: Sequence[float], text: object) -> list[str]:
-        """Labels: the values at the left, the first and last day below."""
-        assert callable(text)
-        made = [
+    def labels(self, values: Sequence[float], text: Callable[[float], str]) -> list[str]:
+        """Values at the left."""
+        return [
             f'<text class="tick" x="{_LEFT - 6}" y="{self.y(v) + 4:.1f}" text-anchor="end">{escape(text(v))}</text>'
             for v in values
         ]
+
+    def axes(self, values: Sequence[float], text: Callable[[float], str]) -> list[str]:
+        """Labels: the values at the left, the first and last day below."""
+        made = self.labels(values, text)
         for at, anchor in ((self.left, "start"), (self.right, "end")):
             made.append(
                 f'<text class="tick" x="{self.x(at):.1f}" y="{_H - 8}" text-anchor="{anchor}">{_day(at)}</text>'

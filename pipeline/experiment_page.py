@@ -7,11 +7,10 @@ from html import escape
 from typing import Final
 
 from experiments.analysis import Curve, Result
-from experiments.table import METRICS
 from pipeline.experiment_charts import allocation, interval
-from pipeline.experiment_words import About, between, meaning, percent, says, value_of, verdict
+from pipeline.experiment_words import About, between, meaning, percent, value_of, verdict
 
-_STYLE: Final = """
+STYLE: Final = """
 :root{color-scheme:light dark;--ink:#1a1c1f;--quiet:#5c636b;--paper:#fff;--rule:#d9dde2;--band:#c9dcf5;
 --good:#1a7f37;--bad:#b3261e;--open:#8a6100;--c0:#6b7280;--c1:#1f5fbf;--c2:#b45309;--c3:#7c3aed;--c4:#0f766e;--c5:#be185d}
 @media (prefers-color-scheme:dark){:root{--ink:#e6e8eb;--quiet:#9aa3ad;--paper:#14171a;--rule:#333a42;--band:#23406b;
@@ -47,13 +46,17 @@ def page(about: About, result: Result) -> str:
         f"as of {_moment(int(result.looks[-1]))}</p>",
         f'<div class="verdict {said.tone}"><p>{escape(said.headline)}</p><p>What happens next: {escape(said.next)}</p></div>',
         "<h2>What was to be improved</h2>",
-        _metrics(primary),
-        *(_chart(result, c) for c in primary),
+        _metrics(about, primary),
+        *(_chart(about, result, c) for c in primary),
     ]
     if second:
-        parts += ["<h2>What else changed</h2>", _metrics(second), *(_chart(result, c) for c in second)]
+        parts += ["<h2>What else changed</h2>", _metrics(about, second), *(_chart(about, result, c) for c in second)]
     if guards:
-        parts += ["<h2>What must not be harmed</h2>", _guardrails(guards), *(_chart(result, c) for c in guards)]
+        parts += [
+            "<h2>What must not be harmed</h2>",
+            _guardrails(about, guards),
+            *(_chart(about, result, c) for c in guards),
+        ]
     parts += ["<h2>Who saw what</h2>", _people(about, result)]
     if result.segments:
         parts += ["<h2>Groups of people</h2>", _segments(result)]
@@ -61,7 +64,7 @@ def page(about: About, result: Result) -> str:
     body = "\n".join(parts)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(about.name)}: experiment report</title><style>{_STYLE}</style></head><body>\n{body}\n</body></html>\n"
+        f"<title>{escape(about.name)}: experiment report</title><style>{STYLE}</style></head><body>\n{body}\n</body></html>\n"
     )
 
 
@@ -73,13 +76,13 @@ def _table(head: list[str], rows: list[list[str]], numbers: frozenset[int]) -> s
     return f'<div class="wide"><table><thead><tr>{cells(head, "th")}</tr></thead><tbody>{lines}</tbody></table></div>'
 
 
-def _metrics(curves: list[Curve]) -> str:
+def _metrics(about: About, curves: list[Curve]) -> str:
     rows = [
         [
-            says(c.metric),
+            about.says.get(c.metric, c.metric),
             c.arm,
-            value_of(c.metric, c.control),
-            value_of(c.metric, c.value),
+            value_of(c.metric in about.rates, c.control),
+            value_of(c.metric in about.rates, c.value),
             percent(float(c.lift[-1])),
             between(float(c.low[-1]), float(c.high[-1])),
             meaning(c),
@@ -89,10 +92,10 @@ def _metrics(curves: list[Curve]) -> str:
     return _table(["", "arm", "control", "arm", "change", "certain to lie", "so"], rows, frozenset({2, 3, 4}))
 
 
-def _guardrails(curves: list[Curve]) -> str:
+def _guardrails(about: About, curves: list[Curve]) -> str:
     rows = [
         [
-            says(c.metric),
+            about.says.get(c.metric, c.metric),
             c.arm,
             f"a loss of {c.margin:.1%}".replace("%", " %"),
             percent(float(c.lift[-1])),
@@ -104,12 +107,10 @@ def _guardrails(curves: list[Curve]) -> str:
     return _table(["", "arm", "allowed", "change", "certain to lie", "so"], rows, frozenset({3}))
 
 
-def _chart(result: Result, curve: Curve) -> str:
-    falls = curve.metric in METRICS and not METRICS[curve.metric].higher_is_better
-    label = f"{says(curve.metric)}, arm {curve.arm} against the control, over time"
-    margin = curve.margin if falls else -curve.margin
+def _chart(about: About, result: Result, curve: Curve) -> str:
+    label = f"{about.says.get(curve.metric, curve.metric)}, arm {curve.arm} against the control, over time"
     return f'<p class="quiet">{escape(label)}</p>' + interval(
-        result.looks, curve.lift, curve.low, curve.high, label, margin
+        result.looks, curve.lift, curve.low, curve.high, label, -curve.margin
     )
 
 
@@ -151,8 +152,9 @@ def _help(result: Result) -> str:
     return (
         f"<p>“Certain to lie” is an interval that holds the true change, at every moment of the experiment at once, in {confidence:.1%} of "
         "experiments or more. So you may look every day, and stop on any day, without being fooled. If it does not contain 0, there is a difference. "
-        "The shaded band is that interval over time; it narrows as people are counted. A person counts once, when their time to act is over; people who came lately "
-        "are “exposed” but not yet “counted”. “Change” compares with the control in per cent of it, after taking away what people did before the "
+        "The shaded band is that interval over time; it narrows as people are counted. A person counts once, when their time to act is over; people "
+        "who came lately are “exposed” but not yet “counted”. “Change” compares with the control in per cent of it, after "
+        "taking away what people did before the "
         "experiment.</p>"
     )
 

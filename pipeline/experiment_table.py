@@ -1,7 +1,7 @@
 """The analysis table of an experiment (experiments/table.py) from the two logs: pages with the arms that answered them, and events.
 
-A unit is exposed by the first page that an arm of the experiment answered. Events are its own: of the user or visitor, or of the session. `clicks` are
-those that carry the token of a page of the experiment; everything else counts wherever it happened, since that is what the shop lives on.
+A unit is exposed by the first page that an arm of the experiment answered. Events are its own, of the user, visitor or session, wherever they happened: that is
+what the shop lives on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from core.columns import Array
 from core.errors import InputError, NotFoundError
 from core.event_log import RECOMMENDATIONS, Page
 from core.ids import person_key
-from core.schema import DAY, HOUR, Column, EventType, Table
+from core.schema import DAY, HOUR, Column, Table
+from experiments.config import Metric
 from experiments.table import AnalysisTable
 from pipeline.page_log import microseconds
 
@@ -27,14 +28,11 @@ BEFORE_DAYS: Final = 28  # of the covariates
 _FILES: Final = "day=*/part-*.parquet"
 _PAGES: Final = (
     Page.TIME,
-    Page.ATTRIBUTION_TOKEN,
     Page.USER_ID,
     Page.VISITOR_ID,
     Page.SESSION_ID,
     Page.PLACEMENT,
     Page.LEVEL,
-    Page.DEGRADED,
-    Page.ITEMS,
 )
 _EVENTS: Final = (
     Column.EVENT_TIME,
@@ -44,13 +42,8 @@ _EVENTS: Final = (
     Column.SESSION_ID,
     Column.QUANTITY,
     Column.PRICE,
-    Column.ATTRIBUTION_TOKEN,
+    Column.VALUE,
 )
-_COUNTED: Final = {
-    "purchases": EventType.PURCHASE_COMPLETE,
-    "add_to_carts": EventType.ADD_TO_CART,
-    "returns": EventType.RETURN,
-}
 
 
 @dataclass(frozen=True)
@@ -73,7 +66,9 @@ class Study:
     window_hours: float
     since: int  # microseconds
     until: int  # pages and events from then on are not read
-    column: str  # of the log of recommendations, that `reader` needs
+    metrics: tuple[Metric, ...]
+    fixed: bool  # a fixed split; else a bandit
+    columns: tuple[str, ...]  # of the log of recommendations, that `reader` needs
     reader: Reader
 
 
@@ -94,9 +89,10 @@ def build(data: Path, study: Study) -> AnalysisTable:
     mixed = pages.groupby("unit")["arm"].nunique().to_numpy() > 1
     window = int(study.window_hours * HOUR)
     exposed = first["time"].to_numpy(np.int64)
-    made = _outcomes(pages, _events(data, study, names), exposed, window)
+    made = _outcomes(_events(data, study, names), study.metrics, exposed, window)
     order = np.argsort(exposed, kind="stable")
-    order = order[~mixed[order]]
+    if study.fixed:  # a bandit may draw a session anew; it stays in the arm that it met first
+        order = order[~mixed[order]]
     arms = pd.Index(study.arms)
     return AnalysisTable(
         study.arms,
@@ -111,7 +107,7 @@ def build(data: Path, study: Study) -> AnalysisTable:
             "placement": first["placement"].fillna("").to_numpy(str)[order],
             "history": np.where(made.known, "returning", "new")[order],
         },
-        int(mixed.sum()),
+        int(mixed.sum()) if study.fixed else 0,
     )
 
 
@@ -122,38 +118,28 @@ class _Made:
     known: Array  # bool [units]: did something in the days before
 
 
-def _outcomes(pages: pd.DataFrame, events: pd.DataFrame, exposed: Array, window: int) -> _Made:
-    units, one = len(exposed), np.ones(len(exposed))
+def _outcomes(events: pd.DataFrame, metrics: Sequence[Metric], exposed: Array, window: int) -> _Made:
+    units = len(exposed)
     since = exposed[events["unit"]] if len(events) else np.zeros(0, np.int64)
     time = events["time"].to_numpy(np.int64)
     inside = (time >= since) & (time < since + window)
     before = (time < since) & (time >= since - BEFORE_DAYS * DAY)
-    own = np.isin(events["token"].to_numpy(object).astype(str), pages["token"].to_numpy(object).astype(str))
 
     def total(rows: Array, weights: Array | None = None) -> Array:
         at = events["unit"].to_numpy(np.int64)[rows]
         return np.bincount(at, None if weights is None else weights[rows], units).astype(np.float64)
 
-    kind, spent = events["type"].to_numpy(object), events["spent"].to_numpy(np.float64)
+    worth = events["worth"].to_numpy(np.float64)
     outcomes: dict[str, tuple[Array, Array]] = {}
     covariates: dict[str, Array] = {}
-    for name, type_ in _COUNTED.items():
-        which = kind == str(type_)
-        outcomes[name], covariates[name] = (total(inside & which), one), total(before & which)
-    bought = kind == str(EventType.PURCHASE_COMPLETE)
-    outcomes["revenue"], covariates["revenue"] = (total(inside & bought, spent), one), total(before & bought, spent)
-    outcomes["conversion"] = ((outcomes["purchases"][0] > 0) * 1.0, one)
-    covariates["conversion"] = (covariates["purchases"] > 0) * 1.0
-    clicks = kind == str(EventType.CLICK)
-    outcomes["clicks"], covariates["clicks"] = (total(inside & clicks & own), one), total(before & clicks)
-    outcomes["click_conversion"] = ((outcomes["clicks"][0] > 0) * 1.0, one)
-    covariates["click_conversion"] = (covariates["clicks"] > 0) * 1.0
-    at, when = pages["unit"].to_numpy(np.int64), pages["time"].to_numpy(np.int64)
-    shown = when < exposed[at] + window
-    items = np.bincount(at[shown], pages["items"].to_numpy(np.float64)[shown], units)
-    outcomes["click_rate"] = (outcomes["clicks"][0], items)
-    bad = np.bincount(at[shown], pages["degraded"].to_numpy(np.float64)[shown], units)
-    outcomes["degraded"] = (bad, np.bincount(at[shown], minlength=units).astype(np.float64))
+    for metric in metrics:
+        which, per = (events["type"].isin([str(t) for t in kinds]).to_numpy() for kinds in (metric.events, metric.per))
+        weights = worth if metric.kind in ("value", "ratio") else None
+        y, x = (total(which & when, weights) for when in (inside, before))
+        if metric.kind == "rate":
+            y, x = (y > 0) * 1.0, (x > 0) * 1.0
+        outcomes[metric.name] = (y, total(per & inside) if metric.kind == "ratio" else np.ones(units))
+        covariates[metric.name] = x
     return _Made(outcomes, covariates, total(before) > 0)
 
 
@@ -180,9 +166,9 @@ def _pages(data: Path, study: Study) -> pd.DataFrame:
         raise NotFoundError(
             f"{data}: no {RECOMMENDATIONS}/{_FILES}; expected the log that `./aisle events sink` writes"
         )
-    readable = [f for f in files if study.column in pq.read_schema(f).names]
+    readable = [f for f in files if set(study.columns) <= set(pq.read_schema(f).names)]
     found = []
-    for row in _rows(readable, [*map(str, _PAGES), study.column]):
+    for row in _rows(readable, [*map(str, _PAGES), *study.columns]):
         time = microseconds(row[Page.TIME])
         if not study.since <= time < study.until:
             continue
@@ -195,11 +181,8 @@ def _pages(data: Path, study: Study) -> pd.DataFrame:
                 "time": time,
                 "arm": assigned.arm,
                 "propensity": assigned.propensity,
-                "token": row[Page.ATTRIBUTION_TOKEN] or "",
                 "placement": row[Page.PLACEMENT],
                 "level": row[Page.LEVEL],
-                "degraded": bool(row[Page.DEGRADED]),
-                "items": len(row[Page.ITEMS] or ()),
             }
         )
     if not found:
@@ -207,10 +190,17 @@ def _pages(data: Path, study: Study) -> pd.DataFrame:
     return pd.DataFrame(found).sort_values("time", kind="stable", ignore_index=True)
 
 
+def _worth(row: Mapping[str, Any]) -> float:
+    """Of an event: price times quantity, else its `value`, else 1."""
+    if row[Column.PRICE] is not None:
+        return float(row[Column.PRICE]) * (1.0 if row[Column.QUANTITY] is None else float(row[Column.QUANTITY]))
+    return 1.0 if row[Column.VALUE] is None else float(row[Column.VALUE])
+
+
 def _events(data: Path, study: Study, names: Any) -> pd.DataFrame:
-    """Events of the units: unit, time, type, spent, token."""
+    """Events of the units: unit, time, type, worth."""
     code = {name: n for n, name in enumerate(names)}
-    made: dict[str, list[Any]] = {"unit": [], "time": [], "type": [], "spent": [], "token": []}
+    made: dict[str, list[Any]] = {"unit": [], "time": [], "type": [], "worth": []}
     for row in _rows(sorted((data / Table.EVENTS).glob(_FILES)), [str(c) for c in _EVENTS]):
         unit = code.get(key_of(row, study.unit))
         time = microseconds(row[Column.EVENT_TIME])
@@ -219,8 +209,5 @@ def _events(data: Path, study: Study, names: Any) -> pd.DataFrame:
         made["unit"].append(unit)
         made["time"].append(time)
         made["type"].append(row[Column.EVENT_TYPE])
-        made["spent"].append(
-            (row[Column.PRICE] or 0.0) * (1.0 if row[Column.QUANTITY] is None else row[Column.QUANTITY])
-        )
-        made["token"].append(row[Column.ATTRIBUTION_TOKEN] or "")
-    return pd.DataFrame(made).astype({"unit": np.int64, "time": np.int64, "spent": np.float64})
+        made["worth"].append(_worth(row))
+    return pd.DataFrame(made).astype({"unit": np.int64, "time": np.int64, "worth": np.float64})

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from core.schema import DAY
 from experiments.analysis import Curve, Result
-from experiments.table import METRICS
 
 _ROUND: Final = 10  # days ahead that are worth naming
 
@@ -25,6 +25,8 @@ class About:
     end: int  # microseconds
     needed: int = 0  # units that the plan asks for; 0: not known
     mixed: int = 0  # units that met more than one arm
+    says: Mapping[str, str] = field(default_factory=dict)  # metric -> what it is
+    rates: frozenset[str] = frozenset()  # metrics that are shares of people
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,6 @@ class Verdict:
     headline: str
     next: str
     tone: str  # good | bad | open
-
-
-def says(metric: str) -> str:
-    """What a metric is, for people."""
-    return METRICS[metric].says if metric in METRICS else metric
 
 
 def percent(lift: float) -> str:
@@ -59,15 +56,13 @@ def between(low: float, high: float) -> str:
     return f"between {percent(low)} and {percent(high)}"
 
 
-def value_of(metric: str, value: float) -> str:
+def value_of(rate: bool, value: float) -> str:
     """A metric's value with its unit.
 
-    >>> value_of("conversion", 0.0421), value_of("revenue", 12.5)
+    >>> value_of(True, 0.0421), value_of(False, 12.5)
     ('4.21 %', '12.5')
     """
-    if metric in METRICS and METRICS[metric].unit == "%":
-        return f"{value:.2%}".replace("%", " %")
-    return f"{value:.4g}"
+    return f"{value:.2%}".replace("%", " %") if rate else f"{value:.4g}"
 
 
 def verdict(about: About, result: Result) -> Verdict:
@@ -82,7 +77,8 @@ def verdict(about: About, result: Result) -> Verdict:
     if broken:
         c = broken[0]
         return Verdict(
-            f"Arm {c.arm} harms what was to be protected: {says(c.metric)} changed by {percent(c.lift[-1])} ({between(c.low[-1], c.high[-1])}).",
+            f"Arm {c.arm} harms what was to be protected: "
+            f"{about.says.get(c.metric, c.metric)} changed by {percent(c.lift[-1])} ({between(c.low[-1], c.high[-1])}).",
             f"Stop arm {c.arm}: the loss is beyond the {percent(-c.margin)} that was allowed, and not by chance.",
             "bad",
         )
@@ -91,7 +87,7 @@ def verdict(about: About, result: Result) -> Verdict:
     if better:
         c = better[0]
         return Verdict(
-            f"Arm {c.arm} is better: {says(c.metric)} {percent(c.lift[-1])} ({between(c.low[-1], c.high[-1])}).",
+            f"Arm {c.arm} is better: {about.says.get(c.metric, c.metric)} {percent(c.lift[-1])} ({between(c.low[-1], c.high[-1])}).",
             f"Ship arm {c.arm}, or let it run on for a narrower figure: looking again costs nothing.",
             "good",
         )
@@ -103,7 +99,7 @@ def verdict(about: About, result: Result) -> Verdict:
             "bad",
         )
     best = max(primary, key=lambda c: c.lift[-1] if math.isfinite(c.lift[-1]) else -math.inf)
-    headline = f"Not decided yet: {says(best.metric)} of arm {best.arm} may have changed by {between(best.low[-1], best.high[-1])}."
+    headline = f"Not decided yet: {about.says.get(best.metric, best.metric)} of arm {best.arm} may have changed by {between(best.low[-1], best.high[-1])}."
     if not math.isfinite(best.low[-1]):
         headline = "Not decided yet: too few people have been counted to say anything."
     return Verdict(headline, _wait(about, result), "open")
@@ -130,10 +126,8 @@ def _wait(about: About, result: Result) -> str:
 
 def meaning(curve: Curve) -> str:
     """What one row of the table says."""
-    name = METRICS.get(curve.metric)
     if curve.breached:
         return "harmed beyond what was allowed"
     if curve.role == "guardrail":
-        safe = curve.low[-1] > -curve.margin if name is None or name.higher_is_better else curve.high[-1] < curve.margin
-        return "safe" if safe else "no harm shown, not yet proven safe"
+        return "safe" if curve.low[-1] > -curve.margin else "no harm shown, not yet proven safe"
     return {"better": "better", "worse": "worse", "open": "no difference shown yet"}[curve.decision]
