@@ -12,7 +12,7 @@ from html import escape
 from math import floor, log10
 
 WIDTH, HEIGHT = 380, 230  # of a plot, in the units of its viewBox: about pixels
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 20, 16, 40
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Axis:
     def over(cls, values: Sequence[float], most: int = 5) -> Axis:
         """Round bounds around the values, with at most about `most` ticks."""
         low, high = min(values), max(values)
-        if low == high:
+        if high - low <= 1e-9 * max(abs(low), abs(high)):  # no span to speak of
             low, high = low - (abs(low) / 10 or 1), high + (abs(high) / 10 or 1)
         step = _round_step((high - low) / most)
         first, last = floor(low / step + 1e-9), -floor(-high / step + 1e-9)
@@ -137,12 +137,12 @@ def plot(points: Sequence[Point], x: str, y: str, *, diagonal: bool = False, dig
         drawn.append(_line("reference", at(xs.low, xs.low), at(xs.high, xs.high)))
     drawn += [_line("whisker", at(p.x, p.low), at(p.x, p.high)) for p in points if p.low is not None and p.high is not None]
     drawn.append(f'<polyline class="series" points="{" ".join(f"{a:.1f},{b:.1f}" for a, b in (at(p.x, p.y) for p in points))}"/>')
-    for p in points:
+    for i, p in enumerate(points):
         a, b = at(p.x, p.y)
         drawn.append(f'<circle class="{"hollow" if p.hollow else "mark"}" cx="{a:.1f}" cy="{b:.1f}" r="4.5"/>')
         if p.label:
             end, shift = ("end", -8) if a > WIDTH * 0.7 else ("start", 8)
-            drawn.append(f'<text class="said" x="{a + shift:.1f}" y="{b + 16:.1f}" text-anchor="{end}">{escape(p.label)}</text>')
+            drawn.append(f'<text class="said" x="{a + shift:.1f}" y="{b + (16, -9)[i % 2]:.1f}" text-anchor="{end}">{escape(p.label)}</text>')
     drawn.append(f'<text class="axis" x="{(WIDTH + _LEFT) / 2:.0f}" y="{HEIGHT - 4}" text-anchor="middle">{escape(x)}</text>')
     said = f"{y} by {x}: " + "; ".join(f"{p.x:g}: {p.y:g}" for p in points)
     body = "".join(drawn)

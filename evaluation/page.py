@@ -166,7 +166,8 @@ _HELPERS: Final = {
     "calibration_plot": _calibration_plot,
     "factors": lambda study: ", ".join(f"{c['factor']:g}" for c in study["costs"]),
     "retrieved": lambda p: 1 - (p["funnel"]["places"]["not_retrieved"]["share"] or 0.0),
-    "funnel_parts": lambda p: [(_PLACES[Place(n)], v["share"] or 0.0) for n, v in p["funnel"]["places"].items()],
+    "funnel_places": lambda p: [(str(n), p["funnel"]["places"][n]) for n in _PLACES],
+    "funnel_parts": lambda p: [(words, p["funnel"]["places"][n]["share"] or 0.0) for n, words in _PLACES.items()],
     "place_parts": lambda study, counts: [
         (_PLACES[Place(n)], c / sum(counts)) for n, c in zip(study["places"], counts, strict=True)
     ],

@@ -88,10 +88,10 @@ def before_of(work: Work, prepared: Prepared, fold: Fold, given: Path | None) ->
     if path is None:
         return Before(None, "blend", "there is no champion")
     release, moment = Release.open(path), prepared.until(fold)
-    ends = np.datetime64(release.window_end, "us")
+    ends, begins = (np.datetime64(t // 1_000_000, "s") for t in (release.window_end, moment))
     if release.window_end <= moment:
         return Before(release.path, "champion", f"release {release.name}, which ends at {ends} UTC, before the window")
-    reason = f"{release.name} knows of events up to {ends} UTC, and the window begins at {np.datetime64(moment, 'us')} UTC"
+    reason = f"{release.name} knows of events up to {ends} UTC, and the window begins at {begins} UTC"
     if given is not None:
         raise InputError(f"--champion: {reason}; name a release of a night before")
     return Before(None, "blend", f"the champion cannot be judged here: {reason}")

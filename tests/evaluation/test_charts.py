@@ -57,8 +57,8 @@ def test_a_bar_gives_each_part_its_share_and_leaves_out_what_is_nothing() -> Non
 
 def test_a_plot_places_its_points() -> None:
     drawn = plot([Point(0, 0, -1, 1), Point(10, 1, label="end", hollow=True)], "x", "y", origin=True)
-    # from 52 to 380 - 12 across, from 230 - 40 up to 12; y runs from -1 to 1
+    # from 52 to 380 - 20 across, from 230 - 40 up to 16; y runs from -1 to 1
     assert re.findall(r'<circle class="(\w+)" cx="([\d.]+)" cy="([\d.]+)"', drawn) == [
-        ("mark", "52.0", "101.0"),
-        ("hollow", "368.0", "12.0"),
+        ("mark", "52.0", "103.0"),
+        ("hollow", "360.0", "16.0"),
     ]
