@@ -50,7 +50,9 @@ NOT_RUN = {
     "./aisle test": "runs the tests themselves",
     "./aisle demo": "several minutes; its steps are each run by tests/pipeline/test_nightly.py",
     "./aisle bench": "minutes to hours on a quiet machine; its parts run small in tests/benchmarks",
+    "./aisle experiment": "the files, the answers and the switch behind it run in tests/experiments and tests/serving/test_experiments.py",
     "./aisle features skew": "needs a log of served pages; what it calls runs in tests/pipeline/test_skew.py",
+    ".venv/bin/python -m benchmarks.cost_model": "its arithmetic, and that docs/scaling.md shows it, are tests/benchmarks/test_cost_model.py",
     ".venv/bin/python -m benchmarks.": "minutes to hours on a quiet machine; docs/results.md has its figures and their commits",
     ".venv/bin/python -m tools.": "writes files of the checkout; what it writes is checked in tests/repo",
 }
