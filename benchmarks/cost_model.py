@@ -69,7 +69,9 @@ def read(path: Path) -> Figures:
         for part, said in (("measured", "source"), ("assumed", "why")):
             for name, figure in whole[part].items():
                 if not isinstance(figure.get("value"), int | float) or not figure.get(said):
-                    raise InputError(f"{path}: {part}.{name}: expected `value`, a number, and `{said}`, where it is from")
+                    raise InputError(
+                        f"{path}: {part}.{name}: expected `value`, a number, and `{said}`, where it is from"
+                    )
     except (yaml.YAMLError, KeyError, AttributeError, TypeError, FileNotFoundError) as e:
         raise InputError(f"{path}: expected the keys of {FIGURES.name}, `measured` and `assumed` ({e})") from None
     values = {part: {n: float(f["value"]) for n, f in whole[part].items()} for part in ("measured", "assumed")}

@@ -82,7 +82,7 @@ def test_the_file_says_where_each_figure_is_from(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"measured\.request_cpu_ms: expected `value`, a number, and `source`"):
         read(tmp_path / "mine.yaml")
     (tmp_path / "none.yaml").write_text("assumed: {}")
-    with pytest.raises(InputError, match="expected the keys of figures.yaml"):
+    with pytest.raises(InputError, match=r"expected the keys of figures\.yaml"):
         read(tmp_path / "none.yaml")
 
 

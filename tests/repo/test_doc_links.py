@@ -10,9 +10,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "notebooks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "notebooks" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
-_DRAWN = re.compile(r"\b((?:core|data_prep|retrieval|index_builder|ranking|evaluation|serving|pipeline|experiments|cli|feature_repo)/[\w/]*(?:\.py)?)")
+_DRAWN = re.compile(
+    r"\b((?:core|data_prep|retrieval|index_builder|ranking|evaluation|serving|pipeline|experiments|cli|feature_repo)/[\w/]*(?:\.py)?)"
+)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -1,6 +1,6 @@
 """The notebooks run from the first cell to the last, one kernel each, define nothing and carry no outputs."""
 
-# bazel: size=large, timeout=eternal, data=[//notebooks:all_files, //configs:all_files], imports=[aisle.v1.*, cli.__main__, cli.commands.*, core.*, data_prep.*, evaluation.*, experiments.*, pipeline.*, serving.*]
+# bazel: size=large, timeout=eternal, data=[//notebooks:all_files, //configs:all_files], imports=[cli.__main__, cli.commands.*, experiments.*, pipeline.*]
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("AISLE_NOTEBOOKS", str(folder))
         patch.setenv("PYTHONPATH", os.pathsep.join(p for p in sys.path if p))
         patch.setenv("IPYTHONDIR", str(folder / "ipython"))
+        patch.setenv("JUPYTER_RUNTIME_DIR", str(folder / "runtime"))
         patch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
         yield folder
 
@@ -38,19 +39,26 @@ def test_there_are_three() -> None:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_it_imports_and_never_defines(path: Path) -> None:
-    notebook = nbformat.read(path, as_version=4)
+    notebook = nbformat.reads(path.read_text(), as_version=4)  # type: ignore[no-untyped-call]
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(not cell.outputs and cell.execution_count is None for cell in code), "strip the outputs"
     defined = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
     assert not [n for cell in code for n in ast.walk(ast.parse(cell.source)) if isinstance(n, defined)]
     assert len(code) <= 15
-    linked = [link for cell in notebook.cells for link in re.findall(r"\]\(([^)#:]+)\)", cell.source) if cell.cell_type == "markdown"]
+    linked = [
+        link
+        for cell in notebook.cells
+        for link in re.findall(r"\]\(([^)#:]+)\)", cell.source)
+        if cell.cell_type == "markdown"
+    ]
     assert [link for link in linked if link.startswith("../docs") is False and not (FOLDER / link).exists()] == []
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_it_runs(path: Path, place: Path) -> None:
     """In the order of their numbers."""
-    notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", resources={"metadata": {"path": str(place)}}).execute()
+    notebook = nbformat.reads(path.read_text(), as_version=4)  # type: ignore[no-untyped-call]
+    NotebookClient(
+        notebook, timeout=SECONDS, kernel_name="python3", resources={"metadata": {"path": str(place)}}
+    ).execute()
     assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
