@@ -23,7 +23,7 @@ FREE = {"test"}  # hands its options to Bazel
 @pytest.fixture(scope="module")
 def root_command() -> click.Group:
     if not command_line.app.registered_commands:
-        command_line._register()  # noqa: SLF001 - as main does
+        command_line._register()
     found = typer.main.get_command(command_line.app)
     assert isinstance(found, click.Group)
     return found
