@@ -11,6 +11,7 @@ from serving import process
 from serving.board import Board
 from serving.config import ServingConfig
 from serving.process import ProcessOptions, configure_logging
+from serving.tenants_file import TenantSpec
 
 
 def main() -> None:
@@ -29,6 +30,7 @@ def main() -> None:
         config=ServingConfig.model_validate(about["config"]),
         shared_port=True,
         board=board,
+        tenants=tuple(TenantSpec.model_validate(spec) for spec in about["tenants"]),
     )
     try:
         process.run(options, lambda port: print(json.dumps({"port": port}), flush=True))

@@ -22,6 +22,7 @@ from serving.config import ServingConfig
 from serving.embedded_redis import EmbeddedRedis
 from serving.process import ProcessOptions
 from serving.stopping import StopSignals
+from serving.tenants_file import TenantSpec
 from serving.tether import tied
 
 _LOG = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class ServeOptions:
     redis_url: str | None
     workers: int
     config: ServingConfig
+    tenants: tuple[TenantSpec, ...] = ()
 
 
 def serve(options: ServeOptions, ready: Ready) -> None:
@@ -54,6 +56,7 @@ def serve(options: ServeOptions, ready: Ready) -> None:
             embedded.wait()
             url = embedded.url
         one = ProcessOptions(options.release, options.work, host, port, url, options.redis_url is None, options.config)
+        one = replace(one, tenants=options.tenants)
         if options.workers == 1:
             process.run(one, ready)
         else:
@@ -96,6 +99,7 @@ class Supervisor:
             "redis_url": self._options.redis_url,
             "embedded": self._options.embedded,
             "config": self._options.config.model_dump(mode="json"),
+            "tenants": [spec.model_dump(mode="json") for spec in self._options.tenants],
             "board": [str(self._board), number, self._workers],
         }
         # the settings go through a pipe: the URL may hold a password, and arguments are for everyone to read

@@ -19,7 +19,10 @@ _Redis = Annotated[
     str | None, typer.Option(help="URL of the Redis; default: our own under WORK/redis", envvar="AISLE_REDIS")
 ]
 _Work = Annotated[Path | None, typer.Option(help="work directory whose own Redis it is, without --redis")]
-_Config = Annotated[Path | None, typer.Option(help="what the servers got by `serve --config`: it names the tenant")]
+_Config = Annotated[
+    Path | None, typer.Option(help="what the servers got by `serve --config`: it names the tenant, without --tenant")
+]
+_Tenant = Annotated[str | None, typer.Option(help="one of `serve --tenants`")]
 
 
 def register(app: typer.Typer) -> None:
@@ -35,15 +38,15 @@ def backup(
     redis: _Redis = None,
     work: _Work = None,
     config: _Config = None,
+    tenant: _Tenant = None,
 ) -> None:
     """Write every key of the tenant to a file, beside running servers."""
     from pipeline.erase import reached
     from serving.backup import backup
-    from serving.config import load_serving
 
     place = _place(redis, work)
     with reached(place, redis) as store:
-        done = backup(_there(store, place), load_serving(config).tenant, out, step)
+        done = backup(_there(store, place), _named(tenant, config), out, step)
     finish({**asdict(done), "out": str(out)})
 
 
@@ -52,19 +55,29 @@ def restore(
     redis: _Redis = None,
     work: _Work = None,
     config: _Config = None,
+    tenant: _Tenant = None,
     replace: Annotated[bool, typer.Option("--replace", help="remove the tenant's keys that are there first")] = False,
 ) -> None:
     """Put a backup back; the file is checked whole first. Answers are as they were, those of servers that run on too."""
     from pipeline.erase import reached
     from serving.backup import restore
-    from serving.config import load_serving
 
     place = _place(redis, work)
     if redis is None:  # on a new host there is none yet
         (place.root / "redis").mkdir(parents=True, exist_ok=True)
     with reached(place, redis) as store:
-        done = restore(_there(store, place), load_serving(config).tenant, file, step, replace=replace)
+        done = restore(_there(store, place), _named(tenant, config), file, step, replace=replace)
     finish(asdict(done))
+
+
+def _named(tenant: str | None, config: Path | None) -> str:
+    from core.config import checked
+    from serving.config import ServingConfig, load_serving
+
+    given = load_serving(config)
+    if tenant is None:
+        return given.tenant
+    return checked(ServingConfig, given.model_dump() | {"tenant": tenant}, f"--tenant {tenant}").tenant
 
 
 def _place(redis: str | None, work: Path | None) -> Work:

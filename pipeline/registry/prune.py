@@ -6,6 +6,8 @@ Each directory is renamed aside in one step and then deleted; `atomic.sweep` rem
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
 import time
@@ -23,6 +25,7 @@ from core.held import alone
 from core.work import Work
 from pipeline.registry import history
 from pipeline.registry.find import Known, every
+from pipeline.registry.pull import STAGING
 
 Say = Callable[[str], None]
 _DAY_SECONDS: Final = 86_400
@@ -79,6 +82,8 @@ def prune(
     """
     done = Pruned()
     with history.locked(work):
+        if not dry_run:
+            _drop_old_pulls(work)
         for path in () if dry_run else (work.releases, work.root / "user_state", *(work.root / "stages").glob("*")):
             if path.is_dir():
                 atomic.sweep(path)
@@ -98,6 +103,15 @@ def prune(
         f"{len(done.stages)} stage artifacts: {done.bytes / 1e6:,.1f} MB"
     )
     return done
+
+
+def _drop_old_pulls(work: Work) -> None:
+    """What a killed pull left is worth going on with for a day."""
+    for staging in work.releases.glob(f"{STAGING}*"):
+        if staging.stat().st_mtime < time.time() - _DAY_SECONDS:
+            with open(staging / "lock", "a") as lock, contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(staging)
 
 
 def _reasons(work: Work, known: list[Known], keep: int, keep_days: float, in_use: Collection[str]) -> dict[str, str]:

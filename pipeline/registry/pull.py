@@ -28,7 +28,7 @@ from serving.user_state import UserState, state_id
 
 Say = Callable[[str], None]
 LATEST: Final = "latest"
-_STAGING: Final = ".pull-"
+STAGING: Final = ".pull-"
 _WAS: Final = ".was-"
 
 
@@ -184,7 +184,7 @@ def _put(staging: Path, path: Path) -> None:
 @contextlib.contextmanager
 def _staged(work: Work, name: str) -> Iterator[Path]:
     """Where the release is put together; it stays when the block fails, for the next try."""
-    staging = work.releases / f"{_STAGING}{name}"
+    staging = work.releases / f"{STAGING}{name}"
     staging.mkdir(parents=True, exist_ok=True)
     with open(staging / "lock", "a") as lock:
         try:

@@ -22,10 +22,13 @@ import pytest
 from aisle.v1.catalog_pb2 import Item
 from aisle.v1.recommender_pb2 import RecommendRequest
 from core import artifact
+from core.config import load_pipeline
 from core.ids import NO_ROW
 from core.release import ReleaseSettings
 from core.work import Work
 from pipeline.evaluate import BASELINES, BLEND
+from pipeline.registry import history
+from pipeline.registry.find import named
 from retrieval.query import TowerSource
 from serving.client import Client
 from serving.embedded_redis import EmbeddedRedis
@@ -78,13 +81,17 @@ def same_release(a: Path, b: Path) -> bool:
     return artifact.facts(artifact.read_manifest(a)) == artifact.facts(artifact.read_manifest(b))
 
 
-def test_a_night_publishes_what_passes_its_gates(night: tuple[Path, dict[str, Any]]) -> None:
+def test_a_night_publishes_what_passes_its_gates(shop: Path, night: tuple[Path, dict[str, Any]]) -> None:
     work, done = night
     assert done["published"] is True
     assert all(g["passed"] for g in done["gates"])
     assert not any(s["skipped"] for s in done["stages"].values())
     assert (work / "releases" / "current").resolve() == Path(done["release"]).resolve()
     ReleaseSettings.read(Path(done["release"]))
+    published = named(None, work)
+    assert published.gates == done["gates"]
+    assert load_pipeline(shop.parent / "small.yaml").model_dump(mode="json") == published.lineage()["configuration"]
+    assert [(c.action, c.to) for c in history.read(Work(work))] == [(history.PUBLISH, published.name)]
 
 
 def test_a_second_night_over_the_same_data_does_nothing_and_keeps_the_release(

@@ -55,20 +55,34 @@ def rollback(
 
 
 def prune(
-    work: Annotated[Path, typer.Option(help="work directory")],
+    work: Annotated[Path | None, typer.Option(help="work directory")] = None,
     keep: Annotated[int, typer.Option(min=1, help="newest releases that stay")] = 3,
     keep_days: Annotated[float, typer.Option(min=0, help="those made within so many days stay too")] = 0.0,
     server: Annotated[
         list[str] | None,
         typer.Option("--server", help="HOST:PORT of a server on another host, whose release stays; several times"),
     ] = None,
+    source: Annotated[
+        str | None, typer.Option("--from", help="URL or folder of copies to prune, instead of --work")
+    ] = None,
+    spare_hours: Annotated[
+        float, typer.Option(min=0, help="with --from: younger files stay, since a push may be under way")
+    ] = 24.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would go")] = False,
 ) -> None:
     """Remove old releases, and the user states and stage artifacts that no kept one needs. Current, previous and open ones never go."""
+    from core.errors import InputError
     from core.work import Work
     from pipeline.registry.prune import prune
+    from pipeline.registry.prune_copies import prune_copies
+    from pipeline.registry.remote import Remote
     from serving.client import Client
 
+    if source is not None:
+        finish(prune_copies(Remote(source), keep, spare_hours, step, dry_run=dry_run) | {"dry_run": dry_run})
+        return
+    if work is None:
+        raise InputError("name --work WORK, or --from URL for copies")
     in_use = []
     for address in server or []:
         with Client(address) as client:

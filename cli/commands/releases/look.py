@@ -32,11 +32,13 @@ def list_releases(
     source: Annotated[str | None, typer.Option("--from", help="URL or folder of copies, instead of --work")] = None,
 ) -> None:
     """The published releases, newest window first; `*` marks the one that `current` points to, `<` the one that a rollback leads to."""
+    from core.errors import InputError
+
     if source is not None:
         _list_copies(source)
         return
     if work is None:
-        raise typer.BadParameter("name --work WORK, or --from URL for copies")
+        raise InputError("name --work WORK, or --from URL for copies")
     from core.work import Work
     from pipeline.registry import history
     from pipeline.registry.find import every

@@ -22,6 +22,7 @@ from core.errors import ArtifactError, BusyError, EnvironmentGapError, InputErro
 from core.work import Work
 from pipeline.registry import history
 from pipeline.registry.find import every, named
+from pipeline.registry.prune_copies import prune_copies
 from pipeline.registry.pull import LATEST, Pulled, pull
 from pipeline.registry.push import Pushed, push
 from pipeline.registry.remote import Copy, Remote, bytes_sha
@@ -279,6 +280,22 @@ def test_a_state_in_which_somebody_was_forgotten_replaces_the_other(nights: Work
     send(nights, second, url)
     assert bring(second, url, host).copied_files == 1
     assert read_manifest(host.user_state(end)).files == read_manifest(nights.user_state(end)).files
+
+
+def test_pruned_copies_leave_what_the_kept_ones_name(nights: Work, host: Work, url: str) -> None:
+    first, second = names(nights)
+    remote = Remote(url)
+    send(nights, first, url)
+    send(nights, second, url)
+    before = remote.objects()
+    assert prune_copies(remote, 1, 24, silent)["files"] == 0  # too young: a push could be about to name them
+    assert [c.name for c in remote.copies()] == [second]
+    assert prune_copies(remote, 1, 0, silent, dry_run=True)["files"] > 0
+    assert remote.objects() == before
+    done = prune_copies(remote, 1, 0, silent)
+    assert 0 < done["files"] < len(before)
+    assert bring(LATEST, url, host).release == second
+    assert pages(host) == pages(nights)
 
 
 def test_a_write_that_fails_is_one_line(nights: Work, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -115,6 +117,15 @@ def test_leftovers_of_a_killed_prune_go(work: Work) -> None:
     shutil.copytree(work.releases / "v1", work.releases / ".tmp-pruned-v0-12345678")
     run(work, keep=6)
     assert not (work.releases / ".tmp-pruned-v0-12345678").exists()
+
+
+def test_what_a_killed_pull_left_goes_after_a_day(work: Work) -> None:
+    old, new = (work.releases / f".pull-{name}" for name in ("old", "new"))
+    for staging in (old, new):
+        staging.mkdir()
+    os.utime(old, (0, time.time() - 90_000))  # a day has 86,400 seconds
+    run(work, keep=6)
+    assert (old.exists(), new.exists()) == (False, True)
 
 
 def test_a_directory_is_alone_once_nobody_holds_it(tmp_path: Path) -> None:

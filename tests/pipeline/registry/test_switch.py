@@ -11,6 +11,7 @@ import pytest
 
 from aisle.v1.recommender_pb2 import RecommendRequest
 from core.errors import ArtifactError, GateRefused, NotFoundError
+from core.held import alone
 from core.work import Work
 from pipeline.registry import history
 from pipeline.registry.find import named
@@ -20,6 +21,7 @@ from serving.config import ServingConfig
 from serving.process import ServingProcess
 from tests.pipeline.registry.two_nights import PASSED, REFUSED, names, variant
 from tests.serving.conftest import bare, options_for, redis_of_session, redis_url  # noqa: F401 - fixtures
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -58,6 +60,20 @@ def test_promote_and_rollback_hold_when_they_return(nights: Work, server: str) -
     assert (answers(server), history.current(nights)) == (second, second)
     assert [c.action for c in history.read(nights)][-2:] == [history.PROMOTE, history.ROLLBACK]
     assert back(nights).release == first  # the night before that
+
+
+def test_a_server_lets_go_of_the_release_before(nights: Work, server: str) -> None:
+    """What it answered with is held by nobody after the swap, or `prune` could never remove it; what it answers with is."""
+    first, second = names(nights)
+    assert not unheld(nights, second)
+    go(nights, first, server)
+    until(lambda: unheld(nights, second))
+    assert not unheld(nights, first)
+
+
+def unheld(work: Work, name: str) -> bool:
+    with alone(work.releases / name) as free:
+        return free
 
 
 def test_a_server_that_is_not_there_leaves_all_as_it_was(nights: Work, server: str) -> None:
