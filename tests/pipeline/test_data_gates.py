@@ -39,8 +39,8 @@ def log(root: Path, newest: int, events: int = 400, **counts: Any) -> Prepared:
     return Prepared(made.path)
 
 
-def verdicts(data: Prepared, now: float, before: Path | None = None, **gates: object) -> dict[str, Verdict]:
-    config = GatesConfig(**(BASE.gates.model_dump() | gates))
+def verdicts(data: Prepared, now: float, before: Path | None = None, **gates: Any) -> dict[str, Verdict]:
+    config = GatesConfig.model_validate(BASE.gates.model_dump() | gates)
     return {v.gate: v for v in data_gates.judge(before, data.path, now, config, BASE.drift)}
 
 
@@ -55,7 +55,7 @@ def verdicts(data: Prepared, now: float, before: Path | None = None, **gates: ob
     ],
 )
 def test_the_newest_event_is_neither_old_nor_of_tomorrow(
-    tmp_path: Path, hours: float, gates: dict[str, object], passed: bool
+    tmp_path: Path, hours: float, gates: dict[str, Any], passed: bool
 ) -> None:
     data = log(tmp_path / "log", 400)
     now = (data.cuts.end - 1 + hours * HOUR) / SECOND
