@@ -86,8 +86,8 @@ def _facts(cost: Cost) -> dict[str, Any]:
 def _compared(ours: Work, theirs: Work) -> dict[str, Any]:
     """Both twins on the same test queries."""
     prepared = Prepared(ours.latest("prepare"))
-    twins = [w.stage("twin", artifact.read_manifest(w.current).parents["twin"]) for w in (ours, theirs)]
-    found = champion.judged(prepared, TWIN, *twins, load_pipeline(), say)["metrics"]
+    mine, other = (w.stage("twin", artifact.read_manifest(w.current).parents["twin"]) for w in (ours, theirs))
+    found = champion.judged(prepared, TWIN, mine, other, load_pipeline(), say)["metrics"]
     return {
         f"{metric}_difference": [found[metric][n] for n in ("mean", "low", "high")]
         for metric in ("ndcg@10", "recall@500")
