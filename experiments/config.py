@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Final, Literal, Self
@@ -53,10 +54,9 @@ class Settings(Section):
 
 
 class Arm(Section):
-    """One way to answer: the shop's own release and settings, but for what is named."""
+    """One way to answer: the shop's own settings, but for what is named."""
 
     weight: float = Field(default=1.0, gt=0)
-    release: str | None = None  # a name in WORK/releases
     settings: Settings = Settings()
 
 
@@ -191,7 +191,7 @@ class Experiment(Section):
         since, until = self.in_force
         return self.enabled and since <= now < until
 
-    def takes(self, placement: str, tenant: str, labels: dict[str, str]) -> bool:
+    def takes(self, placement: str, tenant: str, labels: Mapping[str, str]) -> bool:
         """Whether a request is eligible."""
         wanted = self.eligible
         return (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -23,24 +23,15 @@ class Written:
 
     experiment: Experiment
     file: Marked
-    stopped: bool = False
 
     @property
     def id(self) -> str:
         """A hash of what it says."""
         return hash_json(self.experiment.model_dump(mode="json"))[:12]
 
-    def runs(self, now: float) -> bool:
-        """Whether anybody is in it at a moment (microseconds)."""
-        return not self.stopped and self.experiment.runs(now)
 
-
-def load_experiments(folder: Path, has_release: Callable[[str], bool] | None = None) -> tuple[Written, ...]:
+def load_experiments(folder: Path) -> tuple[Written, ...]:
     """Read every `*.yaml` of a folder (not of those below).
-
-    Args:
-        folder: Of the files.
-        has_release: Whether there is a release of that name; None: it is not asked.
 
     Raises:
         ConfigError: A file does not fit, or two do not fit together.
@@ -48,12 +39,12 @@ def load_experiments(folder: Path, has_release: Callable[[str], bool] | None = N
     """
     if not folder.is_dir():
         raise NotFoundError(f"{folder}: no such folder of experiments")
-    found = tuple(read_experiment(path, has_release) for path in yaml_files(folder))
+    found = tuple(read_experiment(path) for path in yaml_files(folder))
     _together(found)
     return found
 
 
-def read_experiment(path: Path, has_release: Callable[[str], bool] | None = None) -> Written:
+def read_experiment(path: Path) -> Written:
     """The experiment of one file; see `load_experiments`."""
     file = read_marked(path)
     values = file.values
@@ -69,11 +60,15 @@ def read_experiment(path: Path, has_release: Callable[[str], bool] | None = None
         raise file.problem(
             ("name",), f"name {experiment.name!r} is not that of the file, {path.stem!r}: make them the same"
         )
-    if has_release is not None:
-        for name, arm in experiment.arms.items():
-            if arm.release is not None and not has_release(arm.release):
-                raise file.problem(("arms", name, "release"), f"arm {name!r}: there is no release {arm.release!r}")
-    return Written(experiment, file, path.with_name(experiment.name + STOPPED).exists())
+    return Written(experiment, file)
+
+
+def stopped(folder: Path) -> frozenset[str]:
+    """The experiments of a folder whose kill switch is on, whatever their files say; none where the folder cannot be read."""
+    try:
+        return frozenset(p.name.removesuffix(STOPPED) for p in folder.iterdir() if p.name.endswith(STOPPED))
+    except OSError:
+        return frozenset()
 
 
 def named(found: Sequence[Written], name: str) -> Written:

@@ -15,6 +15,7 @@ from aisle.v1 import admin_pb2 as pb
 from aisle.v1 import admin_pb2_grpc
 from serving.catalog import Catalog
 from serving.event_store import EventStore
+from serving.experiments import LiveExperiments
 from serving.online_state import OnlineState
 from serving.redis_link import RedisLink
 from serving.refusals import guarded
@@ -54,10 +55,11 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         *,
         embedded: bool,
         rules: LiveRules | None = None,
+        experiments: LiveExperiments | None = None,
     ) -> None:
         self._resident, self._state, self._link, self._store, self._tally = resident, state, link, store, tally
         self._load, self._embedded, self._started = load, embedded, time.monotonic()
-        self._trending, self._catalog, self._rules = trending, catalog, rules
+        self._trending, self._catalog, self._rules, self._experiments = trending, catalog, rules, experiments
 
     @guarded
     def GetStatus(self, request: pb.GetStatusRequest, context: grpc.ServicerContext) -> pb.GetStatusResponse:  # noqa: N802
@@ -94,6 +96,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
             catalog=self._catalog_status(),
             rules=self._rules_status(),
             exploration=self._tally.of("exploration"),
+            experiments=None if self._experiments is None else self._experiments.status(),
         )
 
     def _rules_status(self) -> pb.RulesStatus:

@@ -103,6 +103,18 @@ class RulesConfig(Section):
         return None if self.folder == "none" else Path(self.folder)
 
 
+class ExperimentsConfig(Section):
+    """The experiments of a server."""
+
+    folder: str = Field(min_length=1)
+    refresh_seconds: float = Field(gt=0)
+
+    @property
+    def path(self) -> Path | None:
+        """Where they are: None for none."""
+        return None if self.folder == "none" else Path(self.folder)
+
+
 class PagingConfig(Section):
     """Tokens that lead to further pages."""
 
@@ -147,6 +159,7 @@ class ServingConfig(Section):
     trending: TrendingConfig
     catalog: CatalogConfig
     rules: RulesConfig
+    experiments: ExperimentsConfig
     paging: PagingConfig
     exploration: ExplorationConfig
     protection: ProtectionConfig
@@ -155,6 +168,11 @@ class ServingConfig(Section):
         """The same, with the rules of a folder."""
         rules = self.rules.model_copy(update={"folder": str(folder.absolute())})
         return self.model_copy(update={"rules": rules})
+
+    def with_experiments(self, folder: Path) -> ServingConfig:
+        """The same, with the experiments of a folder."""
+        experiments = self.experiments.model_copy(update={"folder": str(folder.absolute())})
+        return self.model_copy(update={"experiments": experiments})
 
     def with_protection(self, **files: Path | None) -> ServingConfig:
         """The same, with those files of the section `protection` that are given."""

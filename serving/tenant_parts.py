@@ -17,6 +17,7 @@ from serving.config import PAGE_KEY
 from serving.event_store import EventStore
 from serving.event_writer import EventWriter
 from serving.events_service import EventsService
+from serving.experiments import LiveExperiments
 from serving.exploration import Exploration
 from serving.keys import Keys
 from serving.method_table import MethodTable
@@ -58,7 +59,8 @@ class TenantParts:
         self._log = ShownLog(link, keys, config.log, self._tally, config.exploration.features_share)
         self._trending = Trending(link, keys, config.trending, self.resident, clock)
         rules = config.rules
-        self._rules = LiveRules(rules.path, lambda: self.resident.release, clock, rules.refresh_seconds)
+        self.rules = LiveRules(rules.path, lambda: self.resident.release, clock, rules.refresh_seconds)
+        self._experiments = LiveExperiments(config.experiments, config.tenant, self._tally, clock)
         self.methods = self._services(keys, clock)
 
     def _services(self, keys: Keys, clock: Clock) -> MethodTable:
@@ -72,9 +74,10 @@ class TenantParts:
             self._trending,
             _paging(self._options),
             clock,
-            self._rules,
+            self.rules,
             exploration=Exploration(config.exploration, config.log.share),
             reply_ms=config.server.reply_ms,
+            experiments=self._experiments,
         )
         admin = AdminService(
             self.resident,
@@ -86,7 +89,8 @@ class TenantParts:
             self._catalog,
             self.load,
             embedded=self._options.embedded,
-            rules=self._rules,
+            rules=self.rules,
+            experiments=self._experiments,
         )
         events = EventsService(self._store, config.events, tally, clock)
         recommender_pb2_grpc.add_RecommenderServicer_to_server(recommender, table)
@@ -101,7 +105,8 @@ class TenantParts:
         self._store.start()
         self._log.start()
         self._trending.start()
-        self._rules.start()
+        self.rules.start()
+        self._experiments.start()
         if self._catalog is not None:
             self._catalog.start(lambda: self.resident.live)
 
@@ -113,7 +118,8 @@ class TenantParts:
     def stop(self) -> None:
         """End it; requests are over."""
         self._trending.stop()
-        self._rules.stop()
+        self.rules.stop()
+        self._experiments.stop()
         self._log.stop()
         self._store.stop()
         if self._catalog is not None:

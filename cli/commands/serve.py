@@ -26,6 +26,9 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, max=256, help="processes that share the port")] = 1,
     work: Annotated[Path | None, typer.Option(help="work directory; default: the folder above `releases`")] = None,
     rules: Annotated[Path | None, typer.Option(help="folder of rules for pages; changes are taken up")] = None,
+    experiments: Annotated[
+        Path | None, typer.Option(help="folder of experiments (docs/experiments.md); changes are taken up")
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML with the keys that differ from configs/serving.yaml")
     ] = None,
@@ -69,6 +72,8 @@ def serve(
     )
     if rules is not None:
         settings = settings.with_rules(rules)
+    if experiments is not None:
+        settings = settings.with_experiments(experiments)
     # `releases/current` is a link: WORK is above the folder that holds it
     options = ServeOptions(first, listen, work or first.absolute().parent.parent, redis, workers, settings, shops)
 
