@@ -56,10 +56,16 @@ class Call:
 
 
 class OpenLoop:
-    """Calls for one of `users` after another, `rate` a second. Use it in a `with` block."""
+    """Calls for one of `users` after another, `rate` a second. Use it in a `with` block.
 
-    def __init__(self, address: str, users: Sequence[str], rate: float, connections: int = 6) -> None:
+    `shed_again`: calls that the server sheds are sent again too, as our own client does with what says when to try again.
+    """
+
+    def __init__(
+        self, address: str, users: Sequence[str], rate: float, connections: int = 6, *, shed_again: bool = False
+    ) -> None:
         self._address, self._users, self._rate, self._connections = address, users, rate, connections
+        self._again = (*_AGAIN, grpc.StatusCode.RESOURCE_EXHAUSTED) if shed_again else _AGAIN
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="open-loop", daemon=True)
         self.calls: list[Call] = []  # as they end; grows only
@@ -110,7 +116,7 @@ class OpenLoop:
                 answer = await stub.Recommend(request, timeout=_TIMEOUT)
             except grpc.aio.AioRpcError as e:
                 status, reason = e.code().name, e.details() or ""
-                if e.code() not in _AGAIN:
+                if e.code() not in self._again:
                     break
             else:
                 seconds = time.perf_counter() - due
