@@ -1,8 +1,9 @@
 """An open loop of `Recommend` calls, in a thread beside whatever else a benchmark does to the service.
 
 Calls begin on a fixed schedule, late or not, over several connections (so that every worker gets some), and their latency counts from the scheduled
-moment: a slow answer does not hide the wait it causes. A call that ends with UNAVAILABLE or CANCELLED is sent again over another connection, as the retry
-policy of a storefront's gRPC channel does; `attempts` says how often, and a call counts as failed only when none of them was answered.
+moment: a slow answer does not hide the wait it causes. A call that ends with UNAVAILABLE, CANCELLED or RESOURCE_EXHAUSTED is sent again over another
+connection, as the retry policy of a storefront's gRPC channel does; `attempts` says how often, and a call counts as failed only when none of them was
+answered.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ _TIMEOUT: Final = 5.0
 _SHED_WAIT: Final = 0.25  # what a server that sheds asks for
 # gRPC's server cancels what has reached it, but no thread of it, at the moment that it is told to stop
 _AGAIN: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+_SHED: Final = grpc.StatusCode.RESOURCE_EXHAUSTED
 _PAGE: Final = 10
 
 
@@ -44,6 +46,7 @@ class Call:
     level: str = ""
     release: str = ""
     items: int = 0
+    late: float = 0.0  # seconds after `due` at which this process got round to it: its own lag, not the service's
 
     @property
     def failed(self) -> bool:
@@ -57,18 +60,15 @@ class Call:
 
 
 class OpenLoop:
-    """Calls for one of `users` after another, `rate` a second. Use it in a `with` block.
-
-    `shed_again`: calls that the server sheds are sent again too, as our own client does with what says when to try again.
-    """
+    """Calls for one of `users` after another, `rate` a second; `insists`: again when the server sheds them. Use it in a `with` block."""
 
     def __init__(
-        self, address: str, users: Sequence[str], rate: float, connections: int = 6, *, shed_again: bool = False
+        self, address: str, users: Sequence[str], rate: float, connections: int = 6, *, insists: bool = True
     ) -> None:
+        self._again = (*_AGAIN, _SHED) if insists else _AGAIN
+        # as our own client, within the deadline of a call and its repetitions (serving.client)
+        self._waits = (*_WAITS, *[_SHED_WAIT] * round(_TIMEOUT / _SHED_WAIT)) if insists else _WAITS
         self._address, self._users, self._rate, self._connections = address, users, rate, connections
-        self._again = (*_AGAIN, grpc.StatusCode.RESOURCE_EXHAUSTED) if shed_again else _AGAIN
-        # within the deadline that the client has for a call and its repetitions (serving.client)
-        self._waits = (*_WAITS, *[_SHED_WAIT] * round(_TIMEOUT / _SHED_WAIT)) if shed_again else _WAITS
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="open-loop", daemon=True)
         self.calls: list[Call] = []  # as they end; grows only
@@ -111,7 +111,7 @@ class OpenLoop:
 
     async def _call(self, number: int, due: float) -> None:
         request = RecommendRequest(user_id=self._users[number % len(self._users)], page_size=_PAGE)
-        status, reason = "", ""
+        status, reason, late = "", "", time.perf_counter() - due
         for attempt, wait in enumerate(self._waits, 1):
             await asyncio.sleep(wait)
             stub = self._stubs[(number + attempt) % len(self._stubs)]
@@ -133,10 +133,11 @@ class OpenLoop:
                         answer.level,
                         answer.release,
                         len(answer.results),
+                        late,
                     )
                 )
                 return
-        self.calls.append(Call(due, time.perf_counter() - due, attempt, status, reason))
+        self.calls.append(Call(due, time.perf_counter() - due, attempt, status, reason, late=late))
 
 
 def summary(calls: Sequence[Call]) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def run(release: Path, rate: float, rounds: int) -> dict[str, Any]:
         work = copied(release, folder / "work")
         other = _other(release, work)
         served = stack.enter_context(Served(work.current, "--workers", _WORKERS))
-        load = stack.enter_context(OpenLoop(served.address, people(work), rate, shed_again=True))
+        load = stack.enter_context(OpenLoop(served.address, people(work), rate))
         time.sleep(_BETWEEN_SECONDS)
         steps = [
             _step(work, served.address, *command)

@@ -133,6 +133,8 @@ class Experiment(Section):
         default_factory=dict, max_length=1000
     )  # unit id -> arm, for testers; they count for nothing
     primary: Metric
+    lift: float = Field(default=0.05, gt=0, le=10)  # smallest of the primary metric worth finding: sharpens the report
+    secondary: tuple[Metric, ...] = Field(default=(), max_length=20)
     guardrails: tuple[Guardrail, ...] = Field(default=(), max_length=20)
     attribution_hours: float = Field(default=24.0, gt=0)
     start: Moment | None = None
