@@ -94,7 +94,6 @@ class Histories:
             self._items[start:stop], self._times[start:stop], self._types[start:stop], self._gains[start:stop]
         )
 
-
     def block(self, first: int, last: int) -> tuple[History, Array]:
         """All events of the users `first` to `last` - 1, and where those of each begin and end there: int64 `[last - first, 2]`."""
         start, stop = int(self._starts[first]), int(self._starts[last])

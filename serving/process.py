@@ -50,6 +50,8 @@ from serving.release import Release
 from serving.resident import Opened, Resident
 from serving.rules.live import LiveRules
 from serving.shown import ShownLog
+from serving.sight.gauges import Parts
+from serving.sight.sight import Sight, timed_swap
 from serving.spool import Spool
 from serving.stopping import StopSignals
 from serving.tally import Tally
@@ -89,10 +91,13 @@ class ServingProcess:
     """The parts of a serving process, connected."""
 
     def __init__(self, options: ProcessOptions, clock: Clock = wall_clock) -> None:
-        self._options, config, tally = options, options.config, Tally()
+        self._options, config = options, options.config
+        self._tally = tally = Tally(detailed=config.metrics.on)
+        board = options.board
+        self.sight = Sight(config, tally, None if board is None else board.folder, 0 if board is None else board.number)
         self._catalog = catalog = _catalog(options, clock)
         self.resident = Resident.open(options.release, self._prepare, catalog.over if catalog else None)
-        self._link = link = RedisLink(options.redis_url, config.redis)
+        self._link = link = RedisLink(options.redis_url, config.redis, tally)
         link.warm()
         keys = Keys(config.tenant)
         self._state = state = OnlineState(link, keys, config.events.live_per_person)
@@ -103,7 +108,7 @@ class ServingProcess:
         self._trending = Trending(link, keys, config.trending, self.resident, clock)
         rules = config.rules
         self._rules = LiveRules(rules.path, lambda: self.resident.release, clock, rules.refresh_seconds)
-        self._server, self.port = _bind(options)
+        self._server, self.port = _bind(options, self.sight)
         recommender_pb2_grpc.add_RecommenderServicer_to_server(
             RecommenderService(
                 self.resident,
@@ -133,6 +138,7 @@ class ServingProcess:
             self.load,
             embedded=options.embedded,
             rules=self._rules,
+            metrics_at=lambda: self.sight.address,
         )
         admin_pb2_grpc.add_AdminServicer_to_server(admin, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -140,6 +146,10 @@ class ServingProcess:
 
     def start(self) -> None:
         """Begin to answer."""
+        threads = self._options.config.server.threads
+        self.sight.start(
+            Parts(self.resident, self._link, self._store, self._trending, self._catalog, self._rules, threads)
+        )
         self._store.start()
         self._log.start()
         self._trending.start()
@@ -151,6 +161,7 @@ class ServingProcess:
         gc.freeze()
         self._server.start()
         self._health.say(health_pb2.HealthCheckResponse.SERVING)
+        self.sight.ready(yes=True)
         self._warn()
         self.resident.check_in_background()
         if self._options.board is not None:
@@ -160,6 +171,7 @@ class ServingProcess:
         """Take no more requests; let the running ones end."""
         config = self._options.config.server
         self._health.say(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self.sight.ready(yes=False)
         # gRPC cancels what has arrived and not begun when its server stops: nothing should arrive any more
         threading.Event().wait(config.lame_duck_seconds)
         self._server.stop(config.drain_seconds).wait()
@@ -169,9 +181,14 @@ class ServingProcess:
         self._store.stop()
         if self._catalog is not None:
             self._catalog.stop()
+        self.sight.stop()
 
     def load(self, path: Path) -> Loaded:
         """Swap to the release at `path`; of several workers all do, or none."""
+        with timed_swap(self._tally):
+            return self._load(path)
+
+    def _load(self, path: Path) -> Loaded:
         opened, board = self._open_next(path), self._options.board
         if board is None:
             before, workers = self._swap(opened), 1
@@ -245,11 +262,6 @@ def materialize_if_missing(url: str, tenant: str, work: Work, release: Release) 
         _LOG.warning("answers do without the histories of %s: %s", release.name, e)
 
 
-def configure_logging() -> None:
-    """Warnings and errors on stderr, one line each; stacks of bugs follow theirs."""
-    logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", level=logging.WARNING)
-
-
 def run(options: ProcessOptions, ready: Callable[[int], None]) -> None:
     """Serve until SIGTERM or SIGINT; `ready` is called with the port once requests are answered."""
     signals = StopSignals()
@@ -289,11 +301,13 @@ def _paging(options: ProcessOptions) -> Paging:
     return Paging(PageTokens(secret, options.config.tenant, config.hours))
 
 
-def _bind(options: ProcessOptions) -> tuple[grpc.Server, int]:
+def _bind(options: ProcessOptions, sight: Sight) -> tuple[grpc.Server, int]:
     """A server on its port, not yet answering."""
     pool = futures.ThreadPoolExecutor(options.config.server.threads, "rpc")
     # without this option gRPC lets two servers share a port by accident, and each gets half of the requests
-    server = grpc.server(pool, interceptors=[Malformed()], options=[("grpc.so_reuseport", int(options.shared_port))])
+    server = grpc.server(
+        pool, interceptors=[sight.watching, Malformed()], options=[("grpc.so_reuseport", int(options.shared_port))]
+    )
     try:
         return server, server.add_insecure_port(f"{options.host}:{options.port}")
     except RuntimeError:

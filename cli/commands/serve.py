@@ -26,6 +26,9 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, max=256, help="processes that share the port")] = 1,
     work: Annotated[Path | None, typer.Option(help="work directory; default: the folder above `releases`")] = None,
     rules: Annotated[Path | None, typer.Option(help="folder of rules for pages; changes are taken up")] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="HOST:PORT of /metrics for Prometheus; default: as configured, off")
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML with the keys that differ from configs/serving.yaml")
     ] = None,
@@ -37,10 +40,10 @@ def serve(
 
     from core.errors import InputError, NotFoundError
     from serving.config import load_serving
-    from serving.process import configure_logging
+    from serving.sight import logs
     from serving.workers import ServeOptions, parse_listen, serve
 
-    configure_logging()
+    logs.configure()
     if not release.exists():
         raise NotFoundError(
             f"--release {release}: no such directory; `./aisle nightly` publishes one at WORK/releases/current"
@@ -53,6 +56,9 @@ def serve(
     name = release.resolve().name
     # `releases/current` is a link: WORK is above the folder that holds it
     settings = load_serving(config)
+    logs.configure(settings.logging)
+    if metrics is not None:
+        settings = settings.with_metrics(metrics)
     if rules is not None:
         settings = settings.with_rules(rules)
     options = ServeOptions(release, listen, work or release.absolute().parent.parent, redis, workers, settings)
