@@ -10,6 +10,7 @@ WORK/
   redis/                      the embedded server's files
   catalog/                    the log of the live catalog (docs/catalog.md); servers write it, without the lock
   logs/
+  metrics/nightly.prom        what the last run came to, for Prometheus
 """
 
 from __future__ import annotations

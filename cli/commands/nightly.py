@@ -31,10 +31,15 @@ def nightly(
     from core.config import load_pipeline
     from core.errors import GateRefused
     from core.work import Work
+    from pipeline.night_metrics import recorded
     from pipeline.nightly import run
     from serving.config import load_serving
 
-    night = run(data, Work(work), load_pipeline(config), load_serving(serving), full=full, redis_url=redis, say=step)
-    finish(night.result())
-    if night.refused:
-        raise GateRefused(night.refused)
+    with recorded(work) as metrics:
+        night = run(
+            data, Work(work), load_pipeline(config), load_serving(serving), full=full, redis_url=redis, say=step
+        )
+        metrics |= night.result()
+        finish(metrics)
+        if night.refused:
+            raise GateRefused(night.refused)

@@ -17,7 +17,7 @@ def metrics_of(address: str) -> str:
     """HOST:PORT of the metrics of the server at `address`."""
     with grpc.insecure_channel(address) as channel:
         _, call = AdminStub(channel).GetStatus.with_call(GetStatusRequest(), timeout=20)
-        return dict(call.trailing_metadata())[METRICS_AT]
+        return str(dict(call.trailing_metadata())[METRICS_AT])
 
 
 class Scrape:

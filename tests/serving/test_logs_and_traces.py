@@ -159,8 +159,8 @@ def test_traces_reach_a_collector(shop: Work, redis_url: str, config: ServingCon
             with grpc.insecure_channel(f"127.0.0.1:{process.port}") as channel:
                 stub = RecommenderStub(channel)
                 stub.Recommend(ANN, timeout=20)  # of a share of none
-                stub.Recommend(ANN, timeout=20, metadata=[("traceparent", f"00-{trace}-{parent}-00")])
-                sampled = [("traceparent", f"00-{trace}-{parent}-01")]
+                stub.Recommend(ANN, timeout=20, metadata=(("traceparent", f"00-{trace}-{parent}-00"),))
+                sampled = (("traceparent", f"00-{trace}-{parent}-01"),)
                 answer = stub.Recommend(ANN, timeout=20, metadata=sampled)
                 with pytest.raises(grpc.RpcError):
                     stub.Recommend(RecommendRequest(page_size=999), timeout=20, metadata=sampled)

@@ -137,13 +137,13 @@ def test_a_call_has_the_callers_name(seen: ServingProcess) -> None:
         stub = RecommenderStub(channel)
 
         def named(name: str, request: RecommendRequest = ANN) -> str:
-            return stub.Recommend(request, metadata=[("x-request-id", name)], timeout=20).request_id
+            return stub.Recommend(request, metadata=(("x-request-id", name),), timeout=20).request_id
 
         assert named("shop-7") == "shop-7"
         assert named("shop-7", RecommendRequest(request_id="its-own")) == "its-own"
         assert named("not an id") not in ("not an id", "")
         both = BatchRecommendRequest(requests=[ANN, RecommendRequest(user_id="ann", placement="b")])
-        found = stub.BatchRecommend(both, metadata=[("x-request-id", "b")], timeout=20)
+        found = stub.BatchRecommend(both, metadata=(("x-request-id", "b"),), timeout=20)
         assert [r.request_id for r in found.responses] == ["b", "b.2"]
 
 
