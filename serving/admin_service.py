@@ -20,7 +20,7 @@ from serving.redis_link import RedisLink
 from serving.refusals import guarded
 from serving.resident import Resident
 from serving.rules.live import LiveRules
-from serving.sight.sight import METRICS_AT
+from serving.sight.metric_list import METRICS_AT
 from serving.tally import Tally
 from serving.trending import Trending
 from serving.validation import Problems

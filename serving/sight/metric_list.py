@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+METRICS_AT: Final = "x-aisle-metrics"  # metadata of GetStatus: HOST:PORT of this server's metrics
+
 
 class Kind(StrEnum):
     """As Prometheus names them."""

@@ -18,7 +18,6 @@ from serving.sight.traces import Traces
 from serving.sight.watching import Report, Watching
 from serving.tally import Tally
 
-METRICS_AT: Final = "x-aisle-metrics"  # metadata of GetStatus: where this server's metrics are
 _WRITE_SECONDS: Final = 1.0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -12,7 +13,7 @@ from core.errors import GateRefused
 from pipeline.night_metrics import path_of, recorded
 from serving.sight.metric_list import NIGHT_METRICS
 
-RESULT = {
+RESULT: dict[str, Any] = {
     "stages": {"prepare": {"seconds": 12.5, "skipped": False, "id": "x"}},
     "gates": [{"gate": "floor", "passed": False, "reason": "r"}],
 }
@@ -21,6 +22,11 @@ RESULT = {
 def read(work: Path) -> dict[tuple[str, str], float]:
     samples = [s for f in text_string_to_metric_families(path_of(work).read_text()) for s in f.samples]
     return {(s.name, "".join(s.labels.values())): s.value for s in samples}
+
+
+def refused(said: dict[str, Any]) -> None:
+    said |= RESULT
+    raise GateRefused(["no"])
 
 
 def test_a_night_that_went_well_then_one_refused_then_one_that_failed(tmp_path: Path) -> None:
@@ -34,8 +40,7 @@ def test_a_night_that_went_well_then_one_refused_then_one_that_failed(tmp_path: 
     assert first["aisle_nightly_gate_passed", "floor"] == 0
     assert first["aisle_nightly_outcome", "published"] == 1
     with pytest.raises(GateRefused), recorded(tmp_path) as said:
-        said |= RESULT
-        raise GateRefused(["no"])
+        refused(said)
     second = read(tmp_path)
     assert second["aisle_nightly_outcome", "refused"] == 1
     assert second["aisle_nightly_last_success_seconds", ""] == first["aisle_nightly_last_success_seconds", ""]

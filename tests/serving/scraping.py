@@ -5,19 +5,15 @@ from __future__ import annotations
 import urllib.request
 from collections.abc import Mapping
 
-import grpc
 from prometheus_client.parser import text_string_to_metric_families
 
-from aisle.v1.admin_pb2 import GetStatusRequest
-from aisle.v1.admin_pb2_grpc import AdminStub
-from serving.sight.sight import METRICS_AT
+from serving.client import Client
 
 
 def metrics_of(address: str) -> str:
     """HOST:PORT of the metrics of the server at `address`."""
-    with grpc.insecure_channel(address) as channel:
-        _, call = AdminStub(channel).GetStatus.with_call(GetStatusRequest(), timeout=20)
-        return str(dict(call.trailing_metadata())[METRICS_AT])
+    with Client(address, timeout=20) as ask:
+        return ask.metrics_at()
 
 
 class Scrape:
