@@ -194,13 +194,13 @@ def watched(release: Path, seconds: float) -> dict[str, Any]:
         stack.callback(prometheus.stop)
         load = Load(served.address, Release.open(work.current), users)
         start, frozen = time.monotonic(), False
-        load.once(work.current)
         while time.monotonic() < start + seconds:
             load.round()
             if not frozen and time.monotonic() > start + seconds / 2:
                 redis.send(signal.SIGSTOP)
                 load.round()
                 redis.send(signal.SIGCONT)
+                load.once(work.current)
                 frozen = True
         return {"calls": load.calls, **_said(prometheus, panels())}
 

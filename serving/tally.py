@@ -53,6 +53,13 @@ class Tally:
                 held[0] += value
                 held[1 + bisect_left(edges_of(name), value)] += 1
 
+    def expect(self, counts: Iterable[tuple[str, str]], values: Iterable[tuple[str, str]]) -> None:
+        """Counters and histograms, by name and only label, that begin at 0: else nobody sees their first count as one more."""
+        self.note([(name, (label,), 0) for name, label in counts])
+        with self._lock:
+            for name, label in values:
+                self._times.setdefault(name, {}).setdefault((label,), [0.0] * (len(edges_of(name)) + 2))
+
     def of(self, name: str, at: int = 0) -> dict[str, int]:
         """Counts by the label at the place `at`."""
         found: dict[str, int] = {}

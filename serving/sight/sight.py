@@ -19,6 +19,9 @@ from serving.sight.watching import Report, Watching
 from serving.tally import Tally
 
 _WRITE_SECONDS: Final = 1.0
+# What is rare, and what an alert waits for.
+_BEGIN: Final = (*(("events", o) for o in ("accepted", "duplicate", "spooled")), ("pages", "logged"), ("pages", "dropped"))  # fmt: skip
+_BEGIN_TIMED: Final = (("swaps", "ok"), ("swaps", "refused"))
 
 
 class Sight:
@@ -46,6 +49,7 @@ class Sight:
         if not self._config.metrics.on:
             return
         self._gauges = Gauges(parts)
+        self._tally.expect(_BEGIN, _BEGIN_TIMED)
         if self._folder is None:
             self._exporter = Exporter(self._config.metrics.listen, lambda: [self.snapshot()])
         else:
