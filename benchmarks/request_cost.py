@@ -47,13 +47,13 @@ from serving.keys import Keys
 from serving.online_state import OnlineState
 from serving.page_tokens import PageTokens, secret_of
 from serving.paging import Paging
-from serving.process import materialize_if_missing
 from serving.recommender_service import RecommenderService
 from serving.redis_link import RedisLink
 from serving.release import Release
 from serving.request_path import answer
 from serving.resident import Resident, warm_up
 from serving.shown import ShownLog
+from serving.state_loading import materialize_if_missing
 from serving.tally import Tally
 from serving.trending import Trending
 

@@ -18,6 +18,7 @@ import typer
 
 import cli.commands
 from cli.output import console, finish
+from cli.secured import secure_all
 from core.errors import AisleError, GateRefused, nearest
 
 app = typer.Typer(
@@ -32,6 +33,7 @@ def _register() -> None:
     """Each module of cli.commands has `register(app)`; the order is alphabetical."""
     for module in sorted(m.name for m in pkgutil.iter_modules(cli.commands.__path__)):
         importlib.import_module(f"cli.commands.{module}").register(app)
+    secure_all(app)
 
 
 def main() -> None:

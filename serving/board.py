@@ -71,9 +71,15 @@ class Board:
     """`folder` belongs to the server; this is worker `number` of `workers`."""
 
     def __init__(self, folder: Path, number: int, workers: int) -> None:
-        self.folder, self.number, self._workers = folder, number, workers
+        self.folder, self.number, self.workers = folder, number, workers
         self._runs = self._prepared = self._leading = ""  # ids of notices
         self._failed = False
+
+    def within(self, name: str) -> Board:
+        """A board of the same workers for one of several things that they load."""
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        return Board(folder, self.number, self.workers)
 
     def announced(self) -> Path | None:
         """The release to start with: the one that was last agreed on; None before any was."""
@@ -176,7 +182,7 @@ class Board:
 
     def _agree(self, offer: Notice) -> None:
         """Return once every other worker has prepared `offer`."""
-        others = [n for n in range(self._workers) if n != self.number]
+        others = [n for n in range(self.workers) if n != self.number]
         while True:
             said = {n: self._heard(n, offer) for n in others}
             for number, word in said.items():
@@ -195,9 +201,9 @@ class Board:
     def _count_running(self, agreed: Notice) -> int:
         deadline = time.monotonic() + _WAIT_SECONDS
         while True:
-            words = [self._heard(n, agreed) for n in range(self._workers)]
+            words = [self._heard(n, agreed) for n in range(self.workers)]
             said = [w for w in words if w is not None and (w.state == _RUNS or w.problem)]
-            if len(said) == self._workers or time.monotonic() > deadline:
+            if len(said) == self.workers or time.monotonic() > deadline:
                 return sum(not w.problem for w in said)
             threading.Event().wait(_POLL_PREPARED_SECONDS)
 

@@ -6,6 +6,8 @@ Requests and answers are the generated messages: they are typed, and say what do
 from __future__ import annotations
 
 import json
+import random
+import time
 import uuid
 from collections.abc import Sequence
 from types import TracebackType
@@ -28,6 +30,7 @@ from aisle.v1 import (
     users_pb2_grpc,
 )
 from core.errors import AisleError, InputError
+from serving.client_security import ClientSecurity
 from serving.sight.metric_list import METRICS_AT
 
 # A call that found no server, or one that could not take it, is made again: those that only read, and those that a second time change nothing. gRPC
@@ -67,15 +70,18 @@ class Client:
     Args:
         address: HOST:PORT.
         timeout: Seconds that a call may take, retries included; those that do more work by themselves have longer.
+        security: TLS and API key; None: what the environment says (serving.client_security).
 
     Raises:
         InputError: By any call: a request that the server refuses, field by field.
         ServerError: By any call: no server, none in time, or one that failed.
     """
 
-    def __init__(self, address: str, timeout: float = 5.0) -> None:
+    def __init__(self, address: str, timeout: float = 5.0, security: ClientSecurity | None = None) -> None:
         self._address, self._timeout = address, timeout
-        self._channel = grpc.insecure_channel(address, _OPTIONS)
+        security = ClientSecurity.of_environment() if security is None else security
+        self._metadata = security.metadata
+        self._channel = security.channel(address, _OPTIONS)
         self._recommender = recommender_pb2_grpc.RecommenderStub(self._channel)
         self._events = events_pb2_grpc.EventsStub(self._channel)
         self._users = users_pb2_grpc.UsersStub(self._channel)
@@ -164,10 +170,15 @@ class Client:
 
     def _call(self, method: Any, request: Any, timeout: float | None = None) -> Any:
         seconds = timeout or self._timeout
-        try:
-            return method(request, timeout=seconds)
-        except grpc.RpcError as e:
-            raise self._explained(e, seconds) from None
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                return method(request, timeout=max(0.0, until - time.monotonic()), metadata=self._metadata)
+            except grpc.RpcError as e:
+                pause = retry_after(e)
+                if pause is None or time.monotonic() + pause >= until:
+                    raise self._explained(e, seconds) from None
+                time.sleep(pause)
 
     def _explained(self, error: Any, seconds: float) -> AisleError:
         """`error` is a grpc.RpcError that is a grpc.Call too, which types cannot say."""
@@ -179,10 +190,14 @@ class Client:
                 return ServerError(
                     f"{self._address}: no such host; name the server as HOST:PORT, such as 127.0.0.1:50051, with --server"
                 )
+            if "ssl" in said or "handshak" in said:
+                return ServerError(f"{self._address}: no TLS connection, see --tls-ca, --cert and --key: {text}")
             if "failed to connect" in said:
                 return ServerError(
                     f"no server answers at {self._address}: start one with `./aisle serve`, or name another with --server"
                 )
+        if code == grpc.StatusCode.UNAUTHENTICATED:
+            return ServerError(f"{self._address}: {text}; a key is taken from AISLE_API_KEY or AISLE_API_KEY_FILE")
         if code == grpc.StatusCode.DEADLINE_EXCEEDED:
             return ServerError(f"{self._address} did not answer within {seconds:g} s")
         if fields := violations(error):
@@ -199,3 +214,17 @@ def violations(error: Any) -> list[tuple[str, str]]:
         if detail.Unpack(bad):
             found += [(v.field, v.description) for v in bad.field_violations]
     return found
+
+
+def retry_after(error: Any) -> float | None:
+    """Seconds after which a call that a server did not take may be made again, if it says so; up to as much again is added, so that not all come at once.
+
+    `error` is a grpc.RpcError. UNAVAILABLE with such a word is left to gRPC's own retries.
+    """
+    if error.code() != grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return None
+    status: Any = rpc_status.from_call(error)
+    retry = error_details_pb2.RetryInfo()
+    if not any(detail.Unpack(retry) for detail in (status.details if status else ())):
+        return None
+    return float(retry.retry_delay.ToTimedelta().total_seconds()) * (1 + random.random())

@@ -10,6 +10,7 @@ from typing import Final, Literal
 from pydantic import Field
 
 from core.config import Section, checked, overlaid, read_yaml
+from serving.protection_config import ProtectionConfig
 
 PAGE_KEY: Final = "page-tokens.key"
 
@@ -102,6 +103,18 @@ class RulesConfig(Section):
         return None if self.folder == "none" else Path(self.folder)
 
 
+class ExperimentsConfig(Section):
+    """The experiments of a server."""
+
+    folder: str = Field(min_length=1)
+    refresh_seconds: float = Field(gt=0)
+
+    @property
+    def path(self) -> Path | None:
+        """Where they are: None for none."""
+        return None if self.folder == "none" else Path(self.folder)
+
+
 class PagingConfig(Section):
     """Tokens that lead to further pages."""
 
@@ -177,8 +190,10 @@ class ServingConfig(Section):
     trending: TrendingConfig
     catalog: CatalogConfig
     rules: RulesConfig
+    experiments: ExperimentsConfig
     paging: PagingConfig
     exploration: ExplorationConfig
+    protection: ProtectionConfig
     metrics: MetricsConfig
     logging: LoggingConfig
     traces: TracesConfig
@@ -191,6 +206,15 @@ class ServingConfig(Section):
         """The same, with the rules of a folder."""
         rules = self.rules.model_copy(update={"folder": str(folder.absolute())})
         return self.model_copy(update={"rules": rules})
+
+    def with_experiments(self, folder: Path) -> ServingConfig:
+        """The same, with the experiments of a folder."""
+        experiments = self.experiments.model_copy(update={"folder": str(folder.absolute())})
+        return self.model_copy(update={"experiments": experiments})
+
+    def with_protection(self, **files: Path | None) -> ServingConfig:
+        """The same, with those files of the section `protection` that are given."""
+        return self.model_copy(update={"protection": self.protection.with_files(**files)})
 
 
 DEFAULTS = Path(__file__).parent.parent / "configs" / "serving.yaml"

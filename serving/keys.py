@@ -12,6 +12,8 @@
 | `aisle:T:trending`                                     | stream of what trended (serving.trending_log), for the log                  |
 | `aisle:T:trending:<period>`                            | there while a process has logged what trended in this period                |
 | `aisle:T:erasures`                                     | hash of people to be forgotten in the files (serving.forget.Wishes)         |
+| `aisle:T:tokens:<API key's id, or nothing>`            | hash: what is left of a rate limit, and when it was last refilled           |
+| `aisle:T:takers:<API key's id, or nothing>`            | sorted set of the processes that take from it, by time                      |
 
 T is the tenant; `<schema>` fingerprints the packed layout, so that another version of Aisle never misreads; `<state>` fingerprints the user
 state, so that two data sets that end at the same moment never mix.
@@ -29,6 +31,11 @@ class Keys:
     """The keys of one tenant."""
 
     tenant: str
+
+    @property
+    def prefix(self) -> str:
+        """What every key begins with."""
+        return f"aisle:{self.tenant}:"
 
     def window(self, window_end: int, state_id: str) -> str:
         """Prefix of one materialised window."""
@@ -80,6 +87,14 @@ class Keys:
     def erasures(self) -> str:
         """Wishes to be forgotten."""
         return f"aisle:{self.tenant}:erasures"
+
+    def tokens(self, api_key: str) -> str:
+        """Budget of requests of the tenant, or of one of its API keys."""
+        return f"aisle:{self.tenant}:tokens:{api_key}"
+
+    def takers(self, api_key: str) -> str:
+        """Who takes from that budget."""
+        return f"aisle:{self.tenant}:takers:{api_key}"
 
 
 def session_key(session_id: str) -> str:

@@ -12,28 +12,11 @@ Handler = Any  # grpc.RpcMethodHandler, whose fields the types do not know
 _TEXT = "the request is not a message of this method: broken wire format, or text that is not UTF-8"
 
 
-class Malformed(grpc.ServerInterceptor):
-    """Put before every method of a server."""
-
-    def __init__(self) -> None:
-        self._guarded: dict[str, Handler] = {}  # methods that exist
-
-    def intercept_service(self, continuation: Callable[[Any], Handler], details: Any) -> Handler:
-        """See grpc.ServerInterceptor."""
-        known = self._guarded.get(details.method)
-        if known is not None:
-            return known
-        handler = continuation(details)
-        if handler is not None:
-            self._guarded[details.method] = handler = _guarded(handler)
-        return handler
-
-
 class _Broken:
     """Stands for a request that could not be read."""
 
 
-def _guarded(handler: Handler) -> Handler:
+def readable(handler: Handler) -> Handler:
     """The same method, which refuses what its deserializer cannot read."""
 
     def read(data: bytes) -> Any:

@@ -17,6 +17,7 @@ from core.ids import NO_ROW
 from serving.asking import Asking, known_rows
 from serving.deadline import Costs, Deadline, Step
 from serving.drawn_answer import add_propensities
+from serving.experiments import Given, LiveExperiments
 from serving.explain import UNKNOWN, explain
 from serving.exploration import Chance, Exploration
 from serving.failures import Failure, failures_of
@@ -73,11 +74,12 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         rules: LiveRules | None = None,
         exploration: Exploration | None = None,
         reply_ms: float = 0.0,
+        experiments: LiveExperiments | None = None,
     ) -> None:
         self._resident, self._state, self._log, self._tally = resident, state, log, tally
         self._trending, self._paging = trending, paging
         self._asking = Asking(trending, rules, clock)
-        self._exploration, self._reply = exploration, reply_ms / 1e3
+        self._exploration, self._experiments, self._reply = exploration, experiments, reply_ms / 1e3
         self._costs, self._costs_of_similar = Costs(), Costs()  # which ask other sources
 
     @guarded
@@ -284,6 +286,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         self, release: Release, request: pb.RecommendRequest, k: int, now: int, within: str = ""
     ) -> pb.RecommendResponse:
         """The answer to a request that is only to be checked."""
+        self._given(request, now, within)
         _, missing = self._asking.page(release, request, k, now, PersonState(), within=within)
         self._paging.onward(request, now)
         return pb.RecommendResponse(
@@ -309,13 +312,21 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
     ) -> Placed:
         """The page of one placement, without the rows `taken` (int32) that others show."""
         request_id = request.request_id or new_request_id()
+        given = self._given(request, now, within)
+        request = given.told(request)
         asked, missing = self._asking.page(release, request, k, now, state, taken, within)
         chance = self._chance(release, request, request_id, now) if by_chance else None
         asked = replace(asked, deadline=deadline, chance=chance, watch=watch)
         onward = self._paging.onward(request, now)
-        page = answer(release, asked) if onward is None else next_page(release, asked, onward)
+        by = release if self._experiments is None else self._experiments.over(release, given)
+        page = answer(by, asked) if onward is None else next_page(release, asked, onward)
         watch.lap("recommend")
-        return Placed(request, k, now, release, state, asked, missing, onward, page, watch, not len(taken), request_id)
+        alone = not len(taken)
+        return Placed(request, k, now, release, state, asked, missing, onward, page, watch, alone, request_id, given)
+
+    def _given(self, request: pb.RecommendRequest, now: int, within: str) -> Given:
+        """The arms of the experiments that a request is in."""
+        return Given() if self._experiments is None else self._experiments.of(request, now, within)
 
     def _answered(self, one: Placed, taken: Array = _NONE) -> pb.RecommendResponse:
         """The page in the shop's ids, counted and logged; `taken` as for Paging.token."""
@@ -337,13 +348,17 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             index_version=index_version(release),
         )
         add_rules(response.results, asked, page)
+        one.given.write(response)
         pool = add_propensities(response, release, page.drawn)
         if request.explain:
             add_contributions(release, response.results, page)
         one.watch.lap("reasons")
         one.watch.write(response.stage_latency_ms)
         rpc = "Recommend" if (call := current()) is None else call.rpc
-        page_seen(self._tally, rpc, request_id, release.name, page, one.failures, one.watch)
+        arm = ",".join(f"{a.experiment}={a.arm}" for a in one.given.assignments if not a.forced)
+        page_seen(self._tally, rpc, request_id, release.name, page, one.failures, one.watch, arm)
+        if self._experiments is not None:
+            self._experiments.count(one.given)
         self._log.offer(one.shown(response, pool))
         return response
 

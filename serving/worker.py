@@ -12,6 +12,7 @@ from serving.board import Board
 from serving.config import ServingConfig
 from serving.process import ProcessOptions
 from serving.sight import logs
+from serving.tenants_file import TenantSpec
 
 
 def main() -> None:
@@ -31,6 +32,7 @@ def main() -> None:
         config=config,
         shared_port=True,
         board=board,
+        tenants=tuple(TenantSpec.model_validate(spec) for spec in about["tenants"]),
     )
     try:
         process.run(options, lambda port: print(json.dumps({"port": port}), flush=True))

@@ -24,6 +24,7 @@ from serving.process import ProcessOptions
 from serving.sight.exporter import Exporter
 from serving.sight.snapshot import Gauge, read_all
 from serving.stopping import StopSignals
+from serving.tenants_file import TenantSpec
 from serving.tether import tied
 
 _LOG = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class ServeOptions:
     redis_url: str | None
     workers: int
     config: ServingConfig
+    tenants: tuple[TenantSpec, ...] = ()
 
 
 def serve(options: ServeOptions, ready: Ready) -> None:
@@ -56,6 +58,7 @@ def serve(options: ServeOptions, ready: Ready) -> None:
             embedded.wait()
             url = embedded.url
         one = ProcessOptions(options.release, options.work, host, port, url, options.redis_url is None, options.config)
+        one = replace(one, tenants=options.tenants)
         if options.workers == 1:
             process.run(one, ready)
         else:
@@ -114,6 +117,7 @@ class Supervisor:
             "redis_url": self._options.redis_url,
             "embedded": self._options.embedded,
             "config": self._options.config.model_dump(mode="json"),
+            "tenants": [spec.model_dump(mode="json") for spec in self._options.tenants],
             "board": [str(self._board), number, self._workers],
         }
         # the settings go through a pipe: the URL may hold a password, and arguments are for everyone to read

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,16 +33,15 @@ class Parts:
     trending: Trending
     catalog: Catalog | None
     rules: LiveRules
-    threads: int
 
 
 class Gauges:
-    """Of one process."""
+    """Of one process; `parts`: of the tenants that are open, by name."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, parts: Callable[[], dict[str, Parts]], threads: int) -> None:
+        self._parts, self._threads = parts, threads
         self._started = time.time()
-        self._release, self._loaded = parts.resident.base, self._started
+        self._of_tenant: dict[str, _OfTenant] = {}
         self._ready = threading.Event()
 
     def ready(self, *, yes: bool) -> None:
@@ -51,39 +51,61 @@ class Gauges:
         else:
             self._ready.clear()
 
-    def read(self, running: int) -> list[Gauge]:
-        """All of them; `running`: calls under way."""
-        p = self._parts
-        return [
+    def read(self, common: str, running: int) -> dict[str, list[Gauge]]:
+        """All of them by tenant, those of the process with the one named `common`; `running`: calls under way."""
+        found: dict[str, list[Gauge]] = {common: []}
+        for name, parts in self._parts().items():
+            known = self._of_tenant.get(name)
+            if known is None or known.parts is not parts:
+                known = self._of_tenant[name] = _OfTenant(parts)
+            found[name] = known.read()
+        link = next((parts.link for parts in self._parts().values()), None)
+        found[common] = [
             ("ready", (), float(self._ready.is_set())),
             ("start_time_seconds", (), self._started),
             ("requests_running", (), running),
-            ("threads_serving", (), p.threads),
+            ("threads_serving", (), self._threads),
+            *([] if link is None else [("redis_up", (), float(link.failure is None))]),
+            *([] if link is None else [("redis_paused", (), float(link.paused))]),
+            *of_process(),
+            *found[common],
+        ]
+        return found
+
+
+class _OfTenant:
+    """Of the parts of one tenant."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self._release, self._loaded = parts.resident.base, time.time()
+
+    def read(self) -> list[Gauge]:
+        """All of them."""
+        p = self.parts
+        return [
             *self._of_release(),
-            ("redis_up", (), float(p.link.failure is None)),
-            ("redis_paused", (), float(p.link.paused)),
             ("spool_bytes", (), p.store.spool_bytes),
             ("trending_items", (), p.trending.items),
             *([("trending_age_seconds", (), p.trending.age_seconds)] if p.trending.runs else []),
             *self._of_catalog(),
             *self._of_rules(),
-            *of_process(),
         ]
 
     def _of_release(self) -> list[Gauge]:
-        release, now = self._parts.resident.base, time.time()
+        release, now = self.parts.resident.base, time.time()
         if release is not self._release:
             self._release, self._loaded = release, now
         return [
             ("release_info", (release.name,), 1),
             ("release_window_end_seconds", (), release.window_end / 1e6),
             ("release_loaded_seconds", (), self._loaded),
-            ("release_intact", (), float(self._parts.resident.integrity in ("stamp", "verified"))),
-            ("items", (), int(np.count_nonzero(self._parts.resident.release.available))),
+            ("release_intact", (), float(self.parts.resident.integrity in ("stamp", "verified"))),
+            ("items", (), int(np.count_nonzero(self.parts.resident.release.available))),
         ]
 
     def _of_catalog(self) -> list[Gauge]:
-        live, catalog = self._parts.resident.live, self._parts.catalog
+        live, catalog = self.parts.resident.live, self.parts.catalog
         if live is None or catalog is None:
             return []
         counts = live.counts()
@@ -96,7 +118,7 @@ class Gauges:
         ]
 
     def _of_rules(self) -> list[Gauge]:
-        live = self._parts.rules
+        live = self.parts.rules
         if live.folder is None:
             return []
         off = len(live.off())

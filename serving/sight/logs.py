@@ -58,8 +58,8 @@ class JsonLines(logging.Formatter):
 class CallLog:
     """One line for calls: a share of them, chosen by their ids, and every one that failed by the server's fault."""
 
-    def __init__(self, share: float, tenant: str) -> None:
-        self._share, self._tenant = share, tenant
+    def __init__(self, share: float) -> None:
+        self._share = share
 
     def __call__(self, call: Ended) -> None:
         """See Report."""
@@ -73,7 +73,7 @@ class CallLog:
             "code": call.code,
             "latency_ms": round(1e3 * call.seconds, 3),
             "wait_ms": round(1e3 * (call.began - call.arrived), 3),
-            "tenant": self._tenant,
+            "tenant": call.tenant,
         }
         if seen.pages:
             first = seen.pages[0]

@@ -87,10 +87,17 @@ def usable_id(text: str) -> str:
 
 
 def page_seen(
-    tally: Tally, rpc: str, request_id: str, release: str, page: Answer, failures: list[Failure], watch: StageWatch
+    tally: Tally,
+    rpc: str,
+    request_id: str,
+    release: str,
+    page: Answer,
+    failures: list[Failure],
+    watch: StageWatch,
+    arm: str = "",
 ) -> None:
     """Count a page, and leave it with the call that it is of."""
-    counts: list[Note] = [("answers", (rpc, page.level, release, ""), 1)]
+    counts: list[Note] = [("answers", (rpc, page.level, release, arm), 1)]
     counts += [("degraded", (failure,), 1) for failure in failures]
     if page.drawn is not None and page.drawn.explored:
         counts.append(("exploration", ("explored",), 1))
@@ -106,7 +113,7 @@ def page_seen(
     one = current()
     if one is not None:
         names, n = tuple(map(str, failures)), len(page.candidates)
-        one.pages.append(SeenPage(request_id, release, page.level, names, len(page.rows), n, watch))
+        one.pages.append(SeenPage(request_id, release, page.level, names, len(page.rows), n, watch, arm))
 
 
 def details(page: Answer) -> list[Note]:

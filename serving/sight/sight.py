@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
+from serving.board import Board
 from serving.config import ServingConfig
 from serving.sight.exporter import Exporter
 from serving.sight.gauges import Gauges, Parts
@@ -25,44 +25,49 @@ _BEGIN_TIMED: Final = (("swaps", "ok"), ("swaps", "refused"))
 
 
 class Sight:
-    """Of one process. `folder`: where workers leave what they have to say; None where this process answers scrapes itself."""
+    """Of one process, which answers for one tenant or several.
 
-    def __init__(self, config: ServingConfig, tally: Tally, folder: Path | None, worker: int) -> None:
-        self._config, self._tally, self._worker = config, tally, str(worker)
-        self._folder = folder
-        self._traces = Traces(config.traces, config.tenant) if config.traces.on else None
+    Args:
+        config: The settings.
+        tenants: Their names.
+        board: Of the workers that share a port, whose folder takes what each has to say; None where this process answers scrapes itself.
+
+    Raises:
+        InputError: It cannot listen where metrics are to be.
+    """
+
+    def __init__(self, config: ServingConfig, tenants: Sequence[str], board: Board | None) -> None:
+        self.tallies: dict[str, Tally] = {name: Tally(detailed=config.metrics.on) for name in tenants}
+        # of what tenants share: Redis, calls of nobody that we know
+        self._common = tenants[0] if len(tenants) == 1 else ""
+        self.shared = self.tallies.get(self._common) or Tally(detailed=config.metrics.on)
+        self._traces = Traces(config.traces) if config.traces.on else None
         reports: list[Report] = [] if self._traces is None else [self._traces]
         if config.logging.calls:
-            reports.append(CallLog(config.logging.calls, config.tenant))
-        self.watching = Watching(tally, reports)
+            reports.append(CallLog(config.logging.calls))
+        self.watching = Watching({**self.tallies, self._common: self.shared}, self._common, reports)
+        self._worker, self._folder = ("0", None) if board is None else (str(board.number), board.folder)
         self._gauges: Gauges | None = None
         self._exporter: Exporter | None = None
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        if config.metrics.on and board is None:
+            self._exporter = Exporter(config.metrics.listen, self.snapshots)
+            config = config.with_metrics(self._exporter.address)
+        self.config = config
+        """The settings, with the port that metrics have."""
 
-    def start(self, parts: Parts) -> None:
-        """Answer scrapes, or begin to write for the one who does.
-
-        Raises:
-            InputError: It cannot listen where metrics are to be.
-        """
-        if not self._config.metrics.on:
+    def start(self, parts: Callable[[], dict[str, Parts]], threads: int) -> None:
+        """Look at the parts of the tenants that are open, and write what there is to say for whoever answers scrapes."""
+        if not self.config.metrics.on:
             return
-        self._gauges = Gauges(parts)
-        self._tally.expect(_BEGIN, _BEGIN_TIMED)
-        if self._folder is None:
-            self._exporter = Exporter(self._config.metrics.listen, lambda: [self.snapshot()])
-        else:
-            file = SnapshotFile(self._folder, self._worker, self.snapshot)
+        self._gauges = Gauges(parts, threads)
+        for tally in self.tallies.values():
+            tally.expect(_BEGIN, _BEGIN_TIMED)
+        if self._folder is not None:
+            file = SnapshotFile(self._folder, self._worker, self.snapshots)
             self._thread = threading.Thread(target=self._write, args=(file,), name="metrics", daemon=True)
             self._thread.start()
-
-    @property
-    def address(self) -> str:
-        """Where /metrics is, in this process or in the one that started it; empty where it is not."""
-        if self._exporter is not None:
-            return self._exporter.address
-        return self._config.metrics.listen if self._config.metrics.on else ""
 
     def ready(self, *, yes: bool) -> None:
         """Whether requests are answered."""
@@ -79,11 +84,13 @@ class Sight:
         if self._traces is not None:
             self._traces.stop()
 
-    def snapshot(self) -> Snapshot:
-        """What holds now."""
-        counts, times = self._tally.copy()
-        gauges = [] if self._gauges is None else self._gauges.read(self.watching.running)
-        return Snapshot(self._worker, self._config.tenant, time.time(), counts, times, gauges)
+    def snapshots(self) -> list[Snapshot]:
+        """What holds now, one for each tenant; the first has what they share."""
+        found, gauges = [], {} if self._gauges is None else self._gauges.read(self._common, self.watching.running)
+        for name, tally in {self._common: self.shared, **self.tallies}.items():
+            counts, times = tally.copy()
+            found.append(Snapshot(self._worker, name, time.time(), counts, times, gauges.get(name, [])))
+        return found
 
     def _write(self, file: SnapshotFile) -> None:
         while True:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -50,9 +50,9 @@ class Snapshot:
         """Whether its process said this lately."""
         return time.time() - self.at < _STALE_SECONDS
 
-    def packed(self) -> bytes:
-        """JSON."""
-        plain = {
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
             "worker": self.worker,
             "tenant": self.tenant,
             "at": self.at,
@@ -60,12 +60,10 @@ class Snapshot:
             "times": [[n, k, v] for n, of in self.times.items() for k, v in of.items()],
             "gauges": self.gauges,
         }
-        return orjson.dumps(plain)
 
     @classmethod
-    def of(cls, packed: bytes) -> Snapshot:
-        """What `packed` says."""
-        plain: dict[str, Any] = orjson.loads(packed)
+    def of(cls, plain: dict[str, Any]) -> Snapshot:
+        """What `plain` said."""
         one = cls(plain["worker"], plain["tenant"], plain["at"])
         for name, labels, n in plain["counts"]:
             one.counts.setdefault(name, {})[tuple(labels)] = n
@@ -78,25 +76,29 @@ class Snapshot:
 class SnapshotFile:
     """The file of one worker in the folder that all share."""
 
-    def __init__(self, folder: Path, worker: str, take: Callable[[], Snapshot]) -> None:
+    def __init__(self, folder: Path, worker: str, take: Callable[[], Sequence[Snapshot]]) -> None:
         self._path, self._take = folder / f"metrics-{worker}.json", take
-        self._before: Snapshot | None = None
-        if self._path.exists():  # of the worker whose place this one takes
-            self._before = Snapshot.of(self._path.read_bytes())
+        # of the worker whose place this one takes
+        self._before = {one.tenant: one for one in (_read(self._path) if self._path.exists() else ())}
 
     def write(self) -> None:
         """Put what holds now in place of what is there. A reader sees one or the other; nothing here outlives a crash of the machine."""
         now = self._take()
-        if self._before is not None:
-            now.add(self._before)
+        for one in now:
+            if one.tenant in self._before:
+                one.add(self._before[one.tenant])
         beside = self._path.with_suffix(".new")
-        beside.write_bytes(now.packed())
+        beside.write_bytes(orjson.dumps([one.plain() for one in now]))
         os.replace(beside, self._path)
 
 
 def read_all(folder: Path) -> list[Snapshot]:
-    """Of every worker that wrote one, by its number."""
-    return [Snapshot.of(path.read_bytes()) for path in sorted(folder.glob("metrics-*.json"))]
+    """Of every worker that wrote some, by its number."""
+    return [one for path in sorted(folder.glob("metrics-*.json")) for one in _read(path)]
+
+
+def _read(path: Path) -> list[Snapshot]:
+    return [Snapshot.of(plain) for plain in orjson.loads(path.read_bytes())]
 
 
 def by_tenant(snapshots: Iterable[Snapshot]) -> dict[str, Snapshot]:

@@ -20,14 +20,14 @@ _SAMPLED: Final = 1
 class Traces:
     """Makes the spans of one process and sends them in batches, from a thread of its own."""
 
-    def __init__(self, config: TracesConfig, tenant: str) -> None:
+    def __init__(self, config: TracesConfig) -> None:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
         self._share = config.share
-        self._provider = TracerProvider(resource=Resource.create({"service.name": "aisle", "aisle.tenant": tenant}))
+        self._provider = TracerProvider(resource=Resource.create({"service.name": "aisle"}))
         exporter = OTLPSpanExporter(endpoint=config.endpoint, timeout=config.timeout_seconds)
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("aisle")
@@ -69,6 +69,7 @@ class Traces:
                 "rpc.method": call.seen.rpc,
                 "rpc.grpc.status_code": call.code,
                 "aisle.request_id": call.seen.request_id,
+                "aisle.tenant": call.tenant,
             },
         )
         within = trace.set_span_in_context(span)

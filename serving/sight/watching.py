@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import grpc
 
+from serving.caller import caller
 from serving.sight import observation
 from serving.sight.observation import Observation, usable_id
 from serving.tally import Tally
 
 Handler = Any  # grpc.RpcMethodHandler, whose fields the types do not know
 _OURS: Final = "/aisle.v1."
+# by which gRPC knows methods that have a thread of their own
+_ASIDE: Final = ("experimental_non_blocking", "experimental_thread_pool")
 _REQUEST_ID, _PARENT = "x-request-id", "traceparent"
 OK: Final = "OK"
 
@@ -25,6 +28,7 @@ class Ended:
     """A call that is over."""
 
     seen: Observation
+    tenant: str
     code: str
     arrived: float  # time.perf_counter of its arrival,
     began: float  # of the moment a thread took it,
@@ -47,8 +51,9 @@ class Report(Protocol):
 class Watching(grpc.ServerInterceptor):
     """Put before every other interceptor of a server."""
 
-    def __init__(self, tally: Tally, reports: Sequence[Report] = ()) -> None:
-        self._tally, self._reports = tally, reports
+    def __init__(self, tallies: Mapping[str, Tally], common: str, reports: Sequence[Report] = ()) -> None:
+        """`tallies`: by tenant; `common`: whose calls of nobody that we know are."""
+        self._tallies, self._common, self._reports = tallies, common, reports
         self._running: dict[int, float] = {}  # by thread
 
     @property
@@ -62,23 +67,27 @@ class Watching(grpc.ServerInterceptor):
         handler = continuation(details)
         if handler is None or handler.unary_unary is None or not details.method.startswith(_OURS):
             return handler
-        method, metadata = handler.unary_unary, details.invocation_metadata
+        method, metadata, who = handler.unary_unary, details.invocation_metadata, caller()
+        tenant = self._common if who is None or who.tenant not in self._tallies else who.tenant
 
         def call(request: Any, context: grpc.ServicerContext) -> Any:
-            return self._answer(method, details.method, metadata, arrived, request, context)
+            return self._answer(method, _observation(details.method, metadata), tenant, arrived, request, context)
 
+        for name in _ASIDE:
+            if hasattr(method, name):
+                setattr(call, name, getattr(method, name))
         return grpc.unary_unary_rpc_method_handler(call, handler.request_deserializer, handler.response_serializer)
 
     def _answer(
         self,
         method: Callable[..., Any],
-        path: str,
-        metadata: Any,
+        one: Observation,
+        tenant: str,
         arrived: float,
         request: Any,
         context: grpc.ServicerContext,
     ) -> Any:
-        one, thread, began = _observation(path, metadata), threading.get_ident(), time.perf_counter()
+        thread, began = threading.get_ident(), time.perf_counter()
         self._running[thread] = began
         observation.begin(one)
         failed = True
@@ -89,17 +98,18 @@ class Watching(grpc.ServerInterceptor):
         finally:
             observation.end()
             self._running.pop(thread, None)
-            self._end(one, context, arrived, began, failed)
+            self._end(one, tenant, context, arrived, began, failed)
 
-    def _end(self, one: Observation, context: grpc.ServicerContext, arrived: float, began: float, failed: bool) -> None:
-        if not (self._tally.detailed or self._reports):
+    def _end(self, one: Observation, tenant: str, context: Any, arrived: float, began: float, failed: bool) -> None:
+        tally = self._tallies[tenant]
+        if not (tally.detailed or self._reports):
             return
         ended, code = time.perf_counter(), _code(context, failed)
-        if self._tally.detailed:
+        if tally.detailed:
             calls, wait = (one.rpc, code), (one.rpc, "wait")
-            self._tally.note((), (("calls", calls, ended - arrived), ("stages", wait, began - arrived)))
+            tally.note((), (("calls", calls, ended - arrived), ("stages", wait, began - arrived)))
         if self._reports:
-            call = Ended(one, code, arrived, began, ended, time.time())
+            call = Ended(one, tenant, code, arrived, began, ended, time.time())
             for report in self._reports:
                 report(call)
 

@@ -50,20 +50,36 @@ PURCHASES = {
 
 
 def make_shop(
-    folder: Path, end: int = END, sales: float = 1, ranker: Callable[[Path, list[str]], None] | None = None
+    folder: Path,
+    end: int = END,
+    sales: float = 1,
+    ranker: Callable[[Path, list[str]], None] | None = None,
+    prefix: str = "",
 ) -> Work:
     """`folder/work` with one release whose window ends at `end`, published as `nightly` does. `sales` multiplies popularity.
 
+    `prefix` is put before the ids of items and users, for a shop that shares none with another.
     `ranker` writes the files of one for the named sources into a folder; without it the blend ranks.
     """
     rows = [
-        (who, item, EventType.PURCHASE_COMPLETE, end - (len(items) - at) * DAY + 7 * at)
+        (
+            f"{who[:2]}{prefix}{who[2:]}",
+            prefix + item,
+            EventType.PURCHASE_COMPLETE,
+            end - (len(items) - at) * DAY + 7 * at,
+        )
         for who, items in PURCHASES.items()
         for at, item in enumerate(items)
     ]
     cuts = [START, START + 50 * DAY, START + 60 * DAY, START + 70 * DAY, end]
     prepared = make_prepared(
-        folder, rows, cuts=cuts, titles=TITLES, unavailable={SOLD_OUT}, days=True, repeat_share=0.1
+        folder,
+        rows,
+        cuts=cuts,
+        titles={prefix + item: prefix + title for item, title in TITLES.items()},
+        unavailable={prefix + SOLD_OUT},
+        days=True,
+        repeat_share=0.1,
     )
     sources = folder / "train-retrieval" / "literal" / FULL.name
     write_sources(prepared.item_ids, sources, sales)
@@ -88,16 +104,22 @@ def make_shop(
 
 def write_sources(ids: IdMap, folder: Path, sales: float = 1) -> None:
     """Within a kind, items are as near as their numbers; cups follow teas and pots follow cups of the same number."""
-    n, number = len(ids), {i: int(i[-1]) for i in TITLES}
+    n = len(ids)
+
+    def kind(a: str) -> str:
+        return a[-5:-2]
+
+    def number(a: str) -> int:
+        return int(a[-1])
 
     def near(a: str, b: str) -> float:
-        return 1 / (1 + abs(number[a] - number[b])) if a[:3] == b[:3] else 0.0
+        return 1 / (1 + abs(number(a) - number(b))) if kind(a) == kind(b) else 0.0
 
     def follows(a: str, b: str) -> float:
-        return float((a[:3], b[:3]) in (("tea", "cup"), ("cup", "pot")) and number[a] == number[b])
+        return float((kind(a), kind(b)) in (("tea", "cup"), ("cup", "pot")) and number(a) == number(b))
 
-    sold = np.array([number[ids[row]] * sales for row in range(n)], np.float32)
-    lately = np.where([ids[row].startswith("pot") for row in range(n)], sold, 0).astype(np.float32)
+    sold = np.array([number(ids[row]) * sales for row in range(n)], np.float32)
+    lately = np.where([kind(ids[row]) == "pot" for row in range(n)], sold, 0).astype(np.float32)
     alike, then = lists(ids, near), lists(ids, follows)
     sources: dict[str, Source] = {
         "own_frequency": OwnFrequency(sold),

@@ -12,7 +12,6 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serving.health import Health
-from serving.malformed import Malformed
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
@@ -26,7 +25,7 @@ def health() -> Health:
 @pytest.fixture
 def stub(health: Health) -> Iterator[Any]:
     """Of a server whose only thread answers; watches must not take it."""
-    server = grpc.server(futures.ThreadPoolExecutor(1), interceptors=[Malformed()])
+    server = grpc.server(futures.ThreadPoolExecutor(1))
     port = server.add_insecure_port("127.0.0.1:0")
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     server.start()

@@ -38,7 +38,7 @@ ANN = RecommendRequest(user_id="ann-who-is-secret", visitor_id="visitor-9", page
 
 
 def ended(request_id: str, code: str = "OK") -> Ended:
-    return Ended(Observation("Recommend", request_id), code, 10.0, 10.001, 10.0125, 1_700_000_000.25)
+    return Ended(Observation("Recommend", request_id), "shop", code, 10.0, 10.001, 10.0125, 1_700_000_000.25)
 
 
 def lines(records: list[logging.LogRecord]) -> list[dict[str, Any]]:
@@ -47,7 +47,7 @@ def lines(records: list[logging.LogRecord]) -> list[dict[str, Any]]:
 
 def test_a_line_a_call(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "aisle.calls"):
-        CallLog(1.0, "shop")(ended("a"))
+        CallLog(1.0)(ended("a"))
     (line,) = lines(caplog.records)
     assert line["logger"] == "aisle.calls"
     # 12.5 ms from arrival to end, the first of them in the queue
@@ -56,7 +56,7 @@ def test_a_line_a_call(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_share_of_calls_and_every_failure(caplog: pytest.LogCaptureFixture) -> None:
-    log = CallLog(0.2, "shop")
+    log = CallLog(0.2)
     with caplog.at_level(logging.INFO, "aisle.calls"):
         for n in range(500):
             log(ended(f"r{n}"))

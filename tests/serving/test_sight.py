@@ -63,7 +63,7 @@ def test_a_scrape_says_what_was_asked_and_answered(seen: ServingProcess, ask_see
     sent = [Event(event_type="click", item_id="tea-1", user_id="ann", event_id="e-1", event_time=5)]
     ask_seen.write_events(sent)
     ask_seen.write_events(sent)
-    at = Scrape(seen.sight.address)
+    at = Scrape(seen.sight.config.metrics.listen)
     assert at.value("aisle_request_seconds_count", rpc="Recommend", code="OK") == 4
     assert at.value("aisle_request_seconds_count", rpc="Recommend", code="INVALID_ARGUMENT") == 1
     assert at.value("aisle_request_seconds_count", rpc="WriteEvents") == 2
@@ -91,7 +91,7 @@ def test_a_scrape_says_what_was_asked_and_answered(seen: ServingProcess, ask_see
 
 def test_a_page_in_pieces_adds_up(seen: ServingProcess, ask_seen: Client) -> None:
     ask_seen.recommend(ANN)
-    at = Scrape(seen.sight.address)
+    at = Scrape(seen.sight.config.metrics.listen)
     whole = at.value("aisle_stage_seconds_sum", rpc="Recommend", stage="recommend")
     parts = [at.value("aisle_stage_seconds_sum", rpc="Recommend", stage=s) for s in ("gather", "rank", "page")]
     assert all(parts)
@@ -108,7 +108,7 @@ def test_a_page_in_pieces_adds_up(seen: ServingProcess, ask_seen: Client) -> Non
 
 def test_every_metric_of_the_list_and_no_other(seen: ServingProcess, ask_seen: Client) -> None:
     ask_seen.recommend(ANN)
-    families = {f.name: f for f in Scrape(seen.sight.address).families}
+    families = {f.name: f for f in Scrape(seen.sight.config.metrics.listen).families}
     assert set(families) == {m.name.removesuffix("_total") if m.kind is Kind.COUNTER else m.name for m in METRICS}
     for metric in METRICS:
         for sample in families[metric.name.removesuffix("_total")].samples:
@@ -129,7 +129,7 @@ def test_off_there_is_no_port_and_no_detail(server: ServingProcess, ask: Client)
     ask.recommend(ANN)
     assert metrics_of(f"127.0.0.1:{server.port}") == ""
     assert dict(ask.status().levels) == {"warm": 1}
-    assert set(server.sight.snapshot().counts) == {"answers"}
+    assert set(server.sight.snapshots()[0].counts) == {"answers"}
 
 
 def test_a_call_has_the_callers_name(seen: ServingProcess) -> None:
@@ -178,7 +178,8 @@ def test_sums_go_on_where_a_worker_ended(tmp_path: Path) -> None:
         tally = Tally()
         tally.note([("events", ("accepted",), n)], [("calls", ("r", "OK"), 0.001 * n)])
         counts, times = tally.copy()
-        SnapshotFile(tmp_path, worker, lambda: Snapshot(worker, "t", 1.0, counts, times, [("ready", (), 1.0)])).write()
+        said = Snapshot(worker, "t", 1.0, counts, times, [("ready", (), 1.0)])
+        SnapshotFile(tmp_path, worker, lambda: [said]).write()
 
     one("0", 5)
     one("1", 2)

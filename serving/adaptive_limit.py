@@ -1,0 +1,63 @@
+"""How many requests may be inside a process at once: as many as keep the wait short, found by trying.
+
+Additive increase, multiplicative decrease (Chiu and Jain 1989, section 3; as a limit of concurrency: `AIMDLimit` of Netflix's concurrency-limits). The
+signal is the delay of a request: the time from its arrival to its answer, less the processor time that it took itself. So a costly request is no sign of
+overload, while every queue is one, be it for a thread, for the interpreter or for a core.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Final
+
+_WINDOW_SECONDS: Final = 0.1
+_SAMPLES: Final = 5  # a window with fewer says nothing yet
+_QUANTILE: Final = 0.9
+_DECREASE: Final = 0.9
+
+
+class AdaptiveLimit:
+    """The limit, for many threads.
+
+    Args:
+        delay: Seconds; nine of ten requests shall be delayed by less.
+        least: The limit never falls below.
+        first: It begins here.
+        most: It never rises above.
+        now: time.monotonic() of the start.
+    """
+
+    def __init__(self, delay: float, least: int, first: int, most: int, now: float) -> None:
+        self._delay, self._least, self._most = delay, least, most
+        self._limit = float(first)
+        self.over = False  # in the newest window more than one in ten was late
+        self._lock = threading.Lock()
+        self._delays: list[float] = []
+        self._reached = False
+        self._until = now + _WINDOW_SECONDS
+
+    @property
+    def limit(self) -> int:
+        """Requests that may be inside."""
+        return int(self._limit)
+
+    def reached(self) -> None:
+        """Somebody was refused: more might do no harm."""
+        self._reached = True
+
+    def sample(self, delay: float, now: float) -> None:
+        """A request ended at `now` that was delayed by `delay` seconds."""
+        with self._lock:
+            self._delays.append(delay)
+            if now >= self._until and len(self._delays) >= _SAMPLES:
+                self._decide()
+                self._until = now + _WINDOW_SECONDS
+
+    def _decide(self) -> None:
+        delays = sorted(self._delays)
+        self.over = delays[int(_QUANTILE * len(delays))] > self._delay
+        if self.over:
+            self._limit = max(self._least, self._limit * _DECREASE)
+        elif self._reached:
+            self._limit = min(self._most, self._limit + 1)
+        self._delays, self._reached = [], False
