@@ -46,7 +46,8 @@ class Sight:
         if config.logging.calls:
             reports.append(CallLog(config.logging.calls))
         self.watching = Watching({**self.tallies, self._common: self.shared}, self._common, reports)
-        self._worker, self._folder = ("0", None) if board is None else (str(board.number), board.folder)
+        self._worker = "0" if board is None else str(board.number)
+        self._folder = None if board is None else board.folder
         self._gauges: Gauges | None = None
         self._exporter: Exporter | None = None
         self._stopping = threading.Event()
