@@ -57,18 +57,18 @@ class Ticket:
 class _Timed(Ticket):
     """Of a call that has waited since `arrived` (time.monotonic())."""
 
-    def __init__(self, shedding: Shedding, sampled: bool) -> None:
-        self._shedding, self._sampled, self._arrived = shedding, sampled, time.monotonic()
+    def __init__(self, shedding: Shedding, sampled: bool, queued: bool) -> None:
+        self._shedding, self._sampled, self._arrived, self._queued = shedding, sampled, time.monotonic(), queued
         self._cpu = 0.0
 
     def begin(self) -> None:
         """See Ticket.
 
         Raises:
-            TooMuchError: It has waited too long: its caller has better use for a quick no.
+            TooMuchError: It has waited too long in a line: its caller has better use for a quick no.
         """
         self._cpu = time.thread_time()
-        if self._shedding.limit.over and time.monotonic() - self._arrived > self._shedding.delay:
+        if self._queued and self._shedding.limit.over and time.monotonic() - self._arrived > self._shedding.delay:
             raise overloaded()
 
     def end(self) -> None:
@@ -90,7 +90,7 @@ class Shedding:
     def __init__(self, pool: CountedPool, threads: int, delay: float) -> None:
         self._pool, self.delay = pool, delay
         # a caller for each thread is no overload; half as many more, for one asks again before his last call is quite over
-        least = threads + max(2, threads // 2)
+        least = self._least = threads + max(2, threads // 2)
         self.limit = AdaptiveLimit(delay, least, 2 * least, _MOST_PER_THREAD * least, time.monotonic())
 
     def admit(self, sampled: bool) -> Ticket:
@@ -99,10 +99,11 @@ class Shedding:
         Raises:
             TooMuchError: There is too much inside already.
         """
-        if self._pool.inside >= self.limit.limit:
+        inside = self._pool.inside
+        if inside >= self.limit.limit:
             self.limit.reached()
             raise overloaded()
-        return _Timed(self, sampled)
+        return _Timed(self, sampled, queued=inside >= self._least)
 
 
 def overloaded() -> TooMuchError:

@@ -62,9 +62,12 @@ def test_lets_in_up_to_the_limit() -> None:
     shedding.admit(sampled=True)
 
 
-def test_while_delays_stand_a_call_that_waited_too_long_does_not_begin() -> None:
-    shedding = Shedding(CountedPool(1), threads=1, delay=0.01)
-    late = shedding.admit(sampled=True)
+def test_while_delays_stand_a_call_that_waited_too_long_in_a_line_does_not_begin() -> None:
+    pool = CountedPool(1)
+    shedding = Shedding(pool, threads=1, delay=0.01)
+    first = shedding.admit(sampled=True)
+    with busy(pool, 3):  # the least limit is 1 thread + 2
+        late = shedding.admit(sampled=True)
     deadline = time.monotonic() + 0.02
     until(lambda: time.monotonic() > deadline)
     late.begin()  # once is chance
@@ -72,7 +75,7 @@ def test_while_delays_stand_a_call_that_waited_too_long_does_not_begin() -> None
         shedding.limit.sample(1.0, time.monotonic() + at)
     with pytest.raises(TooMuchError):
         late.begin()
-    shedding.admit(sampled=True).begin()
+    first.begin()  # there was a thread for it
 
 
 def test_what_is_never_admitted_is_never_late() -> None:
