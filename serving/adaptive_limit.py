@@ -22,13 +22,15 @@ class AdaptiveLimit:
     Args:
         delay: Seconds; nine of ten requests shall be delayed by less.
         least: The limit never falls below.
-        most: Nor rises above; it begins halfway.
+        first: It begins here.
+        most: It never rises above.
         now: time.monotonic() of the start.
     """
 
-    def __init__(self, delay: float, least: int, most: int, now: float) -> None:
+    def __init__(self, delay: float, least: int, first: int, most: int, now: float) -> None:
         self._delay, self._least, self._most = delay, least, most
-        self._limit = (least + most) / 2
+        self._limit = float(first)
+        self.over = False  # in the newest window more than one in ten was late
         self._lock = threading.Lock()
         self._delays: list[float] = []
         self._reached = False
@@ -53,7 +55,8 @@ class AdaptiveLimit:
 
     def _decide(self) -> None:
         delays = sorted(self._delays)
-        if delays[int(_QUANTILE * len(delays))] > self._delay:
+        self.over = delays[int(_QUANTILE * len(delays))] > self._delay
+        if self.over:
             self._limit = max(self._least, self._limit * _DECREASE)
         elif self._reached:
             self._limit = min(self._most, self._limit + 1)

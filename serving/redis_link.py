@@ -5,7 +5,6 @@ While Redis fails, requests stop waiting for it: after a few failed reads in a r
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
@@ -16,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from core.errors import InputError
+from serving.breaker import Breaker
 from serving.config import RedisConfig
 from serving.failures import Failure, StoreError
 
@@ -35,9 +35,14 @@ class RedisLink:
         self._reads = client(url, config.read_deadline_ms / 1e3, retries=0).connection_pool
         self.writes = client(url, config.write_deadline_ms / 1e3, retries=1)
         self._idle: deque[Connection] = deque(maxlen=config.connections)
-        self._failures = 0
-        self._paused_until = 0.0
-        self.failure: Failure | None = None  # of the newest read; None: it went well
+        self._reading = Breaker(config.failures_to_pause, config.pause_ms / 1e3)
+        # of writes that a caller waits for, which wait longer themselves
+        self.writing = Breaker(config.failures_to_pause, max(config.pause_ms, config.write_deadline_ms) / 1e3)
+
+    @property
+    def failure(self) -> Failure | None:
+        """Of the newest read; None: it went well."""
+        return self._reading.failure
 
     def read(self, commands: Sequence[Command], within: float | None = None) -> list[Any]:
         """The replies to `commands`, in one round trip within the read deadline, or within so many seconds where that is less.
@@ -49,21 +54,16 @@ class RedisLink:
             within = None
         if within is not None and within <= 0:
             raise StoreError(Failure.DEADLINE_STATE, "")
-        if self._failures >= self._config.failures_to_pause:
-            now = time.monotonic()
-            if now < self._paused_until and self.failure is not None:
-                raise StoreError(self.failure, "")
-            self._paused_until = now + self._config.pause_ms / 1e3  # the others wait for what this request finds
+        self._reading.check()
         try:
             replies = self._round_trip(commands, within)
         except redis.RedisError as e:
             if within is not None and isinstance(e, redis.TimeoutError):
                 raise StoreError(Failure.DEADLINE_STATE, "") from None
-            self._failures += 1
-            self._paused_until = time.monotonic() + self._config.pause_ms / 1e3
-            self.failure = failure_of(e)
-            raise StoreError(self.failure, str(e)) from None
-        self._failures, self.failure = 0, None
+            failure = failure_of(e)
+            self._reading.failed(failure)
+            raise StoreError(failure, str(e)) from None
+        self._reading.worked()
         return replies
 
     def _round_trip(self, commands: Sequence[Command], within: float | None) -> list[Any]:
@@ -98,7 +98,7 @@ class RedisLink:
                 connection.connect()
                 held.append(connection)
         except redis.RedisError:
-            self._failures = self._config.failures_to_pause  # the first request tries again, and says what is wrong
+            self._reading.expect()  # the first request tries again, and says what is wrong
         self._idle.extend(held)
 
     def _connection(self) -> Connection:

@@ -1,7 +1,8 @@
 """Overload: what cannot be answered soon is refused at once, so that what is answered is answered in time.
 
 gRPC's thread pool queues without bound. A call is refused when it arrives while the process has as much inside as its limit allows
-(serving.adaptive_limit), and when no thread has begun it for too long (the delay that CoDel bounds: Nichols and Jacobson 2012).
+(serving.adaptive_limit); and, while delays stand, when no thread has begun it for too long. One late moment is no overload: a queue that a pause of the
+machine has left is answered (so does CoDel tell a burst from a standing queue: Nichols and Jacobson 2012).
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from serving.caller import TooMuchError
 
 RETRY_SECONDS: Final = 0.25
 """When a call that was shed may be made again: a burst is over by then."""
-_LEAST: Final = 2
 _MOST_PER_THREAD: Final = 8
 
 
@@ -68,7 +68,7 @@ class _Timed(Ticket):
             TooMuchError: It has waited too long: its caller has better use for a quick no.
         """
         self._cpu = time.thread_time()
-        if time.monotonic() - self._arrived > self._shedding.delay:
+        if self._shedding.limit.over and time.monotonic() - self._arrived > self._shedding.delay:
             raise overloaded()
 
     def end(self) -> None:
@@ -84,12 +84,14 @@ class Shedding:
     Args:
         pool: Where they are answered.
         threads: Of the pool.
-        delay: Seconds that a call may wait to begin, and that nine of ten may wait in all.
+        delay: Seconds; nine of ten calls shall be delayed by less in all, and under overload none waits longer to begin.
     """
 
     def __init__(self, pool: CountedPool, threads: int, delay: float) -> None:
         self._pool, self.delay = pool, delay
-        self.limit = AdaptiveLimit(delay, _LEAST, threads * _MOST_PER_THREAD, time.monotonic())
+        # a caller for each thread is no overload; half as many more, for one asks again before his last call is quite over
+        least = threads + max(2, threads // 2)
+        self.limit = AdaptiveLimit(delay, least, 2 * least, _MOST_PER_THREAD * least, time.monotonic())
 
     def admit(self, sampled: bool) -> Ticket:
         """Let a call in that arrives now. `sampled`: how it fares says how busy the process is; calls that wait for a disk do not.

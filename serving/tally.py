@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Iterable
 
 
 class Tally:
@@ -17,6 +18,12 @@ class Tally:
         """Count `n` more."""
         with self._lock:
             self._counts[name, label] += n
+
+    def add_each(self, name: str, labels: Iterable[str]) -> None:
+        """Count one more of each label."""
+        with self._lock:
+            for label in labels:
+                self._counts[name, label] += 1
 
     def of(self, name: str) -> dict[str, int]:
         """Counts by label."""

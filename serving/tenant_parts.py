@@ -59,7 +59,7 @@ class TenantParts:
         self._log = ShownLog(link, keys, config.log, self._tally, config.exploration.features_share)
         self._trending = Trending(link, keys, config.trending, self.resident, clock)
         rules = config.rules
-        self._rules = LiveRules(rules.path, lambda: self.resident.release, clock, rules.refresh_seconds)
+        self.rules = LiveRules(rules.path, lambda: self.resident.release, clock, rules.refresh_seconds)
         self._experiments = LiveExperiments(config.experiments, config.tenant, self._tally, clock)
         self.methods = self._services(keys, clock)
 
@@ -74,7 +74,7 @@ class TenantParts:
             self._trending,
             _paging(self._options),
             clock,
-            self._rules,
+            self.rules,
             exploration=Exploration(config.exploration, config.log.share),
             reply_ms=config.server.reply_ms,
             experiments=self._experiments,
@@ -89,7 +89,7 @@ class TenantParts:
             self._catalog,
             self.load,
             embedded=self._options.embedded,
-            rules=self._rules,
+            rules=self.rules,
             experiments=self._experiments,
         )
         events = EventsService(self._store, config.events, tally, clock)
@@ -105,7 +105,7 @@ class TenantParts:
         self._store.start()
         self._log.start()
         self._trending.start()
-        self._rules.start()
+        self.rules.start()
         self._experiments.start()
         if self._catalog is not None:
             self._catalog.start(lambda: self.resident.live)
@@ -118,7 +118,7 @@ class TenantParts:
     def stop(self) -> None:
         """End it; requests are over."""
         self._trending.stop()
-        self._rules.stop()
+        self.rules.stop()
         self._experiments.stop()
         self._log.stop()
         self._store.stop()

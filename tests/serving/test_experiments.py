@@ -13,14 +13,16 @@ import redis as redis_py
 from aisle.v1.recommender_pb2 import RecommendRequest, RecommendResponse
 from core.errors import ConfigError, InputError
 from core.work import Work
-from experiments.assign import assign
+from experiments.assign import Assignment, assign
 from experiments.config import Settings
 from experiments.files import STOPPED, load_experiments
 from serving.client import Client
 from serving.config import ServingConfig
-from serving.experiments import Given
+from serving.experiments import Given, LiveExperiments
 from serving.keys import Keys
 from serving.process import ServingProcess
+from serving.release import Release
+from serving.tally import Tally
 from tests.serving.conftest import changed, options_for
 from tests.waiting import until
 
@@ -30,7 +32,7 @@ owner: ann
 hypothesis: h
 arms:
   usual: {}
-  other: {settings: {diversity_level: high-diversity, quotas: {popularity: 0}, ranker: "off"}}
+  other: {settings: {explore: true, quotas: {popularity: 0}, ranker: "off"}}
 control: usual
 eligible: {placements: [home], labels: {country: [DE]}}
 forced: {tester: other}
@@ -107,10 +109,23 @@ def test_an_arm_answers_in_its_own_way_and_the_others_as_ever(ask: Client) -> No
     other = recommend(ask, user_id="ann", experiment_overrides={"order": "other"})
     plain = ask.recommend(RecommendRequest(user_id="ann", placement="cart"))
     assert [r.item_id for r in usual.results] == [r.item_id for r in plain.results]
-    assert [r.item_id for r in other.results] != [r.item_id for r in usual.results]
+    assert (usual.explored, other.explored, plain.explored) == (False, True, False)
     assert len(other.results) == len(usual.results)
     (told,) = other.experiment_assignments
     assert (told.arm, told.probability, told.forced) == ("other", 1.0, True)
+
+
+def test_an_arm_runs_the_release_with_other_settings(shop: Work, settings: ServingConfig) -> None:
+    release = Release.open(shop.current)
+    experiments = LiveExperiments(settings.experiments, "default", Tally(), lambda: 0)
+    arm = Given((Assignment("order", "other", 1.0),), (Settings(quotas={"popularity": 0, "gone": 9}, ranker="off"),))
+    other = experiments.over(release, arm)
+    assert other.settings.quotas == {**release.settings.quotas, "popularity": 0}
+    assert (other.scorer, other.items) == (None, release.items)
+    assert experiments.over(release, arm) is other
+    assert experiments.over(release, Given()) is release
+    again = Release.open(shop.current)
+    assert experiments.over(again, arm) is not other
 
 
 def test_the_callers_own_word_goes_before_the_arms() -> None:
@@ -168,6 +183,16 @@ def test_the_kill_switch_works_within_a_second_whatever_the_files_say(ask: Clien
     (folder / "order.yaml").write_text(ORDER.replace("owner: ann", "owner: ann\nenabled: false"))
     until(lambda: ask.status().experiments.experiments[0].state == "off")
     assert given(recommend(ask, user_id="tester")) == {}
+
+
+def test_a_bandit_is_refused_rather_than_run_as_a_fixed_split(
+    shop: Work, redis_url: str, settings: ServingConfig, folder: Path
+) -> None:
+    (folder / "order.yaml").write_text(ORDER + "unit: session\nallocation: {policy: ucb}\n")
+    with pytest.raises(
+        ConfigError, match=r"order.yaml:13: allocation.policy: ucb can be simulated, but not served yet"
+    ):
+        ServingProcess(options_for(shop, redis_url, settings))
 
 
 def test_a_server_does_not_start_with_a_file_that_does_not_fit(
