@@ -82,7 +82,9 @@ def before_of(work: Work, prepared: Prepared, fold: Fold, given: Path | None) ->
     """
     if fold.protocol == "last":
         if given is not None:
-            raise InputError("--champion: protocol last cuts each person's own events, which no release does; use --protocol global")
+            raise InputError(
+                "--champion: protocol last cuts each person's own events, which no release does; use --protocol global"
+            )
         return Before(None, "blend", "protocol last cuts each person's own events, which no release does")
     path = given or (work.current if work.current.exists() else None)
     if path is None:
@@ -98,7 +100,14 @@ def before_of(work: Work, prepared: Prepared, fold: Fold, given: Path | None) ->
 
 
 def study(
-    release: Path, prepared: Prepared, fold: Fold, seen: Seen, config: PipelineConfig, before: Before, most: int, say: Say
+    release: Path,
+    prepared: Prepared,
+    fold: Fold,
+    seen: Seen,
+    config: PipelineConfig,
+    before: Before,
+    most: int,
+    say: Say,
 ) -> dict[str, Any]:
     """The whole study of one protocol, as JSON: at most `most` main queries, a seeded sample. Empty without any."""
     judgements = judge(prepared, fold, seen)

@@ -67,7 +67,11 @@ class Shown:
     @property
     def words(self) -> list[str]:
         """As a shell would split it, without what stands for more (`...`), brackets around what may be left out, and comments."""
-        text = re.sub(r"\s#\s.*", "", self.text).replace("[", " ").replace("]", " ") if "IN [" not in self.text else self.text
+        text = (
+            re.sub(r"\s#\s.*", "", self.text).replace("[", " ").replace("]", " ")
+            if "IN [" not in self.text
+            else self.text
+        )
         return [word for word in shlex.split(text) if word != "..."]
 
 
@@ -101,14 +105,17 @@ def text(root: Path) -> str:
     by_name: dict[str, list[Shown]] = {}
     for command in shown(root):
         words = [w for w in command.words if not w.startswith("-") or w == "-m"]
-        two = words[0] == "./aisle" and " ".join(words[1:3]) in RUN_BY or words[1:2] in (["bench"], ["features"])
+        two = (words[0] == "./aisle" and " ".join(words[1:3]) in RUN_BY) or words[1:2] in (["bench"], ["features"])
         name = " ".join(words[:3] if two or words[0] != "./aisle" else words[:2])
         by_name.setdefault(name, []).append(command)
     rows = []
     for name, commands in sorted(by_name.items()):
         how, what = evidence(commands[0]) or ("not run", "nobody has said why")
         said = f"[{what}](../{what})" if how == "run by" else what
-        files = ", ".join(f"[{f}]({'../' if f == 'README.md' else ''}{f.removeprefix('docs/')})" for f in sorted({c.file for c in commands}))
+        files = ", ".join(
+            f"[{f}]({'../' if f == 'README.md' else ''}{f.removeprefix('docs/')})"
+            for f in sorted({c.file for c in commands})
+        )
         rows.append(f"| `{name}` | {files} | {how} | {said} |")
     return "\n".join(
         [

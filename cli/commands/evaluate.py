@@ -65,7 +65,9 @@ def evaluate(
     for name, figures in result.items():
         show_figures(name, figures)
     if report is not None:
-        write_page(report, place, prepared, which, settings_of, result, step, release=release, champion=champion, sample=sample)
+        write_page(
+            report, place, prepared, which, settings_of, result, step, release=release, champion=champion, sample=sample
+        )
         step(f"report: {report}")
     finish({"protocols": result, "seconds": round(time.perf_counter() - start, 1)})
 

@@ -154,7 +154,14 @@ def test_a_page_without_a_study(judged: Judged) -> None:
 
 
 def chromium(*options: str) -> str:
-    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr"]
+    command = [
+        str(CHROMIUM),
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--hide-scrollbars",
+        "--enable-logging=stderr",
+    ]
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "CONSOLE" not in done.stderr, done.stderr[-2000:]
@@ -171,9 +178,7 @@ def test_nothing_is_wider_than_the_window(report: Path, tmp_path: Path, width: i
         "f.onload=()=>{const d=f.contentDocument.documentElement;"
         "document.title=JSON.stringify([d.scrollWidth,d.clientWidth,d.scrollHeight])}</script>"
     )
-    dom = chromium(
-        f"--window-size={width + 100},1000", "--allow-file-access-from-files", "--dump-dom", around.as_uri()
-    )
+    dom = chromium(f"--window-size={width + 100},1000", "--allow-file-access-from-files", "--dump-dom", around.as_uri())
     scroll, client, height = json.loads(re.findall(r"<title>(.*?)</title>", dom)[0])
     assert scroll <= client
     assert height > 3_000  # the page is there
