@@ -55,17 +55,13 @@ def shoppers(rng: np.random.Generator, shape: tuple[int, int], days: int) -> dic
         ("", rng.poisson(rate[..., None], (*shape, days))),
         ("before_", rng.poisson(_BEFORE * rate)),
     ):
-        wide = (lambda a: a[..., None]) if name == "" else (lambda a: a)
+        own = [a[..., None] if visits.ndim == 3 else a for a in (taste, wish, price)]
         at = np.nonzero(visits)
         there = visits[at]
-        sums = {"visits": visits}
-        for what, drawn in (
-            ("clicks", rng.binomial(there * _VIEWS, np.broadcast_to(wide(taste), visits.shape)[at])),
-            ("bought", rng.binomial(there, np.broadcast_to(wide(wish), visits.shape)[at])),
-        ):
-            sums[what] = np.zeros(visits.shape)
-            sums[what][at] = drawn
-        sums["spend"] = sums["bought"] * wide(price) * np.exp(rng.normal(0, 0.5, visits.shape))
+        sums: dict[str, Array] = {"visits": visits, "clicks": np.zeros(visits.shape), "bought": np.zeros(visits.shape)}
+        sums["clicks"][at] = rng.binomial(there * _VIEWS, np.broadcast_to(own[0], visits.shape)[at])
+        sums["bought"][at] = rng.binomial(there, np.broadcast_to(own[1], visits.shape)[at])
+        sums["spend"] = sums["bought"] * own[2] * np.exp(rng.normal(0, 0.5, visits.shape))
         made |= {name + what: values for what, values in sums.items()}
     return made
 
@@ -74,8 +70,8 @@ def outcomes(made: dict[str, Array], metric: str, days: int) -> tuple[Array, Arr
     """Of each user: numerator, denominator, covariate, and the day from which it counts (`days`: never), all `[tests, users]`."""
     seen = made["visits"] > 0
     first = np.where(seen.any(axis=2), seen.argmax(axis=2), days)
-    inside = np.arange(days) - first[..., None]
-    inside = (inside >= 0) & (inside < _WINDOW)
+    since = np.arange(days) - first[..., None]
+    inside = (since >= 0) & (since < _WINDOW)
     window = {what: (made[what] * inside).sum(axis=2) for what in ("visits", "clicks", "bought", "spend")}
     counted = np.minimum(first + _WINDOW, days)
     if metric == "buyers":
@@ -147,7 +143,7 @@ def false_positives(tests: int, users: int, days: int, seed: int) -> dict[str, d
                     "naive_daily": (p_value(careless.effect, careless.se) < _ALPHA).any(axis=1),
                 }
             for name, which in ever.items():
-                calls[metric].setdefault(name, []).append(which)
+                calls[metric].setdefault(name, []).append(np.asarray(which))
     return {m: {name: round(float(np.concatenate(c).mean()), 4) for name, c in by.items()} for m, by in calls.items()}
 
 

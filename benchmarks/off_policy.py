@@ -2,11 +2,11 @@
 
     python -m benchmarks.off_policy [--data DIR] [--replications N] [--pages N] [--seed S]
 
-Open Bandit (DIR holds `random` and `bts` as published): what `bts` would earn, estimated from the `random` log alone, with the rate that it had in its own log; for
-each campaign, and each position. The policy is how often `bts` showed each item at each position. `covers`: the interval holds the on-policy rate.
+Open Bandit (DIR holds `random` and `bts` as published): what `bts` would earn, estimated from the `random` log alone, with the rate that it had in its own
+log; for each campaign, and each position. The policy is how often `bts` showed each item at each position. `covers`: the interval holds the on-policy rate.
 
-Simulation: pages of ten places drawn from 30 items like explored pages of the service (docs/exploration.md; experiments.off_policy reads them by the code that reads
-the log), 1 to 3 pages a person; clicks depend on person, item and place. Judged are the usual order and a draw at steepness 4. `bias` is the mean error by
+Simulation: pages of ten places drawn from 30 items like explored pages of the service (docs/exploration.md), 1 to 3 pages a person, read as its log
+is; clicks depend on person, item and place. Judged are the usual order and a draw at steepness 4. `bias` is the mean error by
 the true value, `coverage` the share of replications whose 95 % interval holds it; `wrong` is the same with a reward model that knows nothing of items.
 The last line is JSON.
 """

@@ -1,8 +1,9 @@
 """An open loop of `Recommend` calls, in a thread beside whatever else a benchmark does to the service.
 
 Calls begin on a fixed schedule, late or not, over several connections (so that every worker gets some), and their latency counts from the scheduled
-moment: a slow answer does not hide the wait it causes. A call that ends with UNAVAILABLE or CANCELLED is sent again over another connection, as the retry
-policy of a storefront's gRPC channel does; `attempts` says how often, and a call counts as failed only when none of them was answered.
+moment: a slow answer does not hide the wait it causes. A call that ends with UNAVAILABLE, CANCELLED or RESOURCE_EXHAUSTED is sent again over another
+connection, as the retry policy of a storefront's gRPC channel does; `attempts` says how often, and a call counts as failed only when none of them was
+answered.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ from aisle.v1.recommender_pb2_grpc import RecommenderStub
 
 _WAITS: Final = (0.0, 0.02, 0.1, 0.5)  # seconds before each attempt
 _TIMEOUT: Final = 5.0
+_SHED_WAIT: Final = 0.25  # what a server that sheds asks for
 # gRPC's server cancels what has reached it, but no thread of it, at the moment that it is told to stop
 _AGAIN: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+_SHED: Final = grpc.StatusCode.RESOURCE_EXHAUSTED
 _PAGE: Final = 10
 
 
@@ -43,6 +46,7 @@ class Call:
     level: str = ""
     release: str = ""
     items: int = 0
+    late: float = 0.0  # seconds after `due` at which this process got round to it: its own lag, not the service's
 
     @property
     def failed(self) -> bool:
@@ -56,9 +60,14 @@ class Call:
 
 
 class OpenLoop:
-    """Calls for one of `users` after another, `rate` a second. Use it in a `with` block."""
+    """Calls for one of `users` after another, `rate` a second; `insists`: again when the server sheds them. Use it in a `with` block."""
 
-    def __init__(self, address: str, users: Sequence[str], rate: float, connections: int = 6) -> None:
+    def __init__(
+        self, address: str, users: Sequence[str], rate: float, connections: int = 6, *, insists: bool = True
+    ) -> None:
+        self._again = (*_AGAIN, _SHED) if insists else _AGAIN
+        # as our own client, within the deadline of a call and its repetitions (serving.client)
+        self._waits = (*_WAITS, *[_SHED_WAIT] * round(_TIMEOUT / _SHED_WAIT)) if insists else _WAITS
         self._address, self._users, self._rate, self._connections = address, users, rate, connections
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="open-loop", daemon=True)
@@ -102,15 +111,15 @@ class OpenLoop:
 
     async def _call(self, number: int, due: float) -> None:
         request = RecommendRequest(user_id=self._users[number % len(self._users)], page_size=_PAGE)
-        status, reason = "", ""
-        for attempt, wait in enumerate(_WAITS, 1):
+        status, reason, late = "", "", time.perf_counter() - due
+        for attempt, wait in enumerate(self._waits, 1):
             await asyncio.sleep(wait)
             stub = self._stubs[(number + attempt) % len(self._stubs)]
             try:
                 answer = await stub.Recommend(request, timeout=_TIMEOUT)
             except grpc.aio.AioRpcError as e:
                 status, reason = e.code().name, e.details() or ""
-                if e.code() not in _AGAIN:
+                if e.code() not in self._again:
                     break
             else:
                 seconds = time.perf_counter() - due
@@ -124,10 +133,11 @@ class OpenLoop:
                         answer.level,
                         answer.release,
                         len(answer.results),
+                        late,
                     )
                 )
                 return
-        self.calls.append(Call(due, time.perf_counter() - due, attempt, status, reason))
+        self.calls.append(Call(due, time.perf_counter() - due, attempt, status, reason, late=late))
 
 
 def summary(calls: Sequence[Call]) -> dict[str, Any]:

@@ -90,15 +90,19 @@ def recipe(prepared: Prepared, parts: Parts, settings: ReleaseSettings, config: 
 
 
 def evaluate_last(work: Work, prepared: Prepared, seen: Seen, config: PipelineConfig, say: Say) -> dict[str, Any]:
-    """Protocol `last`: sources fitted on all but each user's last event, blend weights and ranker learned from the second-last."""
+    """Protocol `last` on the twin that `last_twin` makes."""
+    return measure(last_twin(work, prepared, config, say), prepared, LAST_TWIN, seen, config, say)
+
+
+def last_twin(work: Work, prepared: Prepared, config: PipelineConfig, say: Say) -> Path:
+    """Sources fitted on all but each user's last event, blend weights and ranker learned from the second-last."""
     from pipeline.index import run_last as build_index
     from pipeline.ranker import run_last as train_ranker
     from retrieval.fit import run_last as train_retrieval
 
     sources = train_retrieval(work, config, say)
     parts = Parts(sources, build_index(work, config, say), train_ranker(work, config, say))
-    release = twin(work, prepared, parts, release_settings(sources, config), LAST_TWIN)
-    return measure(release, prepared, LAST_TWIN, seen, config, say)
+    return twin(work, prepared, parts, release_settings(sources, config), LAST_TWIN)
 
 
 def evaluate_release(path: Path, prepared: Prepared, seen: Seen, config: PipelineConfig, say: Say) -> dict[str, Any]:

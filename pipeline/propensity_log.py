@@ -1,6 +1,6 @@
 """Any log of places with propensities, one row a place, as rows for experiments.off_policy: the layout of the Open Bandit Dataset (Saito et al., 2021).
 
-Columns: `item_id`, `position`, `click` or `reward`, `propensity_score` or `propensity`, and maybe `cluster` (rows that belong together; else each row is alone).
+Columns: `item_id`, `position`, `click` or `reward`, `propensity_score` or `propensity`, maybe `cluster` (rows that belong together; else each is alone).
 A policy on it shows each item at a position with a chance that depends on nothing else: from a table of `position`, `item_id`, `probability`, or as often as
 another log of the same layout shows it.
 """

@@ -22,16 +22,19 @@ class AdaptiveLimit:
     Args:
         delay: Seconds; nine of ten requests shall be delayed by less.
         least: The limit never falls below.
-        most: Nor rises above; it begins halfway.
+        first: It begins here.
+        most: It never rises above.
         now: time.monotonic() of the start.
     """
 
-    def __init__(self, delay: float, least: int, most: int, now: float) -> None:
+    def __init__(self, delay: float, least: int, first: int, most: int, now: float) -> None:
         self._delay, self._least, self._most = delay, least, most
-        self._limit = (least + most) / 2
+        self._limit = float(first)
+        self.over = False  # in the newest window more than one in ten was late
         self._lock = threading.Lock()
         self._delays: list[float] = []
         self._reached = False
+        self._peak = 0
         self._until = now + _WINDOW_SECONDS
 
     @property
@@ -43,18 +46,22 @@ class AdaptiveLimit:
         """Somebody was refused: more might do no harm."""
         self._reached = True
 
-    def sample(self, delay: float, now: float) -> None:
-        """A request ended at `now` that was delayed by `delay` seconds."""
+    def sample(self, delay: float, now: float, inside: int) -> None:
+        """A request ended at `now` that was delayed by `delay` seconds, with so many `inside`."""
         with self._lock:
             self._delays.append(delay)
+            self._peak = max(self._peak, inside)
             if now >= self._until and len(self._delays) >= _SAMPLES:
                 self._decide()
                 self._until = now + _WINDOW_SECONDS
 
     def _decide(self) -> None:
         delays = sorted(self._delays)
-        if delays[int(_QUANTILE * len(delays))] > self._delay:
+        self.over = delays[int(_QUANTILE * len(delays))] > self._delay
+        if (
+            self.over and 2 * self._peak >= self._limit
+        ):  # else it is others who make this machine slow, and refusing would not help
             self._limit = max(self._least, self._limit * _DECREASE)
-        elif self._reached:
+        elif self._reached and not self.over:
             self._limit = min(self._most, self._limit + 1)
-        self._delays, self._reached = [], False
+        self._delays, self._reached, self._peak = [], False, 0

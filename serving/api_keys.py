@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import AwareDatetime, Field
 
@@ -48,7 +48,7 @@ class KeyEntry(Section):
 
 
 class _KeysFile(Section):
-    keys: tuple[Annotated[KeyEntry, Field()], ...] = ()
+    keys: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,10 @@ def load_keys(path: Path) -> ApiKeys:
 def entries_of(path: Path) -> tuple[KeyEntry, ...]:
     """See `load_keys`."""
     try:
-        entries = checked(_KeysFile, read_yaml(path), path).keys
+        listed = checked(_KeysFile, read_yaml(path), path).keys
     except OSError as e:
         raise ConfigError(f"{path}: cannot be read: {e.strerror or e}") from None
+    entries = tuple(checked(KeyEntry, values, f"{path}: keys[{n}]") for n, values in enumerate(listed))
     seen: set[str] = set()
     for entry in entries:
         if entry.id in seen:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import redis
 
@@ -81,11 +81,14 @@ class Stored:
     newest: str  # stream id: the events lie at or before it
 
 
+_OF_REDIS: Final = frozenset({Failure.REDIS_UNREACHABLE, Failure.REDIS_TIMEOUT, Failure.REDIS_ERROR})
+
+
 class EventWriter:
     """Stores events in Redis, each once."""
 
     def __init__(self, link: RedisLink, keys: Keys, config: EventsConfig) -> None:
-        self._keys, self._config, self._redis = keys, config, link.writes
+        self._keys, self._config, self._redis, self._breaker = keys, config, link.writes, link.writing
         self._durable = (
             False  # as of the last answer: a Redis that is not known to be durable is asked before it is given anything
         )
@@ -96,12 +99,19 @@ class EventWriter:
         Raises:
             StoreError: Nothing is known to be stored. The same call may be made again.
         """
+        self._breaker.check()
         try:
             if not self._durable and not is_durable(self._redis.config_get(DURABILITY)):
                 raise StoreError(Failure.NOT_DURABLE, "")
+            stored = self.store(events)
         except redis.RedisError as e:
+            self._breaker.failed(failure_of(e))
             raise StoreError(failure_of(e), str(e)) from None
-        stored = self.store(events)
+        except StoreError as e:
+            if e.failure in _OF_REDIS:
+                self._breaker.failed(e.failure)
+            raise
+        self._breaker.worked()
         if not stored.durable:
             raise StoreError(Failure.NOT_DURABLE, "")
         return stored.accepted

@@ -16,8 +16,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from core.errors import InputError
+from serving.breaker import Breaker
 from serving.config import RedisConfig
 from serving.failures import Failure, StoreError
+from serving.tally import Tally
 
 DURABILITY: Final = "*append*"  # the settings that say whether a confirmed write is on disk
 _DURABLE: Final = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
@@ -29,15 +31,20 @@ Connection = Any  # redis.connection.Connection, whose methods have no types
 class RedisLink:
     """Connections of one process to one Redis; safe for many threads."""
 
-    def __init__(self, url: str, config: RedisConfig) -> None:
+    def __init__(self, url: str, config: RedisConfig, tally: Tally | None = None) -> None:
         self.address = address(url)
-        self._config = config
+        self._config, self._tally = config, tally
         self._reads = client(url, config.read_deadline_ms / 1e3, retries=0).connection_pool
         self.writes = client(url, config.write_deadline_ms / 1e3, retries=1)
         self._idle: deque[Connection] = deque(maxlen=config.connections)
-        self._failures = 0
-        self._paused_until = 0.0
-        self.failure: Failure | None = None  # of the newest read; None: it went well
+        self._reading = Breaker(config.failures_to_pause, config.pause_ms / 1e3)
+        # of writes that a caller waits for, which wait longer themselves
+        self.writing = Breaker(config.failures_to_pause, max(config.pause_ms, config.write_deadline_ms) / 1e3)
+
+    @property
+    def failure(self) -> Failure | None:
+        """Of the newest read; None: it went well."""
+        return self._reading.failure
 
     def read(self, commands: Sequence[Command], within: float | None = None) -> list[Any]:
         """The replies to `commands`, in one round trip within the read deadline, or within so many seconds where that is less.
@@ -49,22 +56,29 @@ class RedisLink:
             within = None
         if within is not None and within <= 0:
             raise StoreError(Failure.DEADLINE_STATE, "")
-        if self._failures >= self._config.failures_to_pause:
-            now = time.monotonic()
-            if now < self._paused_until and self.failure is not None:
-                raise StoreError(self.failure, "")
-            self._paused_until = now + self._config.pause_ms / 1e3  # the others wait for what this request finds
+        self._reading.check()
+        start = time.perf_counter()
         try:
             replies = self._round_trip(commands, within)
         except redis.RedisError as e:
+            self._took(start, failure_of(e))
             if within is not None and isinstance(e, redis.TimeoutError):
                 raise StoreError(Failure.DEADLINE_STATE, "") from None
-            self._failures += 1
-            self._paused_until = time.monotonic() + self._config.pause_ms / 1e3
-            self.failure = failure_of(e)
-            raise StoreError(self.failure, str(e)) from None
-        self._failures, self.failure = 0, None
+            failure = failure_of(e)
+            self._reading.failed(failure)
+            raise StoreError(failure, str(e)) from None
+        self._reading.worked()
+        self._took(start, "ok")
         return replies
+
+    @property
+    def paused(self) -> bool:
+        """Whether requests do not wait for it, because it failed several times in a row."""
+        return self._reading.is_open
+
+    def _took(self, start: float, outcome: str) -> None:
+        if self._tally is not None and self._tally.detailed:
+            self._tally.note((), (("redis", (outcome,), time.perf_counter() - start),))
 
     def _round_trip(self, commands: Sequence[Command], within: float | None) -> list[Any]:
         try:
@@ -98,7 +112,7 @@ class RedisLink:
                 connection.connect()
                 held.append(connection)
         except redis.RedisError:
-            self._failures = self._config.failures_to_pause  # the first request tries again, and says what is wrong
+            self._reading.expect()  # the first request tries again, and says what is wrong
         self._idle.extend(held)
 
     def _connection(self) -> Connection:

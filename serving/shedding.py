@@ -1,7 +1,8 @@
 """Overload: what cannot be answered soon is refused at once, so that what is answered is answered in time.
 
 gRPC's thread pool queues without bound. A call is refused when it arrives while the process has as much inside as its limit allows
-(serving.adaptive_limit), and when no thread has begun it for too long (the delay that CoDel bounds: Nichols and Jacobson 2012).
+(serving.adaptive_limit); and, while delays stand, when no thread has begun it for too long. One late moment is no overload: a queue that a pause of the
+machine has left is answered (so does CoDel tell a burst from a standing queue: Nichols and Jacobson 2012).
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from serving.caller import TooMuchError
 
 RETRY_SECONDS: Final = 0.25
 """When a call that was shed may be made again: a burst is over by then."""
-_LEAST: Final = 2
 _MOST_PER_THREAD: Final = 8
 
 
@@ -57,25 +57,25 @@ class Ticket:
 class _Timed(Ticket):
     """Of a call that has waited since `arrived` (time.monotonic())."""
 
-    def __init__(self, shedding: Shedding, sampled: bool) -> None:
-        self._shedding, self._sampled, self._arrived = shedding, sampled, time.monotonic()
+    def __init__(self, shedding: Shedding, sampled: bool, queued: bool) -> None:
+        self._shedding, self._sampled, self._arrived, self._queued = shedding, sampled, time.monotonic(), queued
         self._cpu = 0.0
 
     def begin(self) -> None:
         """See Ticket.
 
         Raises:
-            TooMuchError: It has waited too long: its caller has better use for a quick no.
+            TooMuchError: It has waited too long in a line: its caller has better use for a quick no.
         """
         self._cpu = time.thread_time()
-        if time.monotonic() - self._arrived > self._shedding.delay:
+        if self._queued and self._shedding.limit.over and time.monotonic() - self._arrived > self._shedding.delay:
             raise overloaded()
 
     def end(self) -> None:
         """See Ticket."""
         if self._sampled:
             now = time.monotonic()
-            self._shedding.limit.sample(now - self._arrived - (time.thread_time() - self._cpu), now)
+            self._shedding.sample(now - self._arrived - (time.thread_time() - self._cpu), now)
 
 
 class Shedding:
@@ -84,12 +84,16 @@ class Shedding:
     Args:
         pool: Where they are answered.
         threads: Of the pool.
-        delay: Seconds that a call may wait to begin, and that nine of ten may wait in all.
+        delay: Seconds; nine of ten calls shall be delayed by less in all, and under overload none waits longer to begin.
     """
 
     def __init__(self, pool: CountedPool, threads: int, delay: float) -> None:
         self._pool, self.delay = pool, delay
-        self.limit = AdaptiveLimit(delay, _LEAST, threads * _MOST_PER_THREAD, time.monotonic())
+        self._threads = threads
+        # a caller for each thread is no overload, whatever makes them slow; two more, for one asks again before his last call is quite over
+        self.limit = AdaptiveLimit(
+            delay, threads + 2, 2 * threads + 2, _MOST_PER_THREAD * threads + 2, time.monotonic()
+        )
 
     def admit(self, sampled: bool) -> Ticket:
         """Let a call in that arrives now. `sampled`: how it fares says how busy the process is; calls that wait for a disk do not.
@@ -97,10 +101,15 @@ class Shedding:
         Raises:
             TooMuchError: There is too much inside already.
         """
-        if self._pool.inside >= self.limit.limit:
+        inside = self._pool.inside
+        if inside >= self.limit.limit:
             self.limit.reached()
             raise overloaded()
-        return _Timed(self, sampled)
+        return _Timed(self, sampled, queued=inside >= self._threads)
+
+    def sample(self, delay: float, now: float) -> None:
+        """A call ended at `now` (time.monotonic()) that was delayed by so many seconds."""
+        self.limit.sample(delay, now, self._pool.inside)
 
 
 def overloaded() -> TooMuchError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from pydantic import Field
 
@@ -31,7 +31,7 @@ class _Listed(Section):
 
 
 class _TenantsFile(Section):
-    tenants: dict[Annotated[str, Field(pattern=TENANT)], _Listed] = Field(min_length=1)
+    tenants: dict[Annotated[str, Field(pattern=TENANT)], dict[str, Any]] = Field(min_length=1)
 
 
 def load_tenants(path: Path) -> tuple[TenantSpec, ...]:
@@ -52,8 +52,8 @@ def load_tenants(path: Path) -> tuple[TenantSpec, ...]:
     return tuple(specs)
 
 
-def _spec(path: Path, name: str, one: _Listed) -> TenantSpec:
-    beside = path.absolute().parent
+def _spec(path: Path, name: str, values: dict[str, Any]) -> TenantSpec:
+    one, beside = checked(_Listed, values, f"{path}: tenants.{name}"), path.absolute().parent
     release = beside / one.release
     if not release.exists():
         raise NotFoundError(f"{path}: tenants.{name}.release: {release}: no such directory")

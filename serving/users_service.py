@@ -33,7 +33,8 @@ class UsersService(users_pb2_grpc.UsersServicer):
         for name in ("user_id", "visitor_id"):
             problems.text(name, getattr(request, name))
         problems.refuse()
-        store = self._link.writes
+        store, breaker = self._link.writes, self._link.writing
+        breaker.check()
         try:
             store.ping()  # so that a Redis that is not there is not taken for one that forgets
             if not self._link.durable():
@@ -45,7 +46,9 @@ class UsersService(users_pb2_grpc.UsersServicer):
             removed = forget(store, self._keys, gone, _STREAMS_SECONDS)
             start_rewrite(store)
         except redis.RedisError as e:
+            breaker.failed(failure_of(e))
             raise StoreError(failure_of(e), str(e)) from None
+        breaker.worked()
         return pb.DeleteUserResponse(
             erasure_id=name,
             histories=removed.histories,

@@ -53,8 +53,12 @@ def config() -> ServingConfig:
 
 
 def bare() -> ServingConfig:
-    """The defaults without what outlives or follows a call, and without chance: no spool, no log of recommendations, no trends, no exploration."""
+    """The defaults without what outlives or follows a call, and without chance: no spool, no log of recommendations, no trends, no exploration.
+
+    Nor is anything shed, however busy the test machine.
+    """
     plain = load_serving().model_copy(update={"exploration": drawing(share=0.0, new_items__share=0.0)})
+    plain = changed(plain, "protection", shed=False)
     return changed(changed(changed(plain, "events", spool="none"), "log", share=0), "trending", enabled=False)
 
 

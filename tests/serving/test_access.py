@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from aisle.v1 import admin_pb2, catalog_pb2, events_pb2, recommender_pb2, users_pb2
+from benchmarks.certificates import Authority
 from core.errors import ConfigError
 from serving.access import NEEDS, REFLECTION, Access
 from serving.api_keys import ApiKeys, load_keys, new_key
@@ -26,7 +27,6 @@ from serving.client import Client, ServerError
 from serving.client_security import ClientSecurity
 from serving.keys_file import add, remove
 from serving.process import ServingProcess
-from tests.serving.certificates import Authority
 from tests.serving.two_tenants import TwoTenants
 from tests.waiting import until
 
@@ -66,12 +66,11 @@ def serving(shops: TwoTenants, redis_url: str) -> Iterator[Callable[..., Serving
 def status(channel: grpc.Channel, method: str, request: Any, **headers: str) -> grpc.StatusCode:
     """How a call ends."""
     call = channel.unary_unary(method, type(request).SerializeToString, lambda answer: answer)
-    metadata = [(name.replace("_", "-"), value) for name, value in headers.items()]
+    metadata = tuple((name.replace("_", "-"), value) for name, value in headers.items())
     try:
         call(request, metadata=metadata, timeout=20)
     except grpc.RpcError as e:
-        code: grpc.StatusCode = e.code()  # type: ignore[attr-defined]
-        return code
+        return e.code()
     return OK
 
 
@@ -168,7 +167,7 @@ def test_health_is_open_and_reflection_as_configured(serving: Callable[..., Serv
     with grpc.insecure_channel(f"127.0.0.1:{process.port}") as channel:
         assert status(channel, "/grpc.health.v1.Health/Check", check) is OK
         for key, expected in (("", UNAUTHENTICATED), ("read", PERMISSION_DENIED), ("admin", OK)):
-            metadata = [("x-api-key", shops.keys["north", key])] if key else []
+            metadata = (("x-api-key", shops.keys["north", key]),) if key else ()
             call = channel.stream_stream(REFLECTION, type(describe).SerializeToString, lambda answer: answer)
             answers = call(iter([describe]), metadata=metadata, timeout=20)
             with contextlib.suppress(grpc.RpcError):
@@ -241,7 +240,7 @@ def test_a_key_is_known_by_its_hash_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("keys: [{id: 0123456789abcdef}]", "keys.0.sha256"),
+        ("keys: [{id: 0123456789abcdef}]", "keys[0]: missing key 'sha256'"),
         ("kees: []", "unknown key 'kees'; did you mean 'keys'?"),
         (
             "keys: [{id: 0123456789abcdef, sha256: '%s', tenant: a, role: root}]" % ("0" * 64),

@@ -119,7 +119,7 @@ def test_preview_is_both_pages_side_by_side(ask: Client) -> None:
 
 
 def test_changed_files_are_taken_up_and_broken_ones_are_not(ruled: ServingProcess, ask: Client, folder: Path) -> None:
-    rules, before = ruled._rules, ask.status().rules
+    rules, before = ruled._tenants.alone.rules, ask.status().rules
     assert (before.rules, before.files, before.problem, list(before.off)) == (3, 1, "", [])
     assert not rules.look()
     (folder / "more.yaml").write_text("rules:\n  - {name: more, kind: hide, where: 'item_id = \"tea-2\"'}\n")
