@@ -5,7 +5,8 @@
 A server of two workers on a copy of WORK's current release; beside it another release of WORK, or where there is none a child of the current one with
 other blend weights. Each round promotes the other and rolls back, with `--server`. `seconds` is the whole command, the start of Python included;
 `server_seconds` what of it the server took to check, open, warm and swap. A call that was due after the command had returned must be answered by the
-release that it named. The last line of stdout is JSON; exit 1 when a call failed, came from the wrong release, or a rollback took five seconds.
+release that it named. Calls that a busy server sheds are sent again, as clients do; `sent_again` says how many, `while_a_command_ran` and `else` whether
+the commands were the cause. The last line of stdout is JSON; exit 1 when a call failed, came from the wrong release, or a rollback took five seconds.
 """
 
 # bazel: imports=[cli.*]
@@ -74,6 +75,8 @@ def run(release: Path, rate: float, rounds: int) -> dict[str, Any]:
         **whole,
         "rate": rate,
         "wrong_release": wrong(load.calls, steps),
+        "while_a_command_ran": summary(during := under_way(load.calls, steps)),
+        "else": summary([c for c in load.calls if c not in set(during)]),
         "promote_seconds": [s.seconds for s in steps if s.command == "promote"],
         "rollback_seconds": [s.seconds for s in steps if s.command == "rollback"],
         "server_seconds": [s.server_seconds for s in steps],
@@ -92,6 +95,11 @@ def wrong(calls: Sequence[Call], steps: Sequence[Step]) -> int:
         for c in calls
         if start <= c.due < end
     )
+
+
+def under_way(calls: Sequence[Call], steps: Sequence[Step]) -> list[Call]:
+    """Those that were due while a command ran."""
+    return [c for c in calls if any(s.returned - s.seconds <= c.due < s.returned for s in steps)]
 
 
 def _step(work: Work, server: str, command: str, *arguments: str) -> Step:

@@ -49,7 +49,13 @@ def number(value: float | None, digits: int = 4) -> str:
     if value is None:
         return "–"
     text = f"{value:.{digits}f}"
-    return text.replace("-0.", "−.", 1) if text.startswith("-0.") else text.removeprefix("0") if text.startswith("0.") else text
+    return (
+        text.replace("-0.", "−.", 1)
+        if text.startswith("-0.")
+        else text.removeprefix("0")
+        if text.startswith("0.")
+        else text
+    )
 
 
 def signed(value: float | None, digits: int = 4) -> str:
@@ -71,7 +77,15 @@ def whiskers(rows: Sequence[Mapping[str, float]], zero: bool = False) -> list[st
 
 def _strip(row: Mapping[str, float], axis: Axis, zero: bool) -> str:
     low, mean, high = (100 * axis.share(row[n]) for n in ("low", "mean", "high"))
-    kind = "sure up" if zero and row["low"] > 0 else "sure down" if zero and row["high"] < 0 else "open" if zero else "plain"
+    kind = (
+        "sure up"
+        if zero and row["low"] > 0
+        else "sure down"
+        if zero and row["high"] < 0
+        else "open"
+        if zero
+        else "plain"
+    )
     line = f'<i class="zero" style="left:{100 * axis.share(0.0):.2f}%"></i>' if zero else ""
     said = f"{number(row['mean'])}, from {number(row['low'])} to {number(row['high'])}"
     return (
@@ -113,7 +127,9 @@ class Point:
     hollow: bool = False
 
 
-def plot(points: Sequence[Point], x: str, y: str, *, diagonal: bool = False, digits: int = 2, origin: bool = False) -> str:
+def plot(
+    points: Sequence[Point], x: str, y: str, *, diagonal: bool = False, digits: int = 2, origin: bool = False
+) -> str:
     """A line through points in their order.
 
     Args:
@@ -130,20 +146,30 @@ def plot(points: Sequence[Point], x: str, y: str, *, diagonal: bool = False, dig
         xs = ys = Axis.over([v for p in points for v in (p.x, p.y)] + [0.0], 4)
 
     def at(px: float, py: float) -> tuple[float, float]:
-        return _LEFT + xs.share(px) * (WIDTH - _LEFT - _RIGHT), HEIGHT - _BOTTOM - ys.share(py) * (HEIGHT - _TOP - _BOTTOM)
+        return _LEFT + xs.share(px) * (WIDTH - _LEFT - _RIGHT), HEIGHT - _BOTTOM - ys.share(py) * (
+            HEIGHT - _TOP - _BOTTOM
+        )
 
     drawn = [*_grid(xs, ys, digits)]
     if diagonal:
         drawn.append(_line("reference", at(xs.low, xs.low), at(xs.high, xs.high)))
-    drawn += [_line("whisker", at(p.x, p.low), at(p.x, p.high)) for p in points if p.low is not None and p.high is not None]
-    drawn.append(f'<polyline class="series" points="{" ".join(f"{a:.1f},{b:.1f}" for a, b in (at(p.x, p.y) for p in points))}"/>')
+    drawn += [
+        _line("whisker", at(p.x, p.low), at(p.x, p.high)) for p in points if p.low is not None and p.high is not None
+    ]
+    drawn.append(
+        f'<polyline class="series" points="{" ".join(f"{a:.1f},{b:.1f}" for a, b in (at(p.x, p.y) for p in points))}"/>'
+    )
     for i, p in enumerate(points):
         a, b = at(p.x, p.y)
         drawn.append(f'<circle class="{"hollow" if p.hollow else "mark"}" cx="{a:.1f}" cy="{b:.1f}" r="4.5"/>')
         if p.label:
             end, shift = ("end", -8) if a > WIDTH * 0.7 else ("start", 8)
-            drawn.append(f'<text class="said" x="{a + shift:.1f}" y="{b + (16, -9)[i % 2]:.1f}" text-anchor="{end}">{escape(p.label)}</text>')
-    drawn.append(f'<text class="axis" x="{(WIDTH + _LEFT) / 2:.0f}" y="{HEIGHT - 4}" text-anchor="middle">{escape(x)}</text>')
+            drawn.append(
+                f'<text class="said" x="{a + shift:.1f}" y="{b + (16, -9)[i % 2]:.1f}" text-anchor="{end}">{escape(p.label)}</text>'
+            )
+    drawn.append(
+        f'<text class="axis" x="{(WIDTH + _LEFT) / 2:.0f}" y="{HEIGHT - 4}" text-anchor="middle">{escape(x)}</text>'
+    )
     said = f"{y} by {x}: " + "; ".join(f"{p.x:g}: {p.y:g}" for p in points)
     body = "".join(drawn)
     return (

@@ -48,4 +48,4 @@ def differing(pages: Array, codes: Array) -> Array:
     both = there[:, :, None] & there[:, None, :] & ~np.eye(pages.shape[1], dtype=bool)
     unlike = (kinds[:, :, None] != kinds[:, None, :]) & both
     pairs = both.sum((1, 2))
-    return np.divide(unlike.sum((1, 2)), pairs, out=np.full(len(pages), np.nan), where=pairs > 0)
+    return np.asarray(np.divide(unlike.sum((1, 2)), pairs, out=np.full(len(pages), np.nan), where=pairs > 0))

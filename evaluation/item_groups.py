@@ -16,7 +16,8 @@ from evaluation.exposure import percentiles
 OTHER: Final = "other"
 NONE: Final = "none given"
 _MOST: Final = 10  # named values of a column; the rest is OTHER
-_AGES: Final = ((0, "under 30 days"), (30, "30-89 days"), (90, "90-364 days"), (365, "a year and more"))
+_AGES: Final = ("under 30 days", "30-89 days", "90-364 days", "a year and more")
+_FROM: Final = (0, 30, 90, 365)  # days
 _NEW: Final = "new"  # no event before the cut names the item
 
 
@@ -48,10 +49,9 @@ def by_popularity(catalogue: Catalogue) -> Grouping:
 
 def by_age(catalogue: Catalogue, moment: int) -> Grouping:
     """Time from the first known event to `moment`, microseconds."""
-    lowest, labels = zip(*_AGES, strict=True)
     age = np.maximum(0, moment - np.where(catalogue.known, catalogue.first_seen, moment)) // DAY
-    codes = np.searchsorted(lowest, age, side="right") - 1
-    return Grouping("item age", (*labels, _NEW), np.where(catalogue.known, codes, len(labels)))
+    codes = np.searchsorted(np.array(_FROM), age, side="right") - 1
+    return Grouping("item age", (*_AGES, _NEW), np.where(catalogue.known, codes, len(_AGES)))
 
 
 def by_category(prepared: Prepared) -> Grouping | None:
@@ -63,7 +63,7 @@ def by_category(prepared: Prepared) -> Grouping | None:
 def by_country(prepared: Prepared) -> Grouping | None:
     """People by the users table's `country`, row-aligned with the user id map; None without such a column."""
     name = "attribute.country"
-    column = prepared.users[name] if name in prepared.users else None
+    column = prepared.users.get(name, None)
     return top_values("country", column) if isinstance(column, Coded) else None
 
 

@@ -57,7 +57,9 @@ def page(protocols: Mapping[str, Mapping[str, Any]], about: Mapping[str, str], c
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    shown = {name: {"study": None, "funnel": None, "calibration": None, "levels": None, **p} for name, p in protocols.items()}
+    shown = {
+        name: {"study": None, "funnel": None, "calibration": None, "levels": None, **p} for name, p in protocols.items()
+    }
     studied = any(p["study"] for p in shown.values())
     absent = {key for key in ("funnel", "calibration") if not any(p[key] for p in shown.values())}
     return environment.get_template("report.html.j2").render(
@@ -84,7 +86,9 @@ def _before_name(study: Mapping[str, Any]) -> str:
 def _systems(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
     rivals = sorted(figures["baselines"].items(), key=lambda s: (-(s[1]["ndcg@10"] or 0.0), s[0]))
     rows = [("aisle", figures), *rivals]
-    spans = [{"mean": v["ndcg@10"], **dict(zip(("low", "high"), v["intervals"]["ndcg@10"], strict=True))} for _, v in rows]
+    spans = [
+        {"mean": v["ndcg@10"], **dict(zip(("low", "high"), v["intervals"]["ndcg@10"], strict=True))} for _, v in rows
+    ]
     return [
         {"name": name, "us": name == "aisle", "of": v, "strip": strip, "difference": v.get("ndcg@10_difference")}
         for (name, v), strip in zip(rows, whiskers(spans), strict=True)
@@ -103,9 +107,7 @@ def _segment_rows(parts: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]
         whiskers([v["ndcg@10"] for v in parts.values()]),
         whiskers([v["ndcg@10_difference"] for v in parts.values()], zero=True),
     ]
-    return [
-        {"name": name, "of": v, "strips": [s[i] for s in strips]} for i, (name, v) in enumerate(parts.items())
-    ]
+    return [{"name": name, "of": v, "strips": [s[i] for s in strips]} for i, (name, v) in enumerate(parts.items())]
 
 
 def _variety_rows(study: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -87,15 +87,16 @@ def headline(study: Study) -> dict[str, Any]:
 
 
 def sources(study: Study) -> dict[str, Any]:
-    """What is lost where one source proposes nothing: of recall among the candidates, and of NDCG@10. Its scores remain features of the others' candidates."""
+    """What is lost where one source proposes nothing: of the candidates' recall, and of NDCG@10. Its scores remain features of the others' candidates."""
     names = list(study.proposed)
     all_found = np.stack(list(study.proposed.values()), 1)
+    found_by_any = np.asarray(all_found.any(axis=1))
     columns = []
     for s, name in enumerate(names):
-        others = np.delete(all_found, s, 1).any(1)
+        others = np.asarray(np.delete(all_found, s, 1).any(axis=1))
         columns += [
             study.share(all_found[:, s]),
-            study.share(all_found.any(1)) - study.share(others),
+            study.share(found_by_any) - study.share(others),
             study.ours - study.ndcg(study.without_source[name]),
         ]
     found = study.sure(np.stack(columns, 1))
@@ -104,7 +105,7 @@ def sources(study: Study) -> dict[str, Any]:
 
 
 def feature_groups(study: Study, gains: Mapping[str, float]) -> dict[str, Any]:
-    """What is lost when a group's values are shuffled among a request's candidates (permutation importance, Breiman 2001), beside its share of the trees' gain."""
+    """What is lost when a group's values are shuffled among a request's candidates (permutation importance, Breiman 2001), beside its share of the gain."""
     if not study.shuffled:
         return {}
     lost = study.sure(np.stack([study.ours - study.ndcg(pages) for pages in study.shuffled.values()], 1))

@@ -9,7 +9,7 @@ from typing import Final, Literal
 import numpy as np
 
 from core.columns import Array
-from experiments.inference import bandit, sample_ratio
+from experiments.inference import bandit, fixed, sample_ratio
 from experiments.inference.corrections import e_benjamini_hochberg
 from experiments.inference.moments import Difference, difference
 from experiments.inference.sequential import Mixture
@@ -45,7 +45,7 @@ class Curve:
     value: float  # of the arm, as counted so far
     control: float
     kept: float  # share of the variance that the covariate left
-    log_evidence: float  # against no change, now
+    log_evidence: float  # against no change, now: of the e-value, or of 1 / p at a fixed horizon
     confidence: float
     decision: Decision
     margin: float = 0.0  # of a guardrail
@@ -76,6 +76,7 @@ class Result:
     segments: list[Segment]
     ratio_p: float | None  # always-valid; none for a bandit
     bandit: bool
+    fixed: bool = False  # one look at the end, by the fixed-horizon test
 
     @property
     def sound(self) -> bool:
@@ -83,13 +84,19 @@ class Result:
         return self.ratio_p is None or self.ratio_p >= sample_ratio.ALARM
 
 
-def analyse(table: AnalysisTable, question: Question, until: int) -> Result:
-    """Everything as of `until` (microseconds).
+def analyse(table: AnalysisTable, question: Question, until: int, *, fixed_horizon: bool = False) -> Result:
+    """Everything as of `until`.
+
+    Args:
+        table: The units.
+        question: What is asked of them.
+        until: Microseconds.
+        fixed_horizon: This is the one look that was settled before the start; intervals are narrower, and hold at no other moment.
 
     Raises:
         InputError: The table lacks a metric that the question names.
     """
-    looks = table.looks(until)
+    looks = np.array([until], np.int64) if fixed_horizon else table.looks(until)
     curves = []
     arms = range(1, len(table.arms))
     roles: list[tuple[Literal["primary", "secondary", "guardrail"], str]] = [("primary", question.primary)]
@@ -98,7 +105,7 @@ def analyse(table: AnalysisTable, question: Question, until: int) -> Result:
         # Of the primary metric every arm may be shipped by mistake; secondary ones are corrected together below; a guardrail errs to the safe side alone.
         alpha = question.alpha / len(arms) if role == "primary" else question.alpha
         for arm in arms:
-            curves.append(_curve(table, question, looks, metric, arm, role, alpha))
+            curves.append(_curve(table, question, looks, metric, arm, role, alpha, fixed_horizon))
     exposed = np.array(
         [[int(((table.arm == a) & (table.exposed < t)).sum()) for a in range(len(table.arms))] for t in looks]
     )
@@ -109,17 +116,18 @@ def analyse(table: AnalysisTable, question: Question, until: int) -> Result:
         exposed,
         np.bincount(table.arm[:n], minlength=len(table.arms)),
         _corrected(curves, question.alpha),
-        _segments(table, question, until) if question.shares else [],
+        _segments(table, question, until) if question.shares and not fixed_horizon else [],
         ratio,
         not question.shares,
+        fixed_horizon,
     )
 
 
 def estimate(
-    table: AnalysisTable, metric: str, arm: int, looks: Array, fixed: bool, rows: Array | None = None
+    table: AnalysisTable, metric: str, arm: int, looks: Array, split: bool, rows: Array | None = None
 ) -> Difference:
     """An arm against the control at each look, relative: `[looks]`."""
-    if fixed:
+    if split:
         treatment, control = (table.moments(metric, a, looks, rows) for a in (arm, 0))
         return difference(treatment, control, relative=True)
     y, d, _ = table.numerators(metric)
@@ -145,10 +153,16 @@ def _curve(
     arm: int,
     role: Literal["primary", "secondary", "guardrail"],
     alpha: float,
+    fixed_horizon: bool,
 ) -> Curve:
     found = estimate(table, metric, arm, looks, bool(question.shares))
     mixture = Mixture.planned(math.log1p(question.lift))
-    radius = mixture.radius(found.se, alpha)
+    radius = fixed.radius(found.se, alpha) if fixed_horizon else mixture.radius(found.se, alpha)
+    evidence = (
+        -np.log(np.maximum(fixed.p_value(found.effect, found.se), 1e-300))
+        if fixed_horizon
+        else mixture.log_evidence(found.effect, found.se)
+    )
     n = table.counted(int(looks[-1]))
     y, d, _ = table.numerators(metric)
     value, control = (
@@ -167,7 +181,7 @@ def _curve(
         value,
         control,
         float(found.kept[-1]),
-        float(mixture.log_evidence(found.effect[-1:], found.se[-1:])[0]),
+        float(evidence[-1]),
         1 - alpha,
         decision,
         margin,
@@ -176,7 +190,7 @@ def _curve(
 
 
 def _corrected(curves: list[Curve], alpha: float) -> list[Curve]:
-    """Secondary metrics are called changed by e-BH over all of them and all arms."""
+    """Secondary metrics are called changed by e-BH over all of them and all arms; at a fixed horizon, where evidence is 1 / p, that is BH."""
     second = [c for c in curves if c.role == "secondary"]
     found = e_benjamini_hochberg(np.array([c.log_evidence for c in second]), alpha)
     calls: dict[int, Decision] = {}

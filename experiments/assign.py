@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from experiments.config import HOLDOUT, Experiment
@@ -30,6 +31,7 @@ class Assignment:
     forced: bool = False  # counts for nothing
 
 
+@lru_cache(maxsize=1024)  # experiments of one layer ask for the same
 def point(salt: str, unit: str) -> float:
     """Where a unit stands under a salt, in [0, 1).
 
@@ -37,8 +39,8 @@ def point(salt: str, unit: str) -> float:
     0.613243
     """
     digest = hashlib.sha256(f"{salt}{_SEPARATOR}{unit}".encode()).digest()
-    # the nearest float of the highest numbers is 1
-    return min(int.from_bytes(digest[:8], "big") / _WHOLE, _BELOW_ONE)
+    at = int.from_bytes(digest[:8], "big") / _WHOLE
+    return at if at < 1 else _BELOW_ONE  # the nearest float of the highest numbers is 1
 
 
 def chosen(shares: Mapping[str, float], at: float) -> str:
@@ -63,10 +65,10 @@ def assign(
         shares: Of the arms, where a bandit has set them; None: as the file says.
         version: Of these. Units of another version are drawn anew.
     """
-    if (arm := experiment.forced.get(unit)) is not None:
+    if experiment.forced and (arm := experiment.forced.get(unit)) is not None:
         return Assignment(experiment.name, arm, 1.0, version, forced=True)
-    first, where = experiment.traffic.first, point(f"layer:{experiment.layer}", unit)
-    if not first <= where < first + experiment.share(now):
+    first, share = experiment.traffic.first, experiment.share(now)
+    if (first or share < 1) and not first <= point(f"layer:{experiment.layer}", unit) < first + share:
         return None
     salt = f"arm:{experiment.name}" if shares is None else f"arm:{experiment.name}:{version}"
     spread, at = shares or experiment.weights, point(salt, unit)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from datetime import datetime
 from fnmatch import fnmatchcase
+from functools import cached_property, lru_cache
 from typing import Annotated, Any, Final, Literal, Self
 from zoneinfo import ZoneInfo
 
@@ -155,7 +156,7 @@ class Experiment(Section):
         since, until = self.in_force
         if since >= until:
             raise ValueError(f"end {self.end} is not after start {self.start}")
-        steps = [(self._micros(step.at), step.share) for step in self.traffic.ramp]
+        steps = self._steps
         if [at for at, _ in steps] != sorted({at for at, _ in steps}):
             raise ValueError("traffic.ramp: the steps must follow each other in time")
         shares = [self.traffic.share, *(share for _, share in steps)]
@@ -167,7 +168,7 @@ class Experiment(Section):
             raise ValueError(f"traffic: {self.traffic.first:g} + {max(shares):g} is more than the whole layer")
         return self
 
-    @property
+    @cached_property
     def in_force(self) -> tuple[float, float]:
         """When it runs: half-open, microseconds; infinite where nothing is said."""
         return (
@@ -183,8 +184,12 @@ class Experiment(Section):
 
     def share(self, now: float) -> float:
         """Of the layer, at a moment (microseconds)."""
-        passed = [step.share for step in self.traffic.ramp if self._micros(step.at) <= now]
-        return passed[-1] if passed else self.traffic.share
+        share = self.traffic.share
+        for at, then in self._steps:
+            if at > now:
+                break
+            share = then
+        return share
 
     def runs(self, now: float) -> bool:
         """Whether anybody is in it at a moment (microseconds)."""
@@ -194,18 +199,32 @@ class Experiment(Section):
     def takes(self, placement: str, tenant: str, labels: Mapping[str, str]) -> bool:
         """Whether a request is eligible."""
         wanted = self.eligible
-        return (
-            (not wanted.placements or any(fnmatchcase(placement, p) for p in wanted.placements))
-            and (not wanted.tenants or tenant in wanted.tenants)
-            and all(labels.get(key) in values for key, values in wanted.labels.items())
-        )
+        if wanted.placements and not _matches(placement, wanted.placements):
+            return False
+        if wanted.tenants and tenant not in wanted.tenants:
+            return False
+        return not wanted.labels or all(labels.get(key) in values for key, values in wanted.labels.items())
 
-    @property
+    @cached_property
     def weights(self) -> dict[str, float]:
         """The share of each arm in a fixed split, in the order of the file; they add up to 1."""
         whole = sum(arm.weight for arm in self.arms.values())
         return {name: arm.weight / whole for name, arm in self.arms.items()}
 
+    @cached_property
+    def changes(self) -> dict[str, Settings]:
+        """Of each arm that changes anything, what."""
+        return {name: arm.settings for name, arm in self.arms.items() if arm.settings != Settings()}
+
+    @cached_property
+    def _steps(self) -> list[tuple[float, float]]:
+        return [(self._micros(step.at), step.share) for step in self.traffic.ramp]
+
     def _micros(self, text: str) -> float:
         moment = datetime.fromisoformat(text)
         return (moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(self.time_zone))).timestamp() * 1e6
+
+
+@lru_cache(maxsize=4096)
+def _matches(placement: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(placement, p) for p in patterns)

@@ -14,6 +14,7 @@ from core.errors import NotFoundError, nearest
 from core.marked import Marked, read_marked, type_name, yaml_files
 from experiments.config import Experiment
 
+_SLIVER = 1e-9  # .4 + .2 is a bit more than .6
 STOPPED = ".stopped"  # NAME.stopped beside the files: the kill switch of `experiment stop`
 
 
@@ -87,7 +88,7 @@ def _together(found: Sequence[Written]) -> None:
     """Refuse experiments of one layer that take the same part of it at the same time."""
     for one, other in combinations((w for w in found if w.experiment.enabled), 2):
         a, b = one.experiment, other.experiment
-        overlap = max(a.part[0], b.part[0]) < min(a.part[1], b.part[1])
+        overlap = min(a.part[1], b.part[1]) - max(a.part[0], b.part[0]) > _SLIVER
         at_once = max(a.in_force[0], b.in_force[0]) < min(a.in_force[1], b.in_force[1])
         if a.layer == b.layer and overlap and at_once:
             raise other.file.problem(

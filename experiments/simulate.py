@@ -111,6 +111,8 @@ def growth(sessions: Array, regret: Array) -> dict[str, float]:
         design = np.stack([np.ones(len(x)), basis], axis=1)
         left = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
         found[name] = float(left.var() / y.var())
+        if name == "log":
+            found["per_log"] = float(np.polyfit(basis, y, 1)[0])  # to hold against `lai_robbins`
     # d log R / d log t over the last half: 0 for log t in the end, .5 for sqrt t, 1 for t
     half = int(np.searchsorted(sessions, sessions[-1] / 2))
     found["exponent"] = float(np.log(regret[-1] / regret[half]) / np.log(sessions[-1] / sessions[half]))

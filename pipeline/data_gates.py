@@ -51,10 +51,9 @@ def _freshness(data: Prepared, now: float, gates: GatesConfig) -> list[Verdict]:
 def _volume(before: Path | None, prepared: Path, gates: GatesConfig, config: DriftConfig) -> list[Verdict]:
     """Far fewer events than usual are half a feed; far more may be every event twice."""
     now = profiles.load(prepared)
-    earlier = profiles.load(before) if before is not None else None
-    if not now or "events" not in now:
-        return []
-    found = drift_events.volume((earlier or {}).get("events"), now["events"], config)
+    if before is None or not now or "events" not in now:
+        return []  # a first night knows no feed: whatever its last day is like, the log is what there is
+    found = drift_events.volume((profiles.load(before) or {}).get("events"), now["events"], config)
     if found is None:
         return []
     few = gates.fewer_events is not None and 1 / found.factor > gates.fewer_events

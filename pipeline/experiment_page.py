@@ -149,13 +149,17 @@ def _segments(result: Result) -> str:
 
 def _help(result: Result) -> str:
     confidence = next((c.confidence for c in result.curves), 0.95)
+    when = (
+        f"holds the true change in {confidence:.1%} of experiments that are looked at once, at the end that was settled before the start. "
+        "Do not look earlier, nor again. "
+        if result.fixed
+        else f"holds the true change, at every moment of the experiment at once, in {confidence:.1%} of experiments or more. So you may look every "
+        "day, and stop on any day, without being fooled. The shaded band is that interval over time; it narrows as people are counted. "
+    )
     return (
-        f"<p>“Certain to lie” is an interval that holds the true change, at every moment of the experiment at once, in {confidence:.1%} of "
-        "experiments or more. So you may look every day, and stop on any day, without being fooled. If it does not contain 0, there is a difference. "
-        "The shaded band is that interval over time; it narrows as people are counted. A person counts once, when their time to act is over; people "
-        "who came lately are “exposed” but not yet “counted”. “Change” compares with the control in per cent of it, after "
-        "taking away what people did before the "
-        "experiment.</p>"
+        f"<p>“Certain to lie” is an interval that {when}If it does not contain 0, there is a difference. A person counts once, when their time to act is "
+        "over; people who came lately are “exposed” but not yet “counted”. “Change” compares with the control in per cent of it, after taking away "
+        "what people did before the experiment.</p>"
     )
 
 

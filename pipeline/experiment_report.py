@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from core.errors import InputError
-from core.schema import DAY
+from core.schema import DAY, HOUR
 from experiments.analysis import Question, Result, analyse
 from experiments.config import HOLDOUT, Experiment, Metric
 from experiments.table import AnalysisTable
@@ -29,7 +29,7 @@ class Report:
     table: AnalysisTable
 
 
-def report(experiment: Experiment, data: Path, until: int, needed: int = 0) -> Report:
+def report(experiment: Experiment, data: Path, until: int, needed: int = 0, *, fixed_horizon: bool = False) -> Report:
     """Read the logs and work everything out as of `until` (microseconds).
 
     Args:
@@ -37,12 +37,19 @@ def report(experiment: Experiment, data: Path, until: int, needed: int = 0) -> R
         data: With `recommendations/` and `events/`, as `./aisle events sink` leaves them.
         until: Later pages and events are not read.
         needed: Units of the plan; 0: not known.
+        fixed_horizon: By the test for one look after the end.
 
     Raises:
-        NotFoundError, InputError: The logs are not there, or have nothing of the experiment.
+        NotFoundError, InputError: The logs are not there, or have nothing of the experiment; a fixed-horizon test before the end.
     """
     since, end = (int(min(max(t, 0), _FOREVER)) for t in experiment.in_force)
-    study = study_of(experiment, since, min(until, end + int(experiment.attribution_hours * 3_600_000_000)))
+    over = end + int(experiment.attribution_hours * HOUR)
+    if fixed_horizon and until < over:
+        raise InputError(
+            f"experiment {experiment.name}: a fixed-horizon test is for one look after `end` and its attribution window; until then read the report "
+            "without --fixed-horizon, which holds at every moment"
+        )
+    study = study_of(experiment, since, min(until, over))
     table = build(data, study)
     first = int(table.exposed[0]) if len(table.exposed) else since
     metrics = (experiment.primary, *experiment.secondary, *experiment.guardrails)
@@ -58,7 +65,7 @@ def report(experiment: Experiment, data: Path, until: int, needed: int = 0) -> R
         {m.name: says(m) for m in metrics},
         frozenset(m.name for m in metrics if m.kind == "rate"),
     )
-    return Report(about, analyse(table, question_of(experiment), study.until), table)
+    return Report(about, analyse(table, question_of(experiment), study.until, fixed_horizon=fixed_horizon), table)
 
 
 def question_of(experiment: Experiment) -> Question:

@@ -88,7 +88,9 @@ def verdict(about: About, result: Result) -> Verdict:
         c = better[0]
         return Verdict(
             f"Arm {c.arm} is better: {about.says.get(c.metric, c.metric)} {percent(c.lift[-1])} ({between(c.low[-1], c.high[-1])}).",
-            f"Ship arm {c.arm}, or let it run on for a narrower figure: looking again costs nothing.",
+            f"Ship arm {c.arm}."
+            if result.fixed
+            else f"Ship arm {c.arm}, or let it run on for a narrower figure: looking again costs nothing.",
             "good",
         )
     worse = [c for c in primary if c.decision == "worse"]
@@ -121,6 +123,8 @@ def _wait(about: About, result: Result) -> str:
         )
         if left and now + left * DAY > about.end:
             text += " That is after its end: lengthen it, widen its share, or expect no answer."
+    if result.fixed:
+        return text + " This was the one look that the plan allowed."
     return text + " You may look at this page as often as you like: its intervals hold at every moment."
 
 

@@ -75,6 +75,8 @@ def _about(path: Path, prepared: Prepared, fold: Fold) -> str:
     """What was judged on what, in a line."""
     if fold.protocol == "last":
         return f"Each person's last choice, on twin {path.name[:12]}, which knows everything before it."
-    begin, end = (np.datetime64(moment, "m") for moment in (prepared.until(fold) // 60_000_000, prepared.cuts.end // 60_000_000))
+    begin, end = (
+        np.datetime64(moment, "m") for moment in (prepared.until(fold) // 60_000_000, prepared.cuts.end // 60_000_000)
+    )
     kind = "release" if fold is TRAIN else "twin"
     return f"What known people chose from {begin} to {end} UTC, on {kind} {path.name[:24]}, which knows nothing after the first of these moments."

@@ -48,8 +48,8 @@ class Remembered:
 
     def over(self, about: dict[str, Any], end: int) -> dict[str, Any]:
         """`about` with the moment that it was decided at; `end`: of tonight's data."""
-        if self.way is None:
-            return about | {"decided": end}
+        if self.way is None:  # what the shop names is nothing that was found out
+            return about | ({"decided": end} if self.settings.logged_pages == "auto" else {})
         why = "no time to find out" if self.decided is None else "an earlier night found it out"
         return about | {"because": why, "decided": self.decided}
 

@@ -36,6 +36,7 @@ from ranking.groups import GROUP_OF, Group
 from ranking.importance import gain_by_group
 from ranking.scorer import MODEL
 from ranking.user_facts import UserFacts
+from retrieval.sources import TOWERS
 from serving.answers import Answer, Removal, Request
 from serving.release import Release
 from serving.request_path import answer
@@ -71,6 +72,7 @@ class Tried:
     deep: Array  # the first DEPTH
     sightings: Sightings  # of the wanted items, of the deep answer
     proposed: Array  # bool [w, S], of the page's answer
+    exact: Array  # bool [w]: what an exact search of the towers' vectors would have proposed
     level: str
 
 
@@ -82,7 +84,9 @@ def before_of(work: Work, prepared: Prepared, fold: Fold, given: Path | None) ->
     """
     if fold.protocol == "last":
         if given is not None:
-            raise InputError("--champion: protocol last cuts each person's own events, which no release does; use --protocol global")
+            raise InputError(
+                "--champion: protocol last cuts each person's own events, which no release does; use --protocol global"
+            )
         return Before(None, "blend", "protocol last cuts each person's own events, which no release does")
     path = given or (work.current if work.current.exists() else None)
     if path is None:
@@ -98,7 +102,14 @@ def before_of(work: Work, prepared: Prepared, fold: Fold, given: Path | None) ->
 
 
 def study(
-    release: Path, prepared: Prepared, fold: Fold, seen: Seen, config: PipelineConfig, before: Before, most: int, say: Say
+    release: Path,
+    prepared: Prepared,
+    fold: Fold,
+    seen: Seen,
+    config: PipelineConfig,
+    before: Before,
+    most: int,
+    say: Say,
 ) -> dict[str, Any]:
     """The whole study of one protocol, as JSON: at most `most` main queries, a seeded sample. Empty without any."""
     judgements = judge(prepared, fold, seen)
@@ -124,6 +135,7 @@ def study(
         "sampled_from": len(main),
         "before": {"what": before.what, "why": before.why},
         "sources": figures.sources(done),
+        "index": _index(done, np.concatenate([t.exact for t in tried])),
         "feature_groups": figures.feature_groups(done, gains),
         "costs": figures.costs(done),
         "segments": figures.segments(done, _kinds(judgements, catalogue, prepared, [t.level for t in tried])),
@@ -133,6 +145,12 @@ def study(
         "misses": misses(done, prepared, catalogue, ended),
         "places": [str(p) for p in PLACES],
     }
+
+
+def _index(done: Study, exact: Array) -> dict[str, int]:
+    """What the index loses of an exact search: of the wanted pairs those that exact search proposes, and those of them that the index did not."""
+    proposed = done.proposed.get(TOWERS, np.zeros(len(exact), bool))
+    return {"exact": int(exact.sum()), "lost": int((exact & ~proposed).sum()), "pairs": len(exact)}
 
 
 def _kinds(judgements: Judgements, catalogue: Catalogue, prepared: Prepared, levels: list[str]) -> list[Segmentation]:
@@ -198,7 +216,8 @@ def _try_one(q: int) -> Tried:
         return Request(replace(query, facts=facts[of.window_end].at(query.user, query.time)), k, excluded=excluded)
 
     deep = answer(release, asked(release, DEPTH))  # first, so that what it leaves in caches serves every setting alike
-    answers, seconds = _at_settings(release, asked(release, PAGE), q)
+    request = asked(release, PAGE)
+    answers, seconds = _at_settings(release, request, q)
     served = answers[_SERVED]
     return Tried(
         before=answer(before, asked(before, PAGE)).rows,
@@ -211,8 +230,22 @@ def _try_one(q: int) -> Tried:
         deep=deep.rows,
         sightings=look(wanted, deep.candidates, deep.removed[Removal.UNAVAILABLE]),
         proposed=look(wanted, served.candidates, np.empty(0, np.int32)).retrieved,
+        exact=_exact(release, request, wanted),
         level=str(served.level),
     )
+
+
+def _exact(release: Release, request: Request, wanted: Array) -> Array:
+    """Which of the wanted items, int32 `[w]`, are among the best of all by the towers' own scores, as many as these may propose: bool `[w]`."""
+    towers = next((s for s in release.sources if s.name == TOWERS), None)
+    quota = release.settings.quotas.get(TOWERS, 0)
+    if towers is None or not quota:
+        return np.zeros(len(wanted), bool)
+    scores = towers.scoring(request.query).of(np.arange(release.items.rows, dtype=np.int32)).astype(np.float32)
+    scores[scores == 0] = -np.inf  # the towers know nothing of it
+    scores[request.never] = -np.inf
+    better = np.array([np.count_nonzero(scores > scores[row]) for row in wanted])
+    return np.asarray((better < quota) & np.isfinite(scores[wanted]))
 
 
 def _at_settings(release: Release, request: Request, first: int) -> tuple[list[Answer], list[float]]:

@@ -41,7 +41,8 @@ def _person(study: Study, release: Release, prepared: Prepared, ended: Array, q:
         "ndcg@10_before": round(float(study.ours[q] - study.gained[q]), 4),
         "history": [name_of(prepared, row) for row in list(dict.fromkeys(newest.tolist()))[:_HISTORY]],
         "wanted": [
-            {"item": name_of(prepared, int(items[i])), "ended": str(PLACES[int(ended[pairs][i])])} for i in order[:_MOST]
+            {"item": name_of(prepared, int(items[i])), "ended": str(PLACES[int(ended[pairs][i])])}
+            for i in order[:_MOST]
         ],
         "wanted_items": len(items),
         "before": _page(prepared, study.before[q], items),

@@ -12,9 +12,9 @@ from ranking.groups import GROUP_OF, Group
 
 
 def gain_by_group(model: Path) -> dict[str, float]:
-    """Share of the total gain of all splits by group of features, of the model file `model` in LightGBM's text format; adds up to 1, or is 0 of trees without a split.
+    """Share of the total gain of all splits by group of features, of the model file `model` in LightGBM's text format.
 
-    It says what training used, on the training rows: of two features that say the same it names one.
+    They add up to 1, or are 0 of trees without a split. It says what training used, on the training rows: of two features that say the same it names one.
 
     Raises:
         ArtifactError: if the file is missing, or does not say it.

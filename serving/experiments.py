@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 from aisle.v1 import admin_pb2, recommender_pb2
@@ -21,7 +22,6 @@ from serving.validation import BadRequestError
 
 _MOST_OVERRIDES: Final = 20
 _MOST_VIEWS: Final = 1_000  # combinations of arms
-_USUAL: Final = Settings()
 _COUNTED: Final = "experiment"
 
 
@@ -81,9 +81,7 @@ class LiveExperiments:
         self._switches: Followed[frozenset[str]] | None = None
         if folder is not None:
             seconds = config.refresh_seconds
-            self._followed = Followed(
-                "experiments", lambda: signature(folder), lambda: load_experiments(folder), seconds
-            )
+            self._followed = Followed("experiments", lambda: signature(folder), lambda: _servable(folder), seconds)
             # followed by itself: a file that does not fit must not keep one from being stopped
             self._switches = Followed("stopped experiments", lambda: stopped(folder), lambda: stopped(folder), seconds)
 
@@ -126,27 +124,27 @@ class LiveExperiments:
             _check(dict(asked), found, within)
         if not found or (not is_personal(request) and not asked):
             return _NOTHING
-        given, off = [], self.stopped
+        given, off, personal = [], self.stopped, is_personal(request)
+        units = {"user": request.user_id, "visitor": request.visitor_id, "session": request.session_id}
+        placement, labels = request.placement, dict(request.labels)
         for experiment in (written.experiment for written in found):
-            if experiment.name in off or not experiment.runs(now):
+            name = experiment.name
+            if name in off or not experiment.runs(now) or not experiment.takes(placement, self._tenant, labels):
                 continue
-            if experiment.takes(request.placement, self._tenant, request.labels):
-                if experiment.name in asked:
-                    given.append((experiment, overridden(experiment, asked[experiment.name])))
-                elif is_personal(request) and (unit := _unit(experiment, request)):
-                    one = assign(experiment, unit, now)
-                    if one is not None:
-                        given.append((experiment, one))
+            if asked and name in asked:
+                given.append((experiment, overridden(experiment, asked[name])))
+            elif personal and (unit := units[experiment.unit]):
+                one = assign(experiment, unit, now)
+                if one is not None:
+                    given.append((experiment, one))
         if not given:
             return _NOTHING
-        settings = (e.arms[a.arm].settings for e, a in given if a.arm != HOLDOUT)
-        return Given(tuple(a for _, a in given), tuple(s for s in settings if s != _USUAL))
+        changing = (e.changes.get(a.arm) for e, a in given)
+        return Given(tuple(a for _, a in given), tuple(c for c in changing if c is not None))
 
     def count(self, given: Given) -> None:
         """One more request was answered as these arms say."""
-        for a in given.assignments:
-            if not a.forced:
-                self._tally.add(_COUNTED, f"{a.experiment}={a.arm}")
+        self._tally.note((_COUNTED, (f"{a.experiment}={a.arm}",), 1) for a in given.assignments if not a.forced)
 
     def over(self, release: Release, given: Given) -> Release:
         """The release as these arms run it: its files with other settings."""
@@ -194,9 +192,17 @@ class LiveExperiments:
         return "over" if now >= until else "running"
 
 
-def _unit(experiment: Experiment, request: recommender_pb2.RecommendRequest) -> str:
-    ids = {"user": request.user_id, "visitor": request.visitor_id, "session": request.session_id}
-    return ids[experiment.unit]
+def _servable(folder: Path) -> tuple[Written, ...]:
+    """The experiments of a folder; a bandit, which would learn from feedback that servers do not collect yet, is refused rather than run as a fixed split."""
+    found = load_experiments(folder)
+    for written in found:
+        policy = written.experiment.allocation.policy
+        if policy != "fixed":
+            raise written.file.problem(
+                ("allocation", "policy"),
+                f"allocation.policy: {policy} can be simulated, but not served yet; expected fixed",
+            )
+    return found
 
 
 def _check(asked: dict[str, str], found: Sequence[Written], within: str) -> None:

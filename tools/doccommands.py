@@ -33,9 +33,22 @@ RUN_BY = {
     "features materialize": "tests/feature_repo/test_features_command.py",
     "import": "tests/data_prep/test_import_public_data.py",
     "nightly": "tests/pipeline/test_nightly.py",
+    "nights": "tests/pipeline/test_nightly.py",
     "prepare": "tests/pipeline/test_nightly.py",
     "rank": "tests/serving/test_rank.py",
     "recommend": "tests/serving/test_commands.py",
+    "redis backup": "tests/pipeline/registry/test_commands.py",
+    "redis restore": "tests/pipeline/registry/test_commands.py",
+    "releases card": "tests/pipeline/registry/test_commands.py",
+    "releases diff": "tests/pipeline/registry/test_commands.py",
+    "releases list": "tests/pipeline/registry/test_commands.py",
+    "releases promote": "tests/pipeline/registry/test_commands.py",
+    "releases prune": "tests/pipeline/registry/test_commands.py",
+    "releases pull": "tests/pipeline/registry/test_commands.py",
+    "releases push": "tests/pipeline/registry/test_commands.py",
+    "releases rollback": "tests/pipeline/registry/test_commands.py",
+    "releases show": "tests/pipeline/registry/test_commands.py",
+    "releases verify": "tests/pipeline/registry/test_commands.py",
     "rules check": "tests/serving/test_rules_served.py",
     "rules preview": "tests/serving/test_rules_served.py",
     "serve": "tests/serving/test_commands.py",
@@ -50,7 +63,9 @@ NOT_RUN = {
     "./aisle test": "runs the tests themselves",
     "./aisle demo": "several minutes; its steps are each run by tests/pipeline/test_nightly.py",
     "./aisle bench": "minutes to hours on a quiet machine; its parts run small in tests/benchmarks",
+    "./aisle experiment": "the files, the answers and the switch behind it run in tests/experiments and tests/serving/test_experiments.py",
     "./aisle features skew": "needs a log of served pages; what it calls runs in tests/pipeline/test_skew.py",
+    ".venv/bin/python -m benchmarks.cost_model": "its arithmetic, and that docs/scaling.md shows it, are tests/benchmarks/test_cost_model.py",
     ".venv/bin/python -m benchmarks.": "minutes to hours on a quiet machine; docs/results.md has its figures and their commits",
     ".venv/bin/python -m tools.": "writes files of the checkout; what it writes is checked in tests/repo",
 }
@@ -67,7 +82,11 @@ class Shown:
     @property
     def words(self) -> list[str]:
         """As a shell would split it, without what stands for more (`...`), brackets around what may be left out, and comments."""
-        text = re.sub(r"\s#\s.*", "", self.text).replace("[", " ").replace("]", " ") if "IN [" not in self.text else self.text
+        text = (
+            re.sub(r"\s#\s.*", "", self.text).replace("[", " ").replace("]", " ")
+            if "IN [" not in self.text
+            else self.text
+        )
         return [word for word in shlex.split(text) if word != "..."]
 
 
@@ -101,14 +120,17 @@ def text(root: Path) -> str:
     by_name: dict[str, list[Shown]] = {}
     for command in shown(root):
         words = [w for w in command.words if not w.startswith("-") or w == "-m"]
-        two = words[0] == "./aisle" and " ".join(words[1:3]) in RUN_BY or words[1:2] in (["bench"], ["features"])
+        two = (words[0] == "./aisle" and " ".join(words[1:3]) in RUN_BY) or words[1:2] in (["bench"], ["features"])
         name = " ".join(words[:3] if two or words[0] != "./aisle" else words[:2])
         by_name.setdefault(name, []).append(command)
     rows = []
     for name, commands in sorted(by_name.items()):
         how, what = evidence(commands[0]) or ("not run", "nobody has said why")
         said = f"[{what}](../{what})" if how == "run by" else what
-        files = ", ".join(f"[{f}]({'../' if f == 'README.md' else ''}{f.removeprefix('docs/')})" for f in sorted({c.file for c in commands}))
+        files = ", ".join(
+            f"[{f}]({'../' if f == 'README.md' else ''}{f.removeprefix('docs/')})"
+            for f in sorted({c.file for c in commands})
+        )
         rows.append(f"| `{name}` | {files} | {how} | {said} |")
     return "\n".join(
         [

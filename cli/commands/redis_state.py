@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,8 +15,7 @@ from cli.output import finish, step
 if TYPE_CHECKING:
     from redis import Redis
 
-    from core.work import Work
-
+_TIMEOUT_SECONDS = 60.0
 _Redis = Annotated[
     str | None, typer.Option(help="URL of the Redis; default: our own under WORK/redis", envvar="AISLE_REDIS")
 ]
@@ -41,12 +42,13 @@ def backup(
     tenant: _Tenant = None,
 ) -> None:
     """Write every key of the tenant to a file, beside running servers."""
-    from pipeline.erase import reached
+    from core.errors import NotFoundError
     from serving.backup import backup
 
-    place = _place(redis, work)
-    with reached(place, redis) as store:
-        done = backup(_there(store, place), _named(tenant, config), out, step)
+    if redis is None and work is not None and not (work / "redis").is_dir():
+        raise NotFoundError(f"{work / 'redis'}: no Redis of our own there; name --redis URL")
+    with _reached(redis, work) as store:
+        done = backup(store, _named(tenant, config), out, step)
     finish({**asdict(done), "out": str(out)})
 
 
@@ -59,14 +61,10 @@ def restore(
     replace: Annotated[bool, typer.Option("--replace", help="remove the tenant's keys that are there first")] = False,
 ) -> None:
     """Put a backup back; the file is checked whole first. Answers are as they were, those of servers that run on too."""
-    from pipeline.erase import reached
     from serving.backup import restore
 
-    place = _place(redis, work)
-    if redis is None:  # on a new host there is none yet
-        (place.root / "redis").mkdir(parents=True, exist_ok=True)
-    with reached(place, redis) as store:
-        done = restore(_there(store, place), _named(tenant, config), file, step, replace=replace)
+    with _reached(redis, work) as store:
+        done = restore(store, _named(tenant, config), file, step, replace=replace)
     finish(asdict(done))
 
 
@@ -80,18 +78,25 @@ def _named(tenant: str | None, config: Path | None) -> str:
     return checked(ServingConfig, given.model_dump() | {"tenant": tenant}, f"--tenant {tenant}").tenant
 
 
-def _place(redis: str | None, work: Path | None) -> Work:
-    from core.errors import InputError
-    from core.work import Work
+@contextlib.contextmanager
+def _reached(url: str | None, work: Path | None) -> Iterator[Redis]:
+    """A client of the Redis at `url`, or of our own under `work`, which is started if it does not run."""
+    import redis
 
-    if redis is None and work is None:
+    from core.errors import EnvironmentGapError, InputError
+    from serving.embedded_redis import EmbeddedRedis
+    from serving.redis_link import address, client
+
+    if url is None and work is None:
         raise InputError("name --redis URL, or --work WORK for its own Redis")
-    return Work(work or Path())
-
-
-def _there(store: Redis | None, place: Work) -> Redis:
-    from core.errors import NotFoundError
-
-    if store is None:
-        raise NotFoundError(f"{place.root / 'redis'}: no Redis of our own there; name --redis URL")
-    return store
+    with contextlib.ExitStack() as stack:
+        if url is None and work is not None:
+            embedded = EmbeddedRedis(work / "redis")
+            stack.callback(embedded.stop)
+            embedded.launch()
+            embedded.wait()
+            url = embedded.url
+        try:
+            yield client(str(url), _TIMEOUT_SECONDS, retries=0)
+        except redis.RedisError as e:
+            raise EnvironmentGapError(f"Redis at {address(str(url))}: {e}; run it again") from None

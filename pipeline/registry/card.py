@@ -186,11 +186,13 @@ def _limits(release: Known, metrics: Mapping[str, Any]) -> list[str]:
             limits.append(
                 f"{name.replace('_', ' ').capitalize()}: NDCG@10 {score:.4f}, less than half of the whole ({whole:.4f})."
             )
-    limits += [
-        f"{label} ({group}): only {figures['queries']} queries, little can be said."
+    few = [
+        f"{label} ({group}, {figures['queries']})"
         for group, label, figures in _each_segment(metrics)
         if 0 < (figures.get("queries") or 0) < _FEW_QUERIES
     ]
+    if few:
+        limits.append(f"Too few queries to say much (fewer than {_FEW_QUERIES}): {', '.join(few)}.")
     if release.manifest.about.get("metrics_of"):
         limits.append(
             "Metrics are of its twin, which knows less: this release was refitted up to the end of the data and not judged again."

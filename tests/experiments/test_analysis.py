@@ -75,6 +75,15 @@ def test_a_bandit_is_not_read_as_a_split() -> None:
     assert result.curves[0].decision == "better"
 
 
+def test_one_look_at_the_end_has_the_narrower_interval() -> None:
+    question, table = Question("purchases", 0.05, ("clicks",), shares=(0.5, 0.5)), shop(lift=0.1)
+    once = analyse(table, question, NOON + 12 * DAY, fixed_horizon=True).curves
+    often = analyse(table, question, NOON + 12 * DAY).curves
+    assert often[0].low[-1] < once[0].low[-1] < 0.1 < once[0].high[-1] < often[0].high[-1]
+    assert len(once[0].low) == 1
+    assert [c.decision for c in once] == ["better", "open"]
+
+
 def test_a_metric_that_is_not_there_is_named() -> None:
     with pytest.raises(InputError, match="purchases"):
         analyse(shop(1_000), Question("purchasse", 0.05, shares=(0.5, 0.5)), NOON + 12 * DAY)

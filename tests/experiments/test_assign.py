@@ -1,5 +1,7 @@
 """Who is in which arm: test vectors, shares, sticky ramps, layers that know nothing of each other, and the same in another language."""
 
+# bazel: data=[//docs:all_files]
+
 from __future__ import annotations
 
 import json
@@ -42,7 +44,11 @@ def test_the_published_vectors() -> None:
         assert point(salt, unit) == pytest.approx(value, abs=5e-13)
 
 
-@pytest.mark.skipif(shutil.which("perl") is None, reason="perl is not there")
+def perl_has_sha() -> bool:
+    return shutil.which("perl") is not None and subprocess.run(["perl", "-MDigest::SHA", "-e", "1"]).returncode == 0
+
+
+@pytest.mark.skipif(not perl_has_sha(), reason="Perl with Digest::SHA is not there")
 def test_the_same_in_another_language() -> None:
     """The program of docs/experiments.md."""
     (program,) = re.findall(r"```perl\n(.*?)```", DOCS.read_text(), re.DOTALL)

@@ -1,5 +1,7 @@
 """Experiment files: what fits, and the line that each mistake prints."""
 
+# bazel: data=[//configs:all_files]
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -87,7 +89,10 @@ def test_experiments_of_a_layer_exclude_each_other(tmp_path: Path) -> None:
         ConfigError, match=r"second.yaml:9: takes 0.4 to 0.9 of layer 'default', of which 'order' has 0 to 0.5"
     ):
         load_experiments(tmp_path)
-    for fits in ("traffic: {first: 0.5, share: 0.5}", "layer: other", "enabled: false"):
+    write(
+        tmp_path, GOOD.replace("control: a", "control: a\ntraffic: {first: 0.4, share: 0.2}")
+    )  # ends at 0.6000000000000001
+    for fits in ("traffic: {first: 0.6, share: 0.4}", "layer: other", "enabled: false"):
         second.write_text(text.replace("control: a", f"control: a\n{fits}"))
         assert len(load_experiments(tmp_path)) == 2
 

@@ -22,9 +22,9 @@ DAYS = 10
 BASE = load_pipeline()
 
 
-def log(root: Path, newest: int, events: int = 400, **counts: Any) -> Prepared:
-    """So many clicks of as many people on each of ten days, and `newest` of them on the tenth; a person's click is a session."""
-    a_day = [events] * (DAYS - 1) + [newest]  # from midnight until half past nine
+def log(root: Path, newest: int, days: int = DAYS, **counts: Any) -> Prepared:
+    """400 clicks of as many people on each of ten days, and `newest` of them on the tenth; a person's click is a session."""
+    a_day = [400] * (days - 1) + [newest]  # from midnight until half past nine
     rows: list[Row] = [
         (f"u:{n:04}", "a", "click", START + d * DAY + n * int(0.4 * DAY / k))
         for d, k in enumerate(a_day)
@@ -32,15 +32,16 @@ def log(root: Path, newest: int, events: int = 400, **counts: Any) -> Prepared:
     ]
     end = max(r[3] for r in rows) + 1
     root.mkdir()
-    made = make_prepared(root, rows, cuts=[START, START + DAY, START + 2 * DAY, START + 3 * DAY, end], **counts)
+    told: dict[str, Any] = {"counts": {"events": len(rows)}, "rejected": {"events": {}}} | counts
+    made = make_prepared(root, rows, cuts=[START, START + DAY, START + 2 * DAY, START + 3 * DAY, end], **told)
     profile = profiles.night(made.path)
     # written by hand: a fixture has no sessions of its own
     (made.path / profiles.FILE).write_text(json.dumps(profile))
     return Prepared(made.path)
 
 
-def verdicts(data: Prepared, now: float, before: Path | None = None, **gates: object) -> dict[str, Verdict]:
-    config = GatesConfig(**(BASE.gates.model_dump() | gates))
+def verdicts(data: Prepared, now: float, before: Path | None = None, **gates: Any) -> dict[str, Verdict]:
+    config = GatesConfig.model_validate(BASE.gates.model_dump() | gates)
     return {v.gate: v for v in data_gates.judge(before, data.path, now, config, BASE.drift)}
 
 
@@ -55,7 +56,7 @@ def verdicts(data: Prepared, now: float, before: Path | None = None, **gates: ob
     ],
 )
 def test_the_newest_event_is_neither_old_nor_of_tomorrow(
-    tmp_path: Path, hours: float, gates: dict[str, object], passed: bool
+    tmp_path: Path, hours: float, gates: dict[str, Any], passed: bool
 ) -> None:
     data = log(tmp_path / "log", 400)
     now = (data.cuts.end - 1 + hours * HOUR) / SECOND
@@ -66,13 +67,18 @@ def test_the_newest_event_is_neither_old_nor_of_tomorrow(
 @pytest.mark.parametrize(("newest", "passed"), [(400, True), (250, True), (200, False), (2000, True)])
 def test_a_day_of_half_the_events_is_refused(tmp_path: Path, newest: int, passed: bool) -> None:
     """400 a day before: 250 are 1.6 times fewer, 200 twice; more are a sale. A session is an event: four deviations of 400 x 3 are 139."""
-    found = verdicts(log(tmp_path / "log", newest), 2e9)["volume"]
+    before = log(tmp_path / "before", 400, days=9)
+    found = verdicts(log(tmp_path / "log", newest), 2e9, before.path)["volume"]
     assert found.passed is passed, found
 
 
 def test_more_events_are_refused_where_asked(tmp_path: Path) -> None:
-    data = log(tmp_path / "log", 2000)
-    assert not verdicts(data, 2e9, more_events=1.7)["volume"].passed
+    data, before = log(tmp_path / "log", 2000), log(tmp_path / "before", 400, days=9)
+    assert not verdicts(data, 2e9, before.path, more_events=1.7)["volume"].passed
+
+
+def test_a_first_night_takes_the_log_as_it_is(tmp_path: Path) -> None:
+    assert "volume" not in verdicts(log(tmp_path / "log", 10), 2e9)
 
 
 @pytest.mark.parametrize(("again", "passed"), [(0, True), (150, True), (400, False)])

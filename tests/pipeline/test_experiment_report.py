@@ -186,6 +186,8 @@ def test_a_file_and_its_logs_make_a_report(tmp_path: Path) -> None:
     write_parquet(file, events, EVENT_ROWS)
     made = report(experiment, tmp_path, NOON + 9 * DAY)
     assert made.about.arms == ("usual", "new")
+    with pytest.raises(InputError, match="one look after `end`"):
+        report(experiment, tmp_path, NOON + 9 * DAY, fixed_horizon=True)
     assert made.result.counted.tolist() == [300, 900]
     assert made.result.ratio_p == 1.0
     assert made.result.curves[0].control == pytest.approx(1 / 3)

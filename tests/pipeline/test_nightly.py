@@ -390,6 +390,7 @@ def test_mode_index_takes_in_a_new_item_and_learns_nothing(
     work, data = tmp_path / "work", tmp_path / "shop"
     shutil.copytree(night[0], work, symlinks=True)
     shutil.copytree(shop, data)
+    (tmp_path / "small.yaml").write_text(CONFIG)
     events = pq.read_table(data / "events").sort_by("event_time")
     new = events.slice(len(events) - 2)
     new = new.set_column(new.column_names.index("item_id"), "item_id", pa.array(["new-item"] * 2))

@@ -23,7 +23,7 @@ FREE = {"test"}  # hands its options to Bazel
 @pytest.fixture(scope="module")
 def root_command() -> click.Group:
     if not command_line.app.registered_commands:
-        command_line._register()  # noqa: SLF001 - as main does
+        command_line._register()
     found = typer.main.get_command(command_line.app)
     assert isinstance(found, click.Group)
     return found
@@ -61,7 +61,9 @@ def test_it_exists(command: Shown, root_command: click.Group) -> None:
     assert module.exists(), command.text
     folder = module.parent
     texts = [module.read_text()]  # and of what it imports beside it, for options that several benchmarks share
-    texts += [(folder / f"{name}.py").read_text() for name in re.findall(rf"from {folder.name}\.(\w+) import", texts[0])]
+    texts += [
+        (folder / f"{name}.py").read_text() for name in re.findall(rf"from {folder.name}\.(\w+) import", texts[0])
+    ]
     for option in (w.partition("=")[0] for w in command.words if w.startswith("--")):
         assert any(f'"{option}"' in t for t in texts), f"{command.text}: no option {option}"
 

@@ -26,6 +26,9 @@ def report_(
     ),
     out: Annotated[Path | None, typer.Option(help="HTML page; default: NAME.html")] = None,
     at: Annotated[str, typer.Option(help="as of this time (ISO, UTC); default: now")] = "",
+    fixed_horizon: Annotated[
+        bool, typer.Option("--fixed-horizon", help="one look after the end, by the usual z-test")
+    ] = False,
     people: Annotated[int, typer.Option(min=0, help="people of the plan (`experiment plan`)")] = 0,
 ) -> None:
     """Allocation, a confidence sequence for each metric, guardrails, segments, sample ratio, and what happens next. May be read every day."""
@@ -38,7 +41,7 @@ def report_(
     from pipeline.experiment_words import verdict
 
     until = moment(at) if at else time.time_ns() // 1_000
-    made = report(read_experiment(folder / f"{name}.yaml").experiment, data, until, people)
+    made = report(read_experiment(folder / f"{name}.yaml").experiment, data, until, people, fixed_horizon=fixed_horizon)
     target = out or Path(f"{name}.html")
     target.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(target, page(made.about, made.result).encode())
@@ -96,6 +99,8 @@ def show(made: Report) -> None:
 
     about, result = made.about, made.result
     said = verdict(about, result)
+    if result.fixed:
+        console.print("by the fixed-horizon test: this look, and no other")
     color = {"good": "green", "bad": "red", "open": "yellow"}[said.tone]
     console.print(f"[bold]{escape(about.name)}[/bold]: {escape(about.hypothesis)}")
     console.print(f"[{color}]{escape(said.headline)}[/{color}]\n{escape(said.next)}")
