@@ -53,6 +53,7 @@ RUN_BY = {
     "rules preview": "tests/serving/test_rules_served.py",
     "serve": "tests/serving/test_commands.py",
     "simulate": "tests/pipeline/test_nightly.py",
+    "top": "tests/serving/test_top.py",
     "users delete": "tests/serving/test_commands.py",
     "users erase": "tests/pipeline/test_erase.py",
 }
