@@ -27,6 +27,7 @@ from aisle.v1.recommender_pb2_grpc import RecommenderStub
 
 _WAITS: Final = (0.0, 0.02, 0.1, 0.5)  # seconds before each attempt
 _TIMEOUT: Final = 5.0
+_SHED_WAIT: Final = 0.25  # what a server that sheds asks for
 # gRPC's server cancels what has reached it, but no thread of it, at the moment that it is told to stop
 _AGAIN: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 _SHED: Final = grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -65,6 +66,8 @@ class OpenLoop:
         self, address: str, users: Sequence[str], rate: float, connections: int = 6, *, insists: bool = True
     ) -> None:
         self._again = (*_AGAIN, _SHED) if insists else _AGAIN
+        # as our own client, within the deadline of a call and its repetitions (serving.client)
+        self._waits = (*_WAITS, *[_SHED_WAIT] * round(_TIMEOUT / _SHED_WAIT)) if insists else _WAITS
         self._address, self._users, self._rate, self._connections = address, users, rate, connections
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="open-loop", daemon=True)
@@ -109,7 +112,7 @@ class OpenLoop:
     async def _call(self, number: int, due: float) -> None:
         request = RecommendRequest(user_id=self._users[number % len(self._users)], page_size=_PAGE)
         status, reason, late = "", "", time.perf_counter() - due
-        for attempt, wait in enumerate(_WAITS, 1):
+        for attempt, wait in enumerate(self._waits, 1):
             await asyncio.sleep(wait)
             stub = self._stubs[(number + attempt) % len(self._stubs)]
             try:

@@ -56,11 +56,12 @@ class Manifest(BaseModel):
 
 @dataclass
 class Draft:
-    """An artifact being written: put files under `path` and facts into `about` and `parents`."""
+    """An artifact being written: put files under `path` and facts into `about` and `parents`, what depends on the moment into `build`."""
 
     path: Path
     about: dict[str, Any] = field(default_factory=dict)
     parents: dict[str, str] = field(default_factory=dict)
+    build: dict[str, str] = field(default_factory=dict)
 
 
 @contextlib.contextmanager
@@ -80,10 +81,16 @@ def publish(path: Path, *, kind: str, format_version: int, id: str) -> Iterator[
                 "time": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
                 "host": platform.node(),
                 "commit": git_commit(),
+                **draft.build,
             },
             files=files,
         )
-        (beside / MANIFEST).write_text(json.dumps(manifest.model_dump(), indent=1, sort_keys=True) + "\n")
+        (beside / MANIFEST).write_bytes(written(manifest))
+
+
+def written(manifest: Manifest) -> bytes:
+    """A manifest as its file holds it."""
+    return (json.dumps(manifest.model_dump(), indent=1, sort_keys=True) + "\n").encode()
 
 
 @contextlib.contextmanager
@@ -104,7 +111,7 @@ def rewrite(path: Path) -> Iterator[Draft]:
             same = name in manifest.files and file.samefile(path / name)
             files[name] = manifest.files[name] if same else FileEntry(size=file.stat().st_size, sha256=sha256(file))
         changed = manifest.model_copy(update={"about": draft.about, "parents": draft.parents, "files": files})
-        (copy / MANIFEST).write_text(json.dumps(changed.model_dump(), indent=1, sort_keys=True) + "\n")
+        (copy / MANIFEST).write_bytes(written(changed))
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -179,6 +179,7 @@ class RankerConfig(Section):
 
     seed: int
     logged_pages: LoggedPages
+    logged_pages_days: float = Field(ge=0)
     attribution_hours: float = Field(gt=0)
     requests: int = Field(ge=1)
     moments: int = Field(ge=0)
@@ -227,6 +228,36 @@ class DriftConfig(Section):
     stopped: Threshold
 
 
+class GatesConfig(Section):
+    """What a night must not fall short of to be published (docs/nightly.md). null: that gate is not asked."""
+
+    freshness_hours: float | None = Field(gt=0)
+    ahead_hours: float | None = Field(ge=0)
+    fewer_events: float | None = Field(gt=1)
+    more_events: float | None = Field(gt=1)
+    resent_share: float | None = Field(ge=0, le=1)
+    canary_share: float | None = Field(ge=0, le=1)
+    ndcg_fall: float | None = Field(ge=0, le=1)
+    recall_fall: float | None = Field(ge=0, le=1)
+    segment_fall: float | None = Field(ge=0, le=1)
+    segment_queries: int = Field(ge=10)
+    segments: tuple[str, ...]
+    requests: int = Field(ge=100)
+    coverage_fall: float | None = Field(ge=0, le=1)
+    gini_rise: float | None = Field(ge=0, le=1)
+    input_shift: float | None = Field(ge=0, le=1)
+    p99_ms: float | None = Field(gt=0)
+    memory_gb: float | None = Field(gt=0)
+
+
+class RetentionConfig(Section):
+    """What is kept of the nights before."""
+
+    releases: int = Field(ge=2)
+    days: float = Field(ge=0)
+    logs: int = Field(ge=1)
+
+
 class PipelineConfig(Section):
     """The whole of `configs/pipeline.yaml`."""
 
@@ -240,8 +271,14 @@ class PipelineConfig(Section):
     index: IndexConfig
     ranker: RankerConfig
     evaluation: EvaluationConfig
+    gates: GatesConfig
+    retention: RetentionConfig
     given: tuple[str, ...] = Field(default=(), exclude=True)
     """"section.key" of every setting that the shop's own file names: these are not adapted to the data (retrieval/defaults.py)."""
+
+    def fingerprint(self) -> str:
+        """Hex sha256 of all that decides what a release holds: not of what it is judged by, nor of what is kept."""
+        return hash_json(self.model_dump(mode="json", exclude={"gates", "retention"}))
 
 
 DEFAULTS = Path(__file__).parent.parent / "configs" / "pipeline.yaml"

@@ -61,13 +61,13 @@ class EnvironmentGapError(AisleError):
 
 
 class GateRefused(AisleError):
-    """A gate refused to publish. `reasons` holds one line for each gate that failed."""
+    """A gate refused to publish, or to do what `undone` names. `reasons` holds one line for each gate that failed."""
 
     exit_code = 3
     grpc_status = "FAILED_PRECONDITION"
 
-    def __init__(self, reasons: list[str]) -> None:
-        super().__init__("not published: " + "; ".join(reasons))
+    def __init__(self, reasons: list[str], undone: str = "not published") -> None:
+        super().__init__(f"{undone}: " + "; ".join(reasons))
         self.reasons = reasons
 
 

@@ -59,6 +59,7 @@ class Page(StrEnum):
     PROPENSITIES = "propensities"
     EXPLORED = "explored"
     POOL = "pool"
+    EXPERIMENTS = "experiments"
     USER_ROW = "user_row"
     LIVE_EVENTS = "live_events"
     CANDIDATES = "candidates"
@@ -94,6 +95,7 @@ PAGES: Final[dict[Page, str]] = {
     Page.PROPENSITIES: "numbers",
     Page.EXPLORED: "boolean",
     Page.POOL: "texts",
+    Page.EXPERIMENTS: "texts",
     Page.USER_ROW: "integer",
     Page.LIVE_EVENTS: "hashes",
     Page.CANDIDATES: "rows",

@@ -94,6 +94,17 @@ class Histories:
             self._items[start:stop], self._times[start:stop], self._types[start:stop], self._gains[start:stop]
         )
 
+    def block(self, first: int, last: int) -> tuple[History, Array]:
+        """All events of the users `first` to `last` - 1, and where those of each begin and end there: int64 `[last - first, 2]`."""
+        start, stop = int(self._starts[first]), int(self._starts[last])
+        begin, end = self._starts[first:last] - start, self._starts[first + 1 : last + 1] - start
+        if self._limit is not None:
+            begin = np.maximum(begin, end - self._limit)
+        every = History(
+            self._items[start:stop], self._times[start:stop], self._types[start:stop], self._gains[start:stop]
+        )
+        return every, np.stack([begin, end], 1)
+
 
 def user_starts(users: Array, n_users: int) -> Array:
     """Where each user's run begins in a sorted user column: int64 `[n_users + 1]`."""

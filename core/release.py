@@ -34,6 +34,9 @@ RANKER: Final = "ranker"
 # In the manifest's `about`: the newest entry of the catalog's log that the items table has seen, and the id of that log.
 CATALOG_SEQUENCE: Final = "catalog_sequence"
 CATALOG_LOG: Final = "catalog_log"
+# What the configuration was, whole; and in `build`, since what gates measure depends on the moment: their verdicts, as JSON.
+CONFIGURATION: Final = "configuration"
+GATES: Final = "gates"
 
 STATE_KIND: Final = "user-state"
 STATE_FORMAT_VERSION: Final = 2

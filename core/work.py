@@ -9,7 +9,9 @@ WORK/
   checkpoints/<stage>/        what a killed training goes on from; gone when the stage is done
   redis/                      the embedded server's files
   catalog/                    the log of the live catalog (docs/catalog.md); servers write it, without the lock
-  logs/
+  logs/<night>/<stage>.log    what each stage said
+  nights.jsonl                the story of the nights, a line for each thing that happened (pipeline/nights.py)
+  metrics/nightly.prom        what the last run came to, for Prometheus
 """
 
 from __future__ import annotations
@@ -18,6 +20,9 @@ import contextlib
 import fcntl
 import json
 import os
+import platform
+import pwd
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -81,18 +86,32 @@ class Work:
             except BlockingIOError:
                 f.seek(0)
                 raise BusyError(
-                    f"{self.root}: {_owner(f.read())} is writing here; wait for it to end, or stop it"
+                    f"{self.root}: {_said(f.read())} is writing here; wait for it to end, or stop it"
                 ) from None
             f.seek(0)
             f.truncate()
-            f.write(json.dumps({"pid": os.getpid(), "since": time.time()}))
+            f.write(json.dumps(_owner()))
             f.flush()
             yield
 
 
-def _owner(text: str) -> str:
+def _owner() -> dict[str, object]:
+    """Who holds a lock from now on."""
+    uid = os.getuid()
     try:
-        owner = json.loads(text)
-        return f"process {owner['pid']} (for {time.time() - owner['since']:.0f} s)"
-    except (ValueError, KeyError):
+        user = pwd.getpwuid(uid).pw_name
+    except KeyError:  # a container's user without a name
+        user = str(uid)
+    command = " ".join(sys.argv[1:2])
+    return {"pid": os.getpid(), "host": platform.node(), "user": user, "command": command, "since": time.time()}
+
+
+def _said(text: str) -> str:
+    """The owner of a lock for people: what, where, and for how long."""
+    try:
+        o = json.loads(text)
+        began = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(o["since"]))
+        what = f"`{o['command']}`, process" if o["command"] else "process"
+        return f"{what} {o['pid']} of {o['user']} on {o['host']} (since {began}, {time.time() - o['since']:.0f} s)"
+    except (ValueError, KeyError, TypeError):
         return "another process"

@@ -98,6 +98,39 @@ def event_drifts(before: Profile | None, now: Profile, config: DriftConfig) -> I
                 yield found
 
 
+@dataclass(frozen=True)
+class Volume:
+    """Events on the new days against what the days before promise."""
+
+    here: int
+    expected: float
+    factor: float  # here / expected or, where that is nearer to 1, against the same weekdays a week before
+    sure: bool  # beyond what chance makes
+    line: str
+
+
+def volume(before: Profile | None, now: Profile, config: DriftConfig) -> Volume | None:
+    """How many events the new days have; arguments as of `event_drifts`. None: no new day, or too little to promise anything."""
+    fresh = new_days(before, now)
+    if not fresh:
+        return None
+    earliest = max(min(now["days"]), _shifted(now["first"], 1))
+    usual = [d for k in range(config.baseline_days, 0, -1) if (d := _shifted(fresh[0], -k)) >= earliest]
+    if len(usual) < _LEAST_DAYS:
+        return None
+    new, old = _Pool(fresh, now), _Pool(usual, now)
+    here, expected = new.type_counts().total(), sum(_expected(new, old, d, None) for d in fresh)
+    week = [_week_before(new, old, d, None) for d in fresh]
+    promises = [expected] + ([sum(w for w in week if w is not None)] if None not in week else [])
+    factors = [max(here, 0.5) / max(p, 0.5) for p in promises]
+    nearest = min(factors, key=lambda f: abs(np.log(f)))
+    crowd = 1 + 2 * old.type_counts().total() / max(1, old.sessions())
+    sure = max(here, expected) >= config.min_count and abs(here - expected) > DEVIATIONS * np.sqrt(expected * crowd)
+    when = fresh[0] if len(fresh) == 1 else f"{fresh[0]} to {fresh[-1]}"
+    line = f"{here:,} events on {when}, about {expected:,.0f} expected from the {len(usual)} days before"
+    return Volume(here, expected, float(nearest), bool(sure), line)
+
+
 def _shifted(day: str, by: int) -> str:
     return (dt.date.fromisoformat(day) + dt.timedelta(days=by)).isoformat()
 

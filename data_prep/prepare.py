@@ -24,17 +24,19 @@ from core.config import PipelineConfig
 from core.errors import InputError
 from core.ids import IdMap
 from core.prepared import FORMAT_VERSION, KIND
+from core.recipe import MADE_FROM, Recipe, fingerprint
 from core.schema import EVENTS, ITEMS, USERS
 from core.work import Work
 from data_prep import inputs, inventory, profiles, reading, spark
 from data_prep.catalog import CatalogLog
 from data_prep.cuts import describe
 from data_prep.derive import ClockChangedError, Since, derive, events_by_type
-from data_prep.inventory import Carried, Inputs, Night
+from data_prep.inventory import Carried, InputFile, Inputs, Night
 from data_prep.repeats import ReopenError
 from data_prep.rows import CannotCarryError, Job, Say, rows_from
 
 STAGE: Final = "prepare"
+_SETTINGS: Final = "settings and code"
 _SMALL: Final = 32 << 20  # bytes of input, about a million events in Parquet
 
 
@@ -57,15 +59,12 @@ def run(
     """
     if not data.is_dir():
         raise InputError(f"{data}: no such directory, expected a data directory with events/ (and items/, users/)")
-    latest = work.latest(STAGE) if work.has(STAGE) else None
-    carried = Carried.open(latest) if latest is not None else None
-    files = inventory.look(data, carried.files if carried else {})
-    log, settings = CatalogLog.read(catalog, data, files), _settings(data, config)
-    wanted = hash_json([inventory.fingerprint(data, files), settings, log.fingerprint()])
+    latest, carried, files, log, made_from = _seen(data, work, config, catalog)
+    wanted = fingerprint(made_from)
     if latest is not None and not full and read_manifest(latest).about["inputs"] == wanted:
         return latest
     base = _base(work)
-    night = _night(latest, carried, inventory.inputs_of(files, settings), full, say)
+    night = _night(latest, carried, inventory.inputs_of(files, made_from[_SETTINGS]), full, say)
     # another night before may leave other decimals of the same sums
     id = hash_json([wanted, base, latest.name if latest is not None and (full or night.before) else None, full])[:16]
     path = work.stage(STAGE, id)
@@ -74,9 +73,30 @@ def run(
         with publish(path, kind=KIND, format_version=FORMAT_VERSION, id=id) as draft:
             draft.parents["ids"] = base
             draft.about |= _prepare(data, draft.path, path.parent, _maps(work), config, say, night, log)
-            draft.about |= log.facts | {"inputs": wanted}
+            draft.about |= log.facts | {"inputs": wanted, MADE_FROM: made_from}
     work.set_latest(STAGE, id)
     return path
+
+
+def recipe(data: Path, work: Work, config: PipelineConfig, catalog: Path | None = None) -> Recipe:
+    """What `run` would make the artifact from; arguments as there."""
+    return _seen(data, work, config, catalog)[-1]
+
+
+def _seen(
+    data: Path, work: Work, config: PipelineConfig, catalog: Path | None
+) -> tuple[Path | None, Carried | None, list[InputFile], CatalogLog, dict[str, str]]:
+    """The last artifact, what it carries over, tonight's files and log of the catalog, and the recipe that these make."""
+    latest = work.latest(STAGE) if work.has(STAGE) else None
+    carried = Carried.open(latest) if latest is not None else None
+    files = inventory.look(data, carried.files if carried else {})
+    log = CatalogLog.read(catalog, data, files)
+    parts = {
+        "data": inventory.fingerprint(data, files),
+        _SETTINGS: _settings(data, config),
+        "live catalog": log.fingerprint(),
+    }
+    return latest, carried, files, log, parts
 
 
 def _settings(data: Path, config: PipelineConfig) -> str:

@@ -18,7 +18,7 @@ from core.prepared import Fold, Prepared
 from core.schema import Column
 from pipeline.candidates import Past
 from pipeline.requests import Requests, requests_after
-from ranking.calibrating import Outcomes, calibrated, probabilities, reliability
+from ranking.calibrating import Outcomes, calibrated, curve, probabilities, reliability
 from ranking.calibration import Calibration
 from serving.levels import level_of
 from serving.release import Release
@@ -65,9 +65,11 @@ def judged(release: Release, prepared: Prepared, fold: Fold, config: PipelineCon
         return None
     of = {level: outcomes.levels == level for level in np.unique(outcomes.levels).tolist()}
     parts = {level: outcomes.only(mine) for level, mine in of.items()}
+    probability = probabilities(calibration, outcomes)
     return {
         "method": calibration.method,
-        **reliability(outcomes, probabilities(calibration, outcomes)),
+        **reliability(outcomes, probability),
+        "curve": curve(outcomes, probability),
         "levels": {
             level: reliability(part, probabilities(calibration, part))
             for level, part in parts.items()

@@ -21,6 +21,7 @@ from core.columns import Array
 from core.config import PipelineConfig
 from core.errors import ArtifactError, InputError
 from core.prepared import LAST_TWIN, TRAIN, TWIN, Fold, Prepared, Seen
+from core.recipe import MADE_FROM, Recipe, fingerprint
 from core.release import ReleaseSettings
 from core.work import Work
 from evaluation.catalogue import Catalogue
@@ -30,7 +31,7 @@ from evaluation.metrics import padded
 from evaluation.report import summary
 from pipeline.calibrate import judged as calibration_judged
 from pipeline.publish import Parts
-from pipeline.twin import release_settings, twin
+from pipeline.twin import release_settings, twin, twin_id
 from ranking.user_facts import UserFacts
 from serving.answers import Removal, Request
 from serving.release import Release
@@ -66,28 +67,42 @@ def evaluate_twin(
     """The nightly stage: protocol `global` on the twin. Skipped when this twin was judged before with these settings."""
     release = twin(work, prepared, parts, settings)
     seen = prepared.seen(config.evaluation.seen)
-    code = artifact.code_version("evaluation", "pipeline", "serving", "core", "ranking")
-    id = artifact.hash_json([release.name, config.evaluation.fingerprint(), code])[:32]
+    parts_of_it = recipe(prepared, parts, settings, config)
+    id = fingerprint(parts_of_it)[:32]
     path = work.stage("evaluate", id)
     if not path.exists():
         protocols = {"global": measure(release, prepared, TWIN, seen, config, say)}
         with artifact.publish(path, kind=KIND, format_version=FORMAT_VERSION, id=id) as draft:
             draft.parents["twin"] = release.name
+            draft.about[MADE_FROM] = parts_of_it
             (draft.path / REPORT).write_text(json.dumps({"protocols": protocols}, indent=1, sort_keys=True) + "\n")
     work.set_latest("evaluate", id)
     return path
 
 
+def recipe(prepared: Prepared, parts: Parts, settings: ReleaseSettings, config: PipelineConfig) -> Recipe:
+    """What `evaluate_twin` would make the artifact from."""
+    return {
+        "twin": twin_id(prepared, parts, settings),
+        "settings of the evaluation": config.evaluation.fingerprint(),
+        "code": artifact.code_version("evaluation", "pipeline", "serving", "core", "ranking"),
+    }
+
+
 def evaluate_last(work: Work, prepared: Prepared, seen: Seen, config: PipelineConfig, say: Say) -> dict[str, Any]:
-    """Protocol `last`: sources fitted on all but each user's last event, blend weights and ranker learned from the second-last."""
+    """Protocol `last` on the twin that `last_twin` makes."""
+    return measure(last_twin(work, prepared, config, say), prepared, LAST_TWIN, seen, config, say)
+
+
+def last_twin(work: Work, prepared: Prepared, config: PipelineConfig, say: Say) -> Path:
+    """Sources fitted on all but each user's last event, blend weights and ranker learned from the second-last."""
     from pipeline.index import run_last as build_index
     from pipeline.ranker import run_last as train_ranker
     from retrieval.fit import run_last as train_retrieval
 
     sources = train_retrieval(work, config, say)
     parts = Parts(sources, build_index(work, config, say), train_ranker(work, config, say))
-    release = twin(work, prepared, parts, release_settings(sources, config), LAST_TWIN)
-    return measure(release, prepared, LAST_TWIN, seen, config, say)
+    return twin(work, prepared, parts, release_settings(sources, config), LAST_TWIN)
 
 
 def evaluate_release(path: Path, prepared: Prepared, seen: Seen, config: PipelineConfig, say: Say) -> dict[str, Any]:
@@ -141,6 +156,14 @@ def measure(
     )
     calibration = calibration_judged(Release.open(release), prepared, fold, config)
     return {"sampled_from": len(judgements)} | result | ({} if calibration is None else {"calibration": calibration})
+
+
+def pages(release: Path, prepared: Prepared, judgements: Judgements) -> Array:
+    """What a release answers to every query: int32 `[q, DEPTH]`, padded with NO_ROW."""
+    chunks = np.array_split(np.arange(len(judgements)), max(1, len(judgements) // _CHUNK))
+    start = (release, prepared.path, judgements)
+    with ProcessPoolExecutor(os.cpu_count(), get_context("forkserver"), _open, start) as pool:
+        return np.concatenate([judged.answers for judged in pool.map(_judge, [(None, chunk) for chunk in chunks])])
 
 
 def _sampled(n: int, config: PipelineConfig) -> Array:

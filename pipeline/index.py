@@ -20,6 +20,7 @@ from core.columns import Array
 from core.config import PipelineConfig
 from core.history import Query
 from core.prepared import FULL, LAST_TWIN, TWIN, Fold, Prepared
+from core.recipe import MADE_FROM, Recipe, fingerprint
 from core.work import Work
 from index_builder.build import build_index
 from index_builder.grow import grow_index
@@ -48,8 +49,8 @@ def run_last(work: Work, config: PipelineConfig, say: Say) -> Path:
 def _run(work: Work, config: PipelineConfig, say: Say, names: tuple[str, str, str], folds: tuple[Fold, ...]) -> Path:
     stage, kind, retrieval = names
     prepared, sources = Prepared(work.latest("prepare")), work.latest(retrieval)
-    code = artifact.code_version("core", "index_builder")
-    recipe = artifact.hash_json([prepared.manifest.id, sources.name, config.index.fingerprint(), code])
+    parts = _recipe(prepared, sources, config)
+    recipe = fingerprint(parts)
     last = work.latest(stage) if work.has(stage) else None
     if last is not None and artifact.read_manifest(last).about["recipe"] == recipe:
         return last
@@ -58,7 +59,7 @@ def _run(work: Work, config: PipelineConfig, say: Say, names: tuple[str, str, st
     if not path.exists():
         with artifact.publish(path, kind=kind, format_version=FORMAT_VERSION, id=id) as draft:
             draft.parents.update(prepared=prepared.manifest.id, sources=sources.name)
-            draft.about.update(recipe=recipe, folds={})
+            draft.about.update(recipe=recipe, folds={}, **{MADE_FROM: parts})
             for fold in folds:
                 tower = QueryTower.open(sources / fold.name / TOWERS)
                 vectors, queries = np.asarray(tower.item_vectors), query_vectors(prepared, fold, tower, config)
@@ -68,6 +69,20 @@ def _run(work: Work, config: PipelineConfig, say: Say, names: tuple[str, str, st
                 draft.about["folds"][fold.name] = facts or build_index(vectors, queries, *rest)
     work.set_latest(stage, id)
     return path
+
+
+def recipe(work: Work, config: PipelineConfig) -> Recipe:
+    """What `run` would make the artifact from."""
+    return _recipe(Prepared(work.latest("prepare")), work.latest("train-retrieval"), config)
+
+
+def _recipe(prepared: Prepared, sources: Path, config: PipelineConfig) -> Recipe:
+    return {
+        "prepared data": prepared.manifest.id,
+        "sources": sources.name,
+        "settings of the index": config.index.fingerprint(),
+        "code": artifact.code_version("core", "index_builder"),
+    }
 
 
 def _vectors_of(work: Work, index: Path, retrieval: str, fold: Fold) -> Array | None:

@@ -13,10 +13,13 @@ The validation window judges with constructed requests, in whole lists and not i
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
+from core.artifact import read_manifest
 from core.columns import Array
-from core.config import PipelineConfig
+from core.config import PipelineConfig, RankerConfig
+from core.schema import DAY
 from evaluation.intervals import Interval
 from pipeline.paired import lift
 from ranking.train import Probed, TrainingSet, probed, request_ndcg
@@ -33,6 +36,37 @@ class Choice:
     way: str  # OFF or one of WAYS
     found: Probed
     about: dict[str, Any]  # for the manifest
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """What an earlier night found out for `logged_pages: auto`, and the settings that say so tonight."""
+
+    settings: RankerConfig
+    way: str | None = None  # None: to be found out, or named by the shop
+    decided: int | None = None  # end of the data that it was found out on, microseconds
+
+    def over(self, about: dict[str, Any], end: int) -> dict[str, Any]:
+        """`about` with the moment that it was decided at; `end`: of tonight's data."""
+        if self.way is None:  # what the shop names is nothing that was found out
+            return about | ({"decided": end} if self.settings.logged_pages == "auto" else {})
+        why = "no time to find out" if self.decided is None else "an earlier night found it out"
+        return about | {"because": why, "decided": self.decided}
+
+
+def remembered(last: Path | None, end: int, config: RankerConfig, *, probe: bool = True) -> Remembered:
+    """What the ranker at `last` (None: there is none) knows of logged pages, if that is younger than `logged_pages_days` of data.
+
+    Finding out takes two to four trainings beside the one that there always is. Without a `probe` and a memory they are off, and nothing is decided.
+    """
+    if config.logged_pages != "auto":
+        return Remembered(config)
+    about = {} if last is None else read_manifest(last).about.get("logged_pages", {})
+    way, decided = about.get("way"), about.get("decided")
+    if way not in (OFF, *WAYS) or decided is None or not 0 <= end - decided < config.logged_pages_days * DAY:
+        off = config.model_copy(update={"logged_pages": OFF})
+        return Remembered(config) if probe else Remembered(off, OFF)
+    return Remembered(config.model_copy(update={"logged_pages": way}), way, decided)
 
 
 def placed(pages: TrainingSet, way: str) -> TrainingSet:

@@ -20,13 +20,14 @@ import numpy as np
 from core import artifact
 from core.config import PipelineConfig
 from core.prepared import CHOOSE, FULL, LAST_TRAIN, LAST_TWIN, TRAIN, TWIN, Fold, Prepared
+from core.recipe import MADE_FROM, Recipe, fingerprint
 from core.release import RANKER, STATISTICS
 from core.schema import MINUTE, Column
 from core.work import Work
 from pipeline import shown_pages
 from pipeline.calibrate import calibrate
 from pipeline.candidates import Fitted, Past, answered, build
-from pipeline.page_choice import OFF, choose, placed
+from pipeline.page_choice import OFF, Remembered, choose, placed, remembered
 from pipeline.pages import Pages, impressions, until
 from pipeline.pages import rows as page_rows
 from pipeline.requests import Requests, requests_after
@@ -52,7 +53,7 @@ _LEAST: Final = 50  # requests with a relevant candidate; fewer cannot tell a ha
 Say = Callable[[str], None]
 
 
-def run(work: Work, config: PipelineConfig, say: Say, data: Path | None = None) -> Path:
+def run(work: Work, config: PipelineConfig, say: Say, data: Path | None = None, *, probe: bool = True) -> Path:
     """Train on the timeline's windows; skipped when prepared data, sources, configuration and code did not change. The artifact.
 
     Args:
@@ -60,8 +61,9 @@ def run(work: Work, config: PipelineConfig, say: Say, data: Path | None = None) 
         config: `ranker` and what its features depend on.
         say: Prints a line of progress.
         data: The shop's tables, for the service's log of pages beside them; None: it is not read.
+        probe: Whether there is time to find out if logged pages teach; without it and without a memory of it, they do not.
     """
-    return _run(work, config, say, (STAGE, KIND, "train-retrieval"), (TRAIN, CHOOSE), (TWIN, FULL), data)
+    return _run(work, config, say, (STAGE, KIND, "train-retrieval"), (TRAIN, CHOOSE), (TWIN, FULL), data, probe)
 
 
 def run_last(work: Work, config: PipelineConfig, say: Say) -> Path:
@@ -77,13 +79,18 @@ def _run(
     windows: tuple[Fold, ...],
     releases: tuple[Fold, ...],
     data: Path | None,
+    probe: bool = True,
 ) -> Path:
     stage, kind, retrieval = names
     prepared, sources = Prepared(work.latest("prepare")), work.latest(retrieval)
-    code = artifact.code_version("core", "ranking", "retrieval", "pipeline")
-    settings = [config.ranker.fingerprint(), config.sources.fingerprint(), config.data.fingerprint()]
-    log = [] if data is None else shown_pages.files(data)
-    id = artifact.hash_json([prepared.manifest.id, sources.name, *settings, code, *log])[:32]
+    parts = _recipe(prepared, sources, config, data)
+    wanted = fingerprint(parts)
+    last = work.latest(stage) if work.has(stage) else None
+    if last is not None and artifact.read_manifest(last).about.get("recipe") == wanted:
+        return last
+    known = remembered(last, prepared.cuts.end, config.ranker, probe=probe)
+    config = config.model_copy(update={"ranker": known.settings})
+    id = artifact.hash_json([wanted, known.way])[:32]
     path = work.stage(stage, id)
     if not path.exists():
         with artifact.publish(path, kind=kind, format_version=FORMAT_VERSION, id=id) as draft:
@@ -91,9 +98,27 @@ def _run(
             cuts = Cutting(prepared, sources, draft.path / STATISTICS, config, say, data)
             for fold in releases:
                 cuts.statistics(fold)
-            draft.about.update(_train(cuts, windows, [draft.path / RANKER / fold.name for fold in releases]))
+            draft.about.update(_train(cuts, windows, [draft.path / RANKER / fold.name for fold in releases], known))
+            draft.about.update(recipe=wanted, **{MADE_FROM: parts})
     work.set_latest(stage, id)
     return path
+
+
+def recipe(work: Work, config: PipelineConfig, data: Path | None = None) -> Recipe:
+    """What `run` would make the artifact from."""
+    return _recipe(Prepared(work.latest("prepare")), work.latest("train-retrieval"), config, data)
+
+
+def _recipe(prepared: Prepared, sources: Path, config: PipelineConfig, data: Path | None) -> Recipe:
+    return {
+        "prepared data": prepared.manifest.id,
+        "sources": sources.name,
+        "settings of the ranker": config.ranker.fingerprint(),
+        "settings of the sources": config.sources.fingerprint(),
+        "settings of the data": config.data.fingerprint(),
+        "code": artifact.code_version("core", "ranking", "retrieval", "pipeline"),
+        "log of pages": artifact.hash_json([] if data is None else shown_pages.files(data)),
+    }
 
 
 class Cutting:
@@ -159,7 +184,7 @@ class Cutting:
         return rows
 
 
-def _train(cuts: Cutting, windows: tuple[Fold, ...], out: list[Path]) -> dict[str, object]:
+def _train(cuts: Cutting, windows: tuple[Fold, ...], out: list[Path], known: Remembered) -> dict[str, object]:
     """Train the ranker into each of `out` on the requests that follow `windows`; what the manifest says about it.
 
     The first window teaches, the second validates; of a single one, a fifth of the people do.
@@ -177,7 +202,7 @@ def _train(cuts: Cutting, windows: tuple[Fold, ...], out: list[Path]) -> dict[st
     choice = choose(rewarded(learn, config.objective), pages, aim, cuts.config)
     cuts.say(f"logged pages: {choice.about}")
     found = choice.found
-    about = _reported(cuts, validate, found) | {"logged_pages": choice.about}
+    about = _reported(cuts, validate, found) | {"logged_pages": known.over(choice.about, cuts.prepared.cuts.end)}
     if found.ndcg <= blend_ndcg(aim, cuts.weights):
         return about | {"ranker": False, "reason": "the blend orders the validation window better"}
     names = [s.name for s in open_sources(cuts.sources(windows[0]))]

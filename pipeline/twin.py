@@ -28,6 +28,11 @@ def release_settings(sources: Path, config: PipelineConfig) -> ReleaseSettings:
     )
 
 
+def twin_id(prepared: Prepared, parts: Parts, settings: ReleaseSettings, fold: Fold = TWIN) -> str:
+    """Name of the twin, by what it is assembled from."""
+    return artifact.hash_json([prepared.manifest.id, *parts.ids, settings.fingerprint(), fold.name])[:32]
+
+
 def blend_weights(sources: Path) -> dict[str, float]:
     """Source -> weight, as `train-retrieval` left them."""
     return dict(json.loads((sources / "weights.json").read_bytes()))
@@ -35,7 +40,6 @@ def blend_weights(sources: Path) -> dict[str, float]:
 
 def twin(work: Work, prepared: Prepared, parts: Parts, settings: ReleaseSettings, fold: Fold = TWIN) -> Path:
     """The release of `fold`, assembled where the stages keep their artifacts."""
-    id = artifact.hash_json([prepared.manifest.id, *parts.ids, settings.fingerprint(), fold.name])[:32]
-    path = work.stage("twin", id)
+    path = work.stage("twin", twin_id(prepared, parts, settings, fold))
     assemble(path, prepared, parts, fold, settings, {})
     return path

@@ -182,6 +182,19 @@ def reliability(outcomes: Outcomes, probability: Array) -> dict[str, Any]:
     }
 
 
+def curve(outcomes: Outcomes, probability: Array) -> list[dict[str, float]]:
+    """What `ece` is made of: the mean probability, the share that gained and the candidates of each bin, by rising probability."""
+    parts = np.array_split(np.argsort(probability, kind="stable"), min(_BINS, len(probability)))
+    return [
+        {
+            "probability": round(float(probability[p].mean()), 6),
+            "gained": round(float(outcomes.gained[p].mean()), 6),
+            "candidates": len(p),
+        }
+        for p in parts
+    ]
+
+
 def _ece(probability: Array, gained: Array) -> float:
     parts = np.array_split(np.argsort(probability, kind="stable"), min(_BINS, len(probability)))
     return float(sum(abs(probability[p].sum() - gained[p].sum()) for p in parts) / len(probability))

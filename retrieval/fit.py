@@ -22,6 +22,7 @@ from core import artifact
 from core.candidates import Source
 from core.config import PipelineConfig
 from core.prepared import CHOOSE, FULL, LAST_TRAIN, LAST_TWIN, TRAIN, TWIN, Fold, Prepared
+from core.recipe import MADE_FROM, Recipe, fingerprint
 from core.work import Work
 from retrieval import renewal
 from retrieval.defaults import adapted, decide, fitted_sources, recorded
@@ -74,9 +75,16 @@ def fit_sources(prepared: Prepared, fold: Fold, config: PipelineConfig, out: Pat
     )
 
 
-def run(work: Work, config: PipelineConfig, say: Say) -> Path:
-    """Fit the folds of the timeline; skipped when prepared data, configuration and code did not change. The artifact."""
-    return _run(work, config, say, STAGE, KIND, (TRAIN, CHOOSE, TWIN, FULL), CHOOSE)
+def run(work: Work, config: PipelineConfig, say: Say, *, frozen: bool = False) -> Path:
+    """Fit the folds of the timeline; skipped when prepared data, configuration and code did not change. The artifact.
+
+    Args:
+        work: With prepared data.
+        config: The settings.
+        say: Prints a line of progress.
+        frozen: Towers that could stay do, whatever the rule says.
+    """
+    return _run(work, config, say, STAGE, KIND, (TRAIN, CHOOSE, TWIN, FULL), CHOOSE, frozen)
 
 
 def run_last(work: Work, config: PipelineConfig, say: Say) -> Path:
@@ -85,18 +93,25 @@ def run_last(work: Work, config: PipelineConfig, say: Say) -> Path:
 
 
 def _run(
-    work: Work, config: PipelineConfig, say: Say, stage: str, kind: str, folds: tuple[Fold, ...], choose: Fold
+    work: Work,
+    config: PipelineConfig,
+    say: Say,
+    stage: str,
+    kind: str,
+    folds: tuple[Fold, ...],
+    choose: Fold,
+    frozen: bool = False,
 ) -> Path:
     prepared = Prepared(work.latest("prepare"))
     learned_by = renewal.settings_of(prepared, config)  # not what the data decide: that may change a little every night
     decisions = decide(prepared, config)
     config = adapted(config, decisions)
     last = work.latest(stage) if work.has(stage) else None
-    settings = [config.sources.fingerprint(), config.retraining.fingerprint(), config.evaluation.seed]
-    recipe = artifact.hash_json([prepared.manifest.id, learned_by, *settings])
+    parts = _recipe(prepared, config, learned_by)
+    recipe = fingerprint(parts)
     if last is not None and artifact.read_manifest(last).about.get("recipe") == recipe:
         return last
-    tonight = renewal.plan(prepared, folds, config, learned_by, last)
+    tonight = renewal.plan(prepared, folds, config, learned_by, last, frozen=frozen)
     for decision in decisions:
         say(str(decision))
     say(f"towers {'stay' if tonight.keep else 'learn'}: {tonight.reason}")
@@ -119,6 +134,7 @@ def _run(
                 **recorded(decisions),
                 **quotas.about,
                 recipe=recipe,
+                **{MADE_FROM: parts},
                 settings=learned_by,
                 towers=tonight.about,
                 weights=weights,
@@ -128,6 +144,22 @@ def _run(
     work.set_latest(stage, id)
     shutil.rmtree(work.root / "checkpoints" / stage, ignore_errors=True)
     return path
+
+
+def recipe(work: Work, config: PipelineConfig) -> Recipe:
+    """What `run` would make the artifact from."""
+    prepared = Prepared(work.latest("prepare"))
+    return _recipe(prepared, adapted(config, decide(prepared, config)), renewal.settings_of(prepared, config))
+
+
+def _recipe(prepared: Prepared, config: PipelineConfig, learned_by: str) -> Recipe:
+    return {
+        "prepared data": prepared.manifest.id,
+        "settings or code of the towers": learned_by,
+        "settings of the sources": config.sources.fingerprint(),
+        "retraining": config.retraining.fingerprint(),
+        "evaluation.seed": str(config.evaluation.seed),
+    }
 
 
 def _learn(

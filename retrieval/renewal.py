@@ -7,6 +7,7 @@ Kept towers obey design 5 as warm starts do: those of a cut end no later than th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, Final, Self
 import numpy as np
 
 from core import artifact
-from core.config import PipelineConfig, RetrainingConfig
+from core.config import PipelineConfig
 from core.errors import ArtifactError
 from core.prepared import FULL, TRAIN, TWIN, Fold, Prepared
 from core.schema import DAY
@@ -77,17 +78,36 @@ def settings_of(prepared: Prepared, config: PipelineConfig) -> str:
     return artifact.hash_json([code, config.towers.fingerprint(), seen, prepared.synthetic_time])
 
 
-def plan(prepared: Prepared, folds: Collection[Fold], config: PipelineConfig, settings: str, last: Path | None) -> Plan:
-    """Whether the towers of the artifact `last` (of the night before; None: there is none) stay tonight, and why; `settings`: of `settings_of`."""
+def plan(
+    prepared: Prepared,
+    folds: Collection[Fold],
+    config: PipelineConfig,
+    settings: str,
+    last: Path | None,
+    *,
+    frozen: bool = False,
+) -> Plan:
+    """Whether the towers of the artifact `last` (of the night before; None: there is none) stay tonight, and why.
+
+    Args:
+        prepared: Tonight's data.
+        folds: That towers are needed for.
+        config: The settings.
+        settings: Of `settings_of`.
+        last: The artifact.
+        frozen: The night has no time for them: neither age nor recall makes them learn.
+    """
     if last is None or FULL not in folds:
         return Plan(None, "there are none yet" if last is None else "an evaluation by people's last events is no night")
     about = artifact.read_manifest(last).about
-    if why := _outdated(prepared, folds, config.retraining, last) or (
+    if why := _outdated(prepared, folds, config.retraining.days if not frozen else math.inf, last) or (
         about.get("settings") != settings and "their settings or code changed"
     ):
         return Plan(None, str(why))
     reference, folder = _recall(about.get("towers", {}).get("reference")), last / FULL.name / TOWERS
     age, measured = prepared.cuts.end - read_header(folder)["until"], None
+    if frozen:
+        return Plan(last, f"they learned {age / DAY:.1f} days of data ago, and are kept as asked", None, reference)
     if age >= DAY:  # else they learned from some of that day
         measured = newest_day(prepared, carried(prepared, folder), config)
     if measured and reference and measured.fell_from(reference, config.retraining.fall):
@@ -103,7 +123,7 @@ def learned(tonight: Plan, prepared: Prepared, folds: Collection[Fold], config: 
     return replace(tonight, reference=newest_day(prepared, QueryTower.open(out / TWIN.name / TOWERS), config))
 
 
-def _outdated(prepared: Prepared, folds: Collection[Fold], config: RetrainingConfig, last: Path) -> str | None:
+def _outdated(prepared: Prepared, folds: Collection[Fold], days: float, last: Path) -> str | None:
     if prepared.synthetic_time:
         return "without a clock nights cannot be told apart"
     for fold in folds:
@@ -115,7 +135,7 @@ def _outdated(prepared: Prepared, folds: Collection[Fold], config: RetrainingCon
     if header["items"] > len(prepared.item_ids):
         return "there are fewer items than they know"
     age = prepared.cuts.end - header["until"]
-    return f"{age / DAY:.1f} days of data are new to them" if age >= config.days * DAY else None
+    return f"{age / DAY:.1f} days of data are new to them" if age >= days * DAY else None
 
 
 def newest_day(prepared: Prepared, tower: QueryTower, config: PipelineConfig) -> Recall | None:

@@ -1,4 +1,4 @@
-"""A value that a few files hold: read at the start, and again when they change. What cannot be used never replaces what can."""
+"""A value that files hold: read at the start, and again when they change. What cannot be used never replaces what can."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Followed(Generic[T]):
 
     Args:
         what: They hold, for the log.
-        files: Looked at by time, size and inode.
+        sign: Says something else when the files change (`files_sign`).
         load: Reads them. AisleError or OSError: they do not fit, which only the first time is an error of the caller.
         seconds: Between two looks.
     """
 
-    def __init__(self, what: str, files: Sequence[Path], load: Callable[[], T], seconds: float) -> None:
-        self._what, self._files, self._load, self._seconds = what, files, load, seconds
+    def __init__(self, what: str, sign: Callable[[], object], load: Callable[[], T], seconds: float) -> None:
+        self._what, self._sign, self._load, self._seconds = what, sign, load, seconds
         self.problem = ""  # why the newest files are not in use
         self._signature = self._seen = self._sign()
         self.value = load()
@@ -59,12 +59,14 @@ class Followed(Generic[T]):
         _LOG.warning("new %s", self._what)
         return True
 
-    def _sign(self) -> tuple[object, ...]:
-        return tuple(_sign(path) for path in self._files)
-
     def _follow(self) -> None:
         while not self._stopping.wait(self._seconds):
             self.look()
+
+
+def files_sign(paths: Sequence[Path]) -> Callable[[], object]:
+    """Of a few files: by time, size and inode."""
+    return lambda: tuple(map(_sign, paths))
 
 
 def _sign(path: Path) -> object:

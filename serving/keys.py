@@ -32,6 +32,11 @@ class Keys:
 
     tenant: str
 
+    @property
+    def prefix(self) -> str:
+        """What every key begins with."""
+        return f"aisle:{self.tenant}:"
+
     def window(self, window_end: int, state_id: str) -> str:
         """Prefix of one materialised window."""
         return f"aisle:{self.tenant}:{SCHEMA}:{window_end}.{state_id[:12]}"

@@ -14,10 +14,9 @@ import redis
 
 from core.erasure import Forgotten
 from core.errors import ArtifactError, EnvironmentGapError
-from ranking.user_facts import Snapshot
 from serving.forget import Wishes
 from serving.keys import Keys
-from serving.packing import MOST_ATTRIBUTES, PackedPerson, pack_person
+from serving.packing import MOST_ATTRIBUTES, People, pack_people
 from serving.redis_link import address, client
 from serving.user_state import UserState, state_id
 
@@ -88,8 +87,7 @@ def is_materialized(url: str, tenant: str, window_end: int, state: str, history_
 def _chunks(keys: Keys, window: str, state: UserState, gone: frozenset[str]) -> Iterator[dict[str, bytes]]:
     chunk: dict[str, bytes] = {}
     size = 0
-    for key, person in _people(state, gone):
-        value = pack_person(person)
+    for key, value in _people(state, gone):
         chunk[keys.history(window, key)] = value
         size += len(value)
         if size >= _CHUNK_BYTES:
@@ -99,17 +97,22 @@ def _chunks(keys: Keys, window: str, state: UserState, gone: frozenset[str]) -> 
         yield chunk
 
 
-def _people(state: UserState, gone: frozenset[str]) -> Iterator[tuple[str, PackedPerson]]:
-    """Person key and what is known, of everybody who did anything or says anything of themselves, and is not `gone`."""
-    texts, alive = state.ids.texts, state.ids.alive
+def _people(state: UserState, gone: frozenset[str]) -> Iterator[tuple[str, bytes]]:
+    """Person key and packed value of everybody who did anything or says anything of themselves, and is not `gone`."""
+    told = np.stack([state.told.starts[:-1], state.told.starts[1:]], 1)
+    told[:, 1] = np.minimum(told[:, 1], told[:, 0] + MOST_ATTRIBUTES)
     for start in range(0, len(state.ids), _BLOCK):
-        rows = np.arange(start, min(start + _BLOCK, len(state.ids)))
+        stop = min(start + _BLOCK, len(state.ids))
+        rows = np.arange(start, stop)
         facts, days = state.facts.at_window_end(rows)
-        for row, day, known in zip(rows.tolist(), days.tolist(), facts, strict=True):
-            history, key = state.histories.before(row), texts[row]
-            told = state.told.of(row)[:MOST_ATTRIBUTES]
-            if alive[row] and key not in gone and (len(history) or len(told)):
-                yield key, PackedPerson(row, history, Snapshot(day, known), told)
+        events, runs = state.histories.block(start, stop)
+        some = (runs[:, 1] > runs[:, 0]) | (told[start:stop, 1] > told[start:stop, 0])
+        people = People(start, events, runs, days, facts, state.told.tokens, told[start:stop])
+        for key, value, there in zip(
+            state.ids.texts.of_rows(rows), pack_people(people), some & state.ids.alive[start:stop], strict=True
+        ):
+            if there and key not in gone:
+                yield key, value
 
 
 def _prune(store: redis.Redis, keys: Keys, present: str) -> None:

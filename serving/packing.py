@@ -59,14 +59,49 @@ class PackedPerson(NamedTuple):
     attributes: Array = NO_ATTRIBUTES  # uint64 [a], at most MOST_ATTRIBUTES
 
 
+class People(NamedTuple):
+    """m people of neighbouring rows; their events and attributes lie one after another."""
+
+    first: int  # row of the first
+    events: History  # of all of them
+    runs: Array  # int64 [m, 2]: where the events of each begin and end
+    days: Array  # int [m], of the snapshots
+    facts: Array  # float32 [m, F]
+    attributes: Array  # uint64, of all of them
+    told: Array  # int64 [m, 2]: where the attributes of each begin and end, at most MOST_ATTRIBUTES apart
+
+
 def pack_person(person: PackedPerson) -> bytes:
     """The value of a person."""
-    user, history, snapshot, attributes = person
-    columns: dict[str, Array] = {n: getattr(history, n) for n, _ in _COLUMNS if n != _FACTS}
-    columns[_FACTS] = snapshot.facts
-    packed = (columns[name].astype(dtype, copy=False).tobytes() for name, dtype in _COLUMNS)
-    head = _PERSON.pack(PERSON_VERSION, len(attributes), user, snapshot.day, len(history))
-    return head + attributes.astype("<u8", copy=False).tobytes() + b"".join(packed)
+    user, history, (day, facts), attributes = person
+    runs, told = np.array([[0, len(history)]]), np.array([[0, len(attributes)]])
+    return pack_people(People(user, history, runs, np.array([day]), facts[None], attributes, told))[0]
+
+
+def pack_people(people: People) -> list[bytes]:
+    """The value of each. A column becomes bytes once for all of them: numpy, asked for every person, takes longer than Redis."""
+    first, events, runs, days, facts, attributes, told = people
+    times, items, gains, known, types = (
+        (facts if name == _FACTS else getattr(events, name)).astype(dtype, copy=False).tobytes()
+        for name, dtype in _COLUMNS
+    )
+    tokens, width = attributes.astype("<u8", copy=False).tobytes(), 4 * facts.shape[1]
+    return [
+        b"".join(
+            (
+                _PERSON.pack(PERSON_VERSION, d - c, user, day, b - a),
+                tokens[8 * c : 8 * d],
+                times[8 * a : 8 * b],
+                items[4 * a : 4 * b],
+                gains[4 * a : 4 * b],
+                known[width * (user - first) : width * (user - first + 1)],
+                types[a:b],
+            )
+        )
+        for user, (a, b), (c, d), day in zip(
+            range(first, first + len(runs)), runs.tolist(), told.tolist(), days.tolist(), strict=True
+        )
+    ]
 
 
 def unpack_person(value: bytes) -> PackedPerson:

@@ -8,6 +8,7 @@ import numpy as np
 
 from aisle.v1 import recommender_pb2 as pb
 from serving.answers import Answer, Request
+from serving.experiments import Given
 from serving.failures import Failure, failures_of
 from serving.online_state import PersonState
 from serving.page_tokens import Onward
@@ -34,6 +35,7 @@ class Placed:
     watch: StageWatch
     alone: bool  # no other placement kept items off it
     request_id: str
+    given: Given  # its arms in experiments
 
     @property
     def failures(self) -> list[Failure]:
@@ -62,6 +64,7 @@ class Placed:
             self.page.features if plain else None,
             self.state.live,
             pool,
+            self.given.said,
         )
 
     @property
@@ -73,5 +76,11 @@ class Placed:
             self.request
         )  # no log of events will tell them again
         chosen = asked.allowed is not None or asked.only is not None or wanted or self.request.exclude_purchased
-        whole = self.alone and self.onward is None and asked.list_size <= asked.k and self.page.missed is None
+        whole = (
+            not self.given.settings
+            and self.alone
+            and self.onward is None
+            and asked.list_size <= asked.k
+            and self.page.missed is None
+        )
         return not chosen and not told and whole

@@ -11,7 +11,7 @@ import grpc
 from serving.access import Access
 from serving.api_keys import ApiKeys, load_keys
 from serving.caller import Caller, Role
-from serving.followed import Followed
+from serving.followed import Followed, files_sign
 from serving.gate import Gate
 from serving.leases import Budget, Leases
 from serving.process_options import ProcessOptions
@@ -111,7 +111,11 @@ def is_loopback(host: str) -> bool:
 
 def _keys(config: ProtectionConfig) -> Followed[ApiKeys] | None:
     path = config.keys_file
-    return None if path is None else Followed("API keys", [path], lambda: load_keys(path), config.refresh_seconds)
+    return (
+        None
+        if path is None
+        else Followed("API keys", files_sign([path]), lambda: load_keys(path), config.refresh_seconds)
+    )
 
 
 def _tls(config: ProtectionConfig) -> Followed[Certificates] | None:
@@ -119,4 +123,4 @@ def _tls(config: ProtectionConfig) -> Followed[Certificates] | None:
         return None
     cert, key, ca = config.tls
     files = [cert, key] if ca is None else [cert, key, ca]
-    return Followed("certificates", files, lambda: load_certificates(cert, key, ca), config.refresh_seconds)
+    return Followed("certificates", files_sign(files), lambda: load_certificates(cert, key, ca), config.refresh_seconds)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import asdict, replace
 
@@ -15,10 +14,10 @@ from aisle.v1 import recommender_pb2_grpc
 from core.columns import Array
 from core.history import Query
 from core.ids import NO_ROW
-from serving.answers import Answer
 from serving.asking import Asking, known_rows
 from serving.deadline import Costs, Deadline, Step
 from serving.drawn_answer import add_propensities
+from serving.experiments import Given, LiveExperiments
 from serving.explain import UNKNOWN, explain
 from serving.exploration import Chance, Exploration
 from serving.failures import Failure, failures_of
@@ -44,6 +43,7 @@ from serving.results import add_contributions, index_version, reasons_for, resul
 from serving.ruled_answer import add_rule_of, add_rules, preview
 from serving.rules.live import LiveRules
 from serving.shown import ShownLog
+from serving.sight.observation import current, new_request_id, page_seen
 from serving.stage_watch import StageWatch
 from serving.tally import Tally
 from serving.trending import Trending
@@ -74,11 +74,12 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         rules: LiveRules | None = None,
         exploration: Exploration | None = None,
         reply_ms: float = 0.0,
+        experiments: LiveExperiments | None = None,
     ) -> None:
         self._resident, self._state, self._log, self._tally = resident, state, log, tally
         self._trending, self._paging = trending, paging
         self._asking = Asking(trending, rules, clock)
-        self._exploration, self._reply = exploration, reply_ms / 1e3
+        self._exploration, self._experiments, self._reply = exploration, experiments, reply_ms / 1e3
         self._costs, self._costs_of_similar = Costs(), Costs()  # which ask other sources
 
     @guarded
@@ -139,7 +140,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         failures = failures_of(state.failure, page.missed)
         watch.lap("rank")
 
-        request_id = request.request_id or uuid.uuid4().hex
+        request_id = request.request_id or new_request_id()
         response = pb.RankResponse(
             results=results_of(release, query, page),
             attribution_token=f"{release.name}.{request_id}",
@@ -155,7 +156,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             add_contributions(release, response.results, page)
         watch.lap("reasons")
         watch.write(response.stage_latency_ms)
-        self._count(page, failures)
+        page_seen(self._tally, "Rank", request_id, release.name, page, failures, watch)
         return response
 
     @guarded
@@ -165,7 +166,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         release = self._resident.release
         asked, missing = self._asking.similar(release, request, k)
         asked = replace(asked, deadline=self._deadline(context, self._costs_of_similar))
-        request_id = request.request_id or uuid.uuid4().hex
+        request_id = request.request_id or new_request_id()
         response = pb.SimilarItemsResponse(
             release=release.name,
             missing_ids=missing,
@@ -285,6 +286,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         self, release: Release, request: pb.RecommendRequest, k: int, now: int, within: str = ""
     ) -> pb.RecommendResponse:
         """The answer to a request that is only to be checked."""
+        self._given(request, now, within)
         _, missing = self._asking.page(release, request, k, now, PersonState(), within=within)
         self._paging.onward(request, now)
         return pb.RecommendResponse(
@@ -309,14 +311,22 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         by_chance: bool = True,
     ) -> Placed:
         """The page of one placement, without the rows `taken` (int32) that others show."""
-        request_id = request.request_id or uuid.uuid4().hex
+        request_id = request.request_id or new_request_id()
+        given = self._given(request, now, within)
+        request = given.told(request)
         asked, missing = self._asking.page(release, request, k, now, state, taken, within)
         chance = self._chance(release, request, request_id, now) if by_chance else None
-        asked = replace(asked, deadline=deadline, chance=chance)
+        asked = replace(asked, deadline=deadline, chance=chance, watch=watch)
         onward = self._paging.onward(request, now)
-        page = answer(release, asked) if onward is None else next_page(release, asked, onward)
+        by = release if self._experiments is None else self._experiments.over(release, given)
+        page = answer(by, asked) if onward is None else next_page(release, asked, onward)
         watch.lap("recommend")
-        return Placed(request, k, now, release, state, asked, missing, onward, page, watch, not len(taken), request_id)
+        alone = not len(taken)
+        return Placed(request, k, now, release, state, asked, missing, onward, page, watch, alone, request_id, given)
+
+    def _given(self, request: pb.RecommendRequest, now: int, within: str) -> Given:
+        """The arms of the experiments that a request is in."""
+        return Given() if self._experiments is None else self._experiments.of(request, now, within)
 
     def _answered(self, one: Placed, taken: Array = _NONE) -> pb.RecommendResponse:
         """The page in the shop's ids, counted and logged; `taken` as for Paging.token."""
@@ -338,23 +348,19 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             index_version=index_version(release),
         )
         add_rules(response.results, asked, page)
+        one.given.write(response)
         pool = add_propensities(response, release, page.drawn)
         if request.explain:
             add_contributions(release, response.results, page)
         one.watch.lap("reasons")
         one.watch.write(response.stage_latency_ms)
-        self._count(page, one.failures)
+        rpc = "Recommend" if (call := current()) is None else call.rpc
+        arm = ",".join(f"{a.experiment}={a.arm}" for a in one.given.assignments if not a.forced)
+        page_seen(self._tally, rpc, request_id, release.name, page, one.failures, one.watch, arm)
+        if self._experiments is not None:
+            self._experiments.count(one.given)
         self._log.offer(one.shown(response, pool))
         return response
-
-    def _count(self, page: Answer, failures: list[Failure]) -> None:
-        self._tally.add("level", page.level)
-        if page.drawn is not None and page.drawn.explored:
-            self._tally.add("exploration", "explored")
-        if page.drawn is not None and page.drawn.new_at is not None:
-            self._tally.add("exploration", "new-item")
-        for failure in failures:
-            self._tally.add("degraded", failure)
 
 
 def _first_of(failures: list[Failure]) -> str:

@@ -11,6 +11,7 @@ from core.artifact import Manifest, open_artifact
 from core.candidates import Explains, Source
 from core.columns import Array, Columns
 from core.errors import ArtifactError
+from core.held import Held
 from core.history import Query
 from core.ids import IdMap
 from core.release import (
@@ -50,6 +51,7 @@ class Release:
     newcomers: tuple[
         Source, ...
     ] = ()  # asked by SimilarItems too, for items that came after the release (serving.live_release)
+    held: Held | None = None  # as long as it is open, `releases prune` leaves its directory alone
 
     @property
     def name(self) -> str:
@@ -80,6 +82,7 @@ class Release:
     def open(cls, path: Path, *, stamped: bool = False) -> Release:
         """Open the release at `path` (a link such as `releases/current` is followed once, here)."""
         path = path.resolve()
+        held = Held(path)
         manifest = open_artifact(path, kind=KIND, format_version=FORMAT_VERSION, stamped=stamped)
         item_ids, items = IdMap.open(path / "ids" / "items"), Columns.open(path / "items")
         if len(item_ids) != items.rows:
@@ -100,6 +103,7 @@ class Release:
             explainers={s.name: s for s in sources if isinstance(s, Explains)},
             available=np.asarray(items.numbers(Column.AVAILABLE)) & item_ids.alive,
             fill=_fill_order(sources, items.rows),
+            held=held,
         )
 
 

@@ -55,6 +55,7 @@ class Shown:
     features: Array | None = None  # float32 [n, F], where a ranker read them
     live: tuple[int, ...] = ()  # hashes of the live events that the history was joined with
     pool: tuple[str, ...] = ()  # ids of the items from which an explored page was drawn, in their usual order
+    experiments: tuple[str, ...] = ()  # the arms that it was given (experiments.assign.said)
 
 
 class ShownLog:
@@ -153,6 +154,7 @@ def columns_of(shown: Shown, tenant: str) -> dict[str, Any]:
         Page.PROPENSITIES: [r.propensity for r in results],
         Page.EXPLORED: answered.explored,
         Page.POOL: list(shown.pool),
+        Page.EXPERIMENTS: list(shown.experiments),
     }
     if shown.personal:
         columns |= {Page.USER_ID: asked.user_id, Page.VISITOR_ID: asked.visitor_id, Page.SESSION_ID: asked.session_id}

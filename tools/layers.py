@@ -25,6 +25,9 @@ ONLINE = (
     "ranking.scorer",
     "ranking.blend",
     "experiments.assign",
+    "experiments.config",
+    "experiments.files",
+    "experiments.policies",
 )
 
 # `aisle` is the generated protobuf code.

@@ -30,12 +30,20 @@ def evaluate(
     config: Annotated[
         Path | None, typer.Option(help="YAML with the keys that differ from configs/pipeline.yaml")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="write one self-contained page of HTML here; answers a sample in many ways")
+    ] = None,
+    champion: Annotated[
+        Path | None, typer.Option(help="a release to compare with in the report; by default the current one")
+    ] = None,
+    sample: Annotated[int, typer.Option(help="queries that the report answers in many ways", min=20)] = 1000,
 ) -> None:
     """Judge the twin (what would have been published at T2) on the test window, with its baselines, in one run."""
     from core.config import load_pipeline
     from core.prepared import TWIN, Prepared, Protocol
     from core.work import Work
     from pipeline.evaluate import evaluate_last, evaluate_release, measure
+    from pipeline.page import write_page
     from pipeline.publish import Parts
     from pipeline.twin import release_settings, twin
 
@@ -56,6 +64,11 @@ def evaluate(
                 result[name] = evaluate_last(place, prepared, which, settings_of, step)
     for name, figures in result.items():
         show_figures(name, figures)
+    if report is not None:
+        write_page(
+            report, place, prepared, which, settings_of, result, step, release=release, champion=champion, sample=sample
+        )
+        step(f"report: {report}")
     finish({"protocols": result, "seconds": round(time.perf_counter() - start, 1)})
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.output import finish, step
+
+if TYPE_CHECKING:
+    from pipeline.graph import Planned
+    from pipeline.nightly import Mode
+
+_CLOCKS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
 
 
 def register(app: typer.Typer) -> None:
@@ -21,7 +28,22 @@ def nightly(
     config: Annotated[
         Path | None, typer.Option(help="YAML with the keys that differ from configs/pipeline.yaml")
     ] = None,
-    full: Annotated[bool, typer.Option("--full", help="run every stage again, whatever is already there")] = False,
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="full: every stage again. incremental: what changed; towers learn when the rule says so. ranker: the same, towers kept. index: new items only"
+        ),
+    ] = "incremental",
+    full: Annotated[bool, typer.Option("--full", help="the same as --mode full")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done and why, and do nothing")] = False,
+    time_budget: Annotated[
+        float | None,
+        typer.Option(min=0, help="minutes: optional work is left out, and no stage begun that would not end in time"),
+    ] = None,
+    as_of: Annotated[
+        datetime | None,
+        typer.Option(formats=_CLOCKS, help="the clock that freshness is judged by, UTC; default: the machine's"),
+    ] = None,
     redis: Annotated[
         str | None, typer.Option(help="URL of the Redis that the servers use; default: their own under WORK/redis")
     ] = None,
@@ -31,10 +53,49 @@ def nightly(
     from core.config import load_pipeline
     from core.errors import GateRefused
     from core.work import Work
-    from pipeline.nightly import run
+    from pipeline import nightly as nights
+    from pipeline.night_metrics import recorded
     from serving.config import load_serving
 
-    night = run(data, Work(work), load_pipeline(config), load_serving(serving), full=full, redis_url=redis, say=step)
-    finish(night.result())
-    if night.refused:
-        raise GateRefused(night.refused)
+    chosen = _mode("full" if full else mode)
+    place, settings, servers = Work(work), load_pipeline(config), load_serving(serving)
+    if dry_run:
+        finish(_planned(nights.dry_run(data, place, settings, servers, chosen, step)))
+        return
+    with recorded(work) as metrics:
+        night = nights.run(
+            data,
+            place,
+            settings,
+            servers,
+            mode=chosen,
+            redis_url=redis,
+            budget=None if time_budget is None else 60 * time_budget,
+            now=None if as_of is None else as_of.replace(tzinfo=UTC).timestamp(),
+            say=step,
+        )
+        metrics |= night.result()
+        finish(metrics)
+        if night.refused:
+            raise GateRefused(night.refused)
+
+
+def _mode(text: str) -> Mode:
+    from typing import cast
+
+    from core.errors import InputError, nearest
+    from pipeline.nightly import MODES
+
+    if text not in MODES:
+        raise InputError(f"--mode {text!r}: expected one of {', '.join(MODES)}; {nearest(text, MODES)}")
+    return cast("Mode", text)
+
+
+def _planned(found: list[Planned]) -> dict[str, object]:
+    """The JSON of a dry run. `seconds` is null while a stage that would run never ran."""
+    known = [p.seconds for p in found if p.seconds is not None]
+    return {
+        "dry_run": True,
+        "stages": {p.stage: {"runs": p.runs, "why": p.why, "seconds": p.seconds} for p in found},
+        "seconds": round(sum(known), 1) if len(known) == len(found) else None,
+    }

@@ -26,11 +26,11 @@ def publish(
     from core.config import load_pipeline
     from core.errors import GateRefused
     from core.work import Work
-    from pipeline.nightly import STAGE, Night, judge_and_publish
+    from pipeline.nightly import STAGE, judge_and_publish, written
 
-    start, place, night = time.perf_counter(), Work(work), Night()
-    with place.locked():
-        judge_and_publish(night, place, load_pipeline(config), step)
+    start, place, settings = time.perf_counter(), Work(work), load_pipeline(config)
+    with place.locked(), written(place, STAGE, place.root, settings, step) as night:
+        judge_and_publish(night, place, settings)
     skipped = night.release is not None and night.stages[STAGE].skipped
     finish({"stage": STAGE, "seconds": round(time.perf_counter() - start, 2), "skipped": skipped} | night.result())
     if night.refused:

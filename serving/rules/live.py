@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Final
 
 from core.errors import AisleError
+from core.marked import signature
 from core.schema import MINUTE
 from serving.filters.binding import changes_by_itself
 from serving.filters.syntax import parse
 from serving.release import Release
 from serving.rules.bound import PageRules, Problem, bound, check_fit
-from serving.rules.load import Rule, RuleSet, load_rules, signature
+from serving.rules.load import Rule, RuleSet, load_rules
 from serving.rules.schema import Freshness
 
 _LOG = logging.getLogger(__name__)

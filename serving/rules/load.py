@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from core.artifact import hash_json
 from core.errors import ConfigError, NotFoundError, nearest
-from serving.rules.marked import Marked, Place, read_marked
+from core.marked import Marked, Place, read_marked, type_name, yaml_files
 from serving.rules.schema import KINDS, RuleSpec
 
-SUFFIXES: Final = (".yaml", ".yml")
 _MOST_RULES: Final = 1_000
 _TOP: Final = "rules"
 
@@ -76,7 +72,7 @@ def load_rules(folder: Path) -> RuleSet:
     """
     if not folder.is_dir():
         raise NotFoundError(f"{folder}: no such folder of rules")
-    paths = rule_files(folder)
+    paths = yaml_files(folder)
     rules: list[Rule] = []
     for path in paths:
         rules += _rules_of(read_marked(path))
@@ -91,78 +87,35 @@ def load_rules(folder: Path) -> RuleSet:
     return RuleSet(tuple(ordered), hash_json(said)[:12] if ordered else "", len(paths))
 
 
-def rule_files(folder: Path) -> list[Path]:
-    """The files that are read, by name."""
-    return sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES and p.is_file() and not p.name.startswith("."))
-
-
-def signature(folder: Path) -> str:
-    """Changes when a file does."""
-    try:
-        facts = [(p.name, (s := p.stat()).st_ino, s.st_size, s.st_mtime_ns) for p in rule_files(folder)]
-    except OSError as e:
-        return f"unreadable: {e}"
-    return hashlib.sha256(repr(facts).encode()).hexdigest()
-
-
 def _rules_of(file: Marked) -> list[Rule]:
     values = file.values
     if values is None:
         return []
     if not isinstance(values, dict):
-        raise _problem(file, (), f"holds a {_type(values)}, expected a mapping with the key {_TOP!r}")
+        raise file.problem((), f"holds a {type_name(values)}, expected a mapping with the key {_TOP!r}")
     for key in values:
         if key != _TOP:
-            raise _problem(file, (key,), f"unknown key {key!r}; {nearest(key, [_TOP])}")
+            raise file.problem((key,), f"unknown key {key!r}; {nearest(key, [_TOP])}")
     listed = values.get(_TOP)
     if listed is None:
         return []
     if not isinstance(listed, list):
-        raise _problem(file, (_TOP,), f"{_TOP!r} holds a {_type(listed)}, expected a list of rules")
+        raise file.problem((_TOP,), f"{_TOP!r} holds a {type_name(listed)}, expected a list of rules")
     return [_rule(file, at, entry) for at, entry in enumerate(listed)]
 
 
 def _rule(file: Marked, at: int, entry: Any) -> Rule:
     place: Place = (_TOP, at)
     if not isinstance(entry, dict):
-        raise _problem(file, place, f"holds a {_type(entry)}, expected a rule: keys such as name, kind, where")
+        raise file.problem(place, f"holds a {type_name(entry)}, expected a rule: keys such as name, kind, where")
     who = f"rule {entry['name']!r}: " if isinstance(entry.get("name"), str) else f"rule {at + 1}: "
     if "kind" not in entry:
-        raise _problem(file, place, f"{who}missing key 'kind'; one of: {', '.join(KINDS)}")
+        raise file.problem(place, f"{who}missing key 'kind'; one of: {', '.join(KINDS)}")
     kind = entry["kind"]
     if kind not in KINDS:
-        raise _problem(file, (*place, "kind"), f"{who}unknown kind {kind!r}; {nearest(str(kind), KINDS)}")
+        raise file.problem((*place, "kind"), f"{who}unknown kind {kind!r}; {nearest(str(kind), KINDS)}")
     try:
         spec = KINDS[kind].model_validate(entry)
     except ValidationError as e:
-        raise _explained(file, place, who, KINDS[kind], e.errors()[0]) from None
+        raise file.explained(place, who, KINDS[kind], e.errors()[0]) from None
     return Rule(spec, file.path.name, file.line(place), *spec.in_force)
-
-
-def _explained(file: Marked, place: Place, who: str, model: type[RuleSpec], problem: ErrorDetails) -> ConfigError:
-    """The first problem that pydantic found, as a line."""
-    at: Place = problem["loc"]
-    key = ".".join(str(part + 1 if isinstance(part, int) else part) for part in at)
-    match problem["type"]:
-        case "extra_forbidden":
-            return _problem(file, (*place, *at), f"{who}unknown key {key!r}; {nearest(key, _keys(model))}")
-        case "missing":
-            return _problem(file, place, f"{who}missing key {key!r}")
-    text = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "string_type" and isinstance(problem["input"], int | float):
-        text = "expected a text; write it in quotes"
-    got = "" if isinstance(problem["input"], dict) else f" (got {problem['input']!r})"
-    return _problem(file, (*place, *at), f"{who}{key + ': ' if key else ''}{text}{got}")
-
-
-def _keys(model: type[RuleSpec]) -> Sequence[str]:
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
-def _problem(file: Marked, place: Place, text: str) -> ConfigError:
-    return ConfigError(f"{file.path}:{file.line(place)}: {text}")
-
-
-def _type(value: Any) -> str:
-    names = {str: "text", list: "list", dict: "mapping", bool: "boolean", int: "number", float: "number"}
-    return names.get(type(value), type(value).__name__)

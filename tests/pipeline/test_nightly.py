@@ -22,10 +22,13 @@ import pytest
 from aisle.v1.catalog_pb2 import Item
 from aisle.v1.recommender_pb2 import RecommendRequest
 from core import artifact
+from core.config import load_pipeline
 from core.ids import NO_ROW
 from core.release import ReleaseSettings
 from core.work import Work
 from pipeline.evaluate import BASELINES, BLEND
+from pipeline.registry import history
+from pipeline.registry.find import named
 from retrieval.query import TowerSource
 from serving.client import Client
 from serving.embedded_redis import EmbeddedRedis
@@ -78,13 +81,17 @@ def same_release(a: Path, b: Path) -> bool:
     return artifact.facts(artifact.read_manifest(a)) == artifact.facts(artifact.read_manifest(b))
 
 
-def test_a_night_publishes_what_passes_its_gates(night: tuple[Path, dict[str, Any]]) -> None:
+def test_a_night_publishes_what_passes_its_gates(shop: Path, night: tuple[Path, dict[str, Any]]) -> None:
     work, done = night
     assert done["published"] is True
     assert all(g["passed"] for g in done["gates"])
     assert not any(s["skipped"] for s in done["stages"].values())
     assert (work / "releases" / "current").resolve() == Path(done["release"]).resolve()
     ReleaseSettings.read(Path(done["release"]))
+    published = named(None, work)
+    assert published.gates == done["gates"]
+    assert load_pipeline(shop.parent / "small.yaml").model_dump(mode="json") == published.lineage()["configuration"]
+    assert [(c.action, c.to) for c in history.read(Work(work))] == [(history.PUBLISH, published.name)]
 
 
 def test_a_second_night_over_the_same_data_does_nothing_and_keeps_the_release(
@@ -349,3 +356,52 @@ def test_unknown_names_are_refused_with_the_nearest(
     assert "unknown key 'tennant'; did you mean 'tenant'" in said
     assert "did you mean 'global'" in refusal(aisle("evaluate", "--work", night[0], "--protocol", "globl"))
     assert "no prepare yet" in refusal(aisle("evaluate", "--work", night[0] / "nothing"))
+
+
+def test_a_dry_run_says_what_would_run_and_why_and_writes_nothing(
+    tmp_path: Path, shop: Path, night: tuple[Path, dict[str, Any]]
+) -> None:
+    work, _ = night
+    before = sorted(p.name for p in work.iterdir()), (work / "nights.jsonl").read_bytes()
+    unchanged = result(aisle(*nightly(shop, work), "--dry-run"))
+    assert not any(s["runs"] for s in unchanged["stages"].values())
+    (tmp_path / "trees.yaml").write_text(CONFIG + "ranker: {trees: 10}\n")
+    told = result(aisle("nightly", "--data", shop, "--work", work, "--config", tmp_path / "trees.yaml", "--dry-run"))
+    runs = {name: s["why"] for name, s in told["stages"].items() if s["runs"]}
+    assert runs["train-ranker"] == "changed: settings of the ranker"
+    assert list(runs) == ["train-ranker", "evaluate", "publish"]
+    assert told["seconds"] > 0
+    assert before == (sorted(p.name for p in work.iterdir()), (work / "nights.jsonl").read_bytes())
+
+
+def test_the_nights_are_written_down(night: tuple[Path, dict[str, Any]]) -> None:
+    work, done = night
+    first = result(aisle("nights", "--work", work))["nights"][0]
+    assert (first["night"], first["outcome"], first["mode"]) == (done["night"], "published", "incremental")
+    assert set(first["stages"]) == set(done["stages"])
+    logs = work / "logs" / done["night"]
+    assert {"prepare.log", "train-ranker.log", "gates.log", "server.log"} <= {p.name for p in logs.iterdir()}
+
+
+def test_mode_index_takes_in_a_new_item_and_learns_nothing(
+    tmp_path: Path, shop: Path, night: tuple[Path, dict[str, Any]]
+) -> None:
+    """An hour later there is an item more. It has a vector and is found; embedding, ranker, settings and figures are the champion's."""
+    work, data = tmp_path / "work", tmp_path / "shop"
+    shutil.copytree(night[0], work, symlinks=True)
+    shutil.copytree(shop, data)
+    (tmp_path / "small.yaml").write_text(CONFIG)
+    events = pq.read_table(data / "events").sort_by("event_time")
+    new = events.slice(len(events) - 2)
+    new = new.set_column(new.column_names.index("item_id"), "item_id", pa.array(["new-item"] * 2))
+    pq.write_table(new, data / "events" / "later.parquet")
+    done = result(aisle(*nightly(data, work), "--mode", "index"))
+    assert list(done["stages"]) == ["prepare", "refresh-retrieval", "refresh-index", "refresh-ranker", "publish"]
+    first, second = (Release.open(r) for r in (night[0] / "releases" / "current", Path(done["release"])))
+    assert len(second.item_ids) == len(first.item_ids) + 1
+    files = [{n: e.sha256 for n, e in r.manifest.files.items() if n.startswith("ranker/")} for r in (first, second)]
+    assert files[0] == files[1]
+    assert second.settings == first.settings
+    assert second.manifest.about["metrics"] == first.manifest.about["metrics"]
+    again = result(aisle(*nightly(data, work), "--mode", "index"))
+    assert again["release"] == done["release"]

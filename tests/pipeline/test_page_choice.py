@@ -5,12 +5,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from core import artifact
 from core.config import PipelineConfig, load_pipeline
-from pipeline.page_choice import OFF, choose
+from core.schema import DAY
+from pipeline.page_choice import OFF, choose, remembered
 from ranking.feature_list import NAMES
 from ranking.train import GRADES, TrainingSet
 
@@ -70,3 +74,33 @@ def test_a_handful_is_too_few() -> None:
         "way": OFF,
         "because": "49 pages that something came of, wanted 50",
     }
+
+
+def ranker_of(tmp_path: Path, **about: Any) -> Path:
+    """A ranker's artifact that says so of logged pages."""
+    with artifact.publish(tmp_path / "ranker", kind="ranker", format_version=1, id="r") as draft:
+        draft.about["logged_pages"] = about
+    return tmp_path / "ranker"
+
+
+@pytest.mark.parametrize(("days", "way"), [(6.9, "naive"), (7.0, None), (-1.0, None)])
+def test_what_an_earlier_night_found_out_holds_for_a_week(tmp_path: Path, days: float, way: str | None) -> None:
+    last = ranker_of(tmp_path, way="naive", decided=100 * DAY)
+    known = remembered(last, int((100 + days) * DAY), config().ranker)
+    assert known.way == way
+    assert known.settings.logged_pages == (way or "auto")
+    end = int((100 + days) * DAY)
+    assert known.over({}, end)["decided"] == (100 * DAY if way else end)
+
+
+def test_what_the_shop_names_is_not_remembered(tmp_path: Path) -> None:
+    last = ranker_of(tmp_path, way="naive", decided=100 * DAY)
+    assert remembered(last, 101 * DAY, config(logged_pages="unbiased").ranker).way is None
+
+
+def test_without_time_and_memory_pages_are_off_and_nothing_is_decided(tmp_path: Path) -> None:
+    known = remembered(None, 100 * DAY, config().ranker, probe=False)
+    assert known.settings.logged_pages == OFF
+    assert known.over({}, 100 * DAY)["decided"] is None
+    undecided = ranker_of(tmp_path, way=OFF, decided=None)
+    assert remembered(undecided, 101 * DAY, config().ranker).way is None

@@ -212,5 +212,8 @@ def test_health_says_that_it_serves(shop: Work, redis_url: str, config: ServingC
         for service in ("", "aisle.v1.Recommender"):
             answer = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=20)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
+            watching = health.Watch(health_pb2.HealthCheckRequest(service=service), timeout=20)
+            assert next(watching).status == health_pb2.HealthCheckResponse.SERVING
+            watching.cancel()
         with pytest.raises(grpc.RpcError, match="NOT_FOUND"):
             health.Check(health_pb2.HealthCheckRequest(service="nobody"), timeout=20)

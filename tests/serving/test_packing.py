@@ -1,10 +1,24 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from core.history import History
+from core.columns import Columns
+from core.history import Histories, History, user_starts
+from core.schema import Column
 from ranking.user_facts import NAMES, NEVER, Snapshot
 from serving.failures import Failure, StoreError
-from serving.packing import SCHEMA, LiveEvent, PackedPerson, pack_live, pack_person, unpack_live, unpack_person
+from serving.packing import (
+    SCHEMA,
+    LiveEvent,
+    PackedPerson,
+    People,
+    pack_live,
+    pack_people,
+    pack_person,
+    unpack_live,
+    unpack_person,
+)
 
 # Two events: items 5 and 300 at 1 and 258 microseconds, types 7 and 2, gains 1.0 (0x3f800000) and 0.5 (0x3f000000).
 HISTORY = History(
@@ -56,6 +70,32 @@ def test_a_person_may_have_neither_events_nor_facts_nor_attributes() -> None:
     nothing = PackedPerson(7, History(), Snapshot(NEVER, np.zeros(len(NAMES), np.float32)))
     unpacked = unpack_person(pack_person(nothing))
     assert (len(unpacked.history), unpacked.snapshot.day, len(unpacked.attributes)) == (0, NEVER, 0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), min_size=1, max_size=8), st.integers(1, 4))
+def test_people_of_a_block_are_packed_as_each_alone(counts: list[tuple[int, int]], limit: int) -> None:
+    rng = np.random.default_rng(7)
+    users = np.repeat(np.arange(len(counts), dtype=np.int32), [events for events, _ in counts])
+    columns = Columns(
+        {
+            Column.USER: users,
+            Column.ITEM: rng.integers(0, 99, len(users)).astype(np.int32),
+            Column.TIME: np.arange(len(users), dtype=np.int64),
+            Column.TYPE: rng.integers(0, 9, len(users)).astype(np.int8),
+            Column.GAIN: rng.random(len(users)).astype(np.float32),
+        }
+    )
+    histories = Histories(columns, user_starts(users, len(counts)), limit)
+    told = np.concatenate([[0], np.cumsum([attributes for _, attributes in counts])])
+    tokens = rng.integers(0, 1 << 60, told[-1]).astype(np.uint64)
+    days, facts = rng.integers(0, 99, len(counts)), rng.random((len(counts), len(NAMES))).astype(np.float32)
+    for first in range(len(counts)):
+        events, runs = histories.block(first, len(counts))
+        cuts = np.stack([told[first:-1], told[first + 1 :]], 1)
+        packed = pack_people(People(first, events, runs, days[first:], facts[first:], tokens, cuts))
+        for user, value in enumerate(packed, first):
+            snapshot, own = Snapshot(int(days[user]), facts[user]), tokens[told[user] : told[user + 1]]
+            assert value == pack_person(PackedPerson(user, histories.before(user), snapshot, own))
 
 
 @pytest.mark.parametrize(

@@ -212,6 +212,7 @@ def test_libraries_start_no_threads_of_their_own_whatever_the_environment_says(
     for pid in (p for p in children(server.process.pid) if b"serving.worker" in cmdline(p)):
         given = dict(e.split(b"=", 1) for e in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") if e)
         assert {given[name.encode()] for name in VARIABLES} == {b"1"}
+        assert given[b"MALLOC_ARENA_MAX"] == b"2"
     look = (
         "from serving.threads import pin; pin()\n"
         "import faiss, lightgbm, numpy\nfrom threadpoolctl import threadpool_info\n"

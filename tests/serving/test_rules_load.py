@@ -12,8 +12,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from core.errors import AisleError, ConfigError, NotFoundError
+from core.marked import signature
 from serving.rules.bound import UnknownItem, check_fit
-from serving.rules.load import load_rules, signature
+from serving.rules.load import load_rules
 from serving.rules.schema import Cap, Pin
 from tests.serving.ruled_shop import NOW, rules_of, shop_of
 

@@ -106,6 +106,7 @@ def test_a_page_is_logged_as_it_was_answered(ask: Client, store: redis_py.Redis)
         "propensities": [1.0, 1.0, 1.0],
         "explored": False,
         "pool": [],
+        "experiments": [],
     }
     until(lambda: dict(ask.status().pages) == {"logged": 1})
 

@@ -1,0 +1,83 @@
+"""`experiment validate, status, stop, resume`: the files of experiments, and what servers make of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.output import console, finish, step
+
+_Folder = Annotated[Path, typer.Option("--folder", help="of the experiment files")]
+
+
+def register(group: typer.Typer) -> None:
+    """Add the commands."""
+    group.command("validate")(validate)
+    group.command("status")(status)
+    group.command("stop")(stop)
+    group.command("resume")(resume)
+
+
+def validate(
+    where: Annotated[Path, typer.Argument(help="a folder of experiments, or one file")] = Path("configs/experiments"),
+) -> None:
+    """Check experiment files as a server would; the first mistake is told with its file and line."""
+    from experiments.files import load_experiments, read_experiment
+
+    found = load_experiments(where) if where.is_dir() else (read_experiment(where),)
+    for written in found:
+        experiment = written.experiment
+        first, last = experiment.part
+        step(f"{experiment.name}: {first:g} to {last:g} of layer {experiment.layer}, arms {', '.join(experiment.arms)}")
+    finish({"experiments": [w.experiment.name for w in found], "ids": {w.experiment.name: w.id for w in found}})
+
+
+def status(
+    server: Annotated[str, typer.Option(help="HOST:PORT")],
+    name: Annotated[str | None, typer.Argument(help="of one experiment; none: all")] = None,
+) -> None:
+    """What runs on a server, and how many requests were given each arm since one of its workers began; `report` counts people."""
+    from rich.table import Table
+
+    from core.errors import NotFoundError, nearest
+    from serving.client import Client
+
+    with Client(server) as client:
+        found = client.status().experiments
+    names = [e.name for e in found.experiments]
+    if name is not None and name not in names:
+        raise NotFoundError(f"{server} has no experiment {name!r}; {nearest(name, names)}")
+    table = Table("experiment", "state", "of its layer", "requests")
+    rows: list[dict[str, Any]] = []
+    for e in found.experiments:
+        if name is None or e.name == name:
+            requests = dict(e.requests)
+            said = ", ".join(f"{arm} {n}" for arm, n in requests.items() if n)
+            table.add_row(e.name, e.state, f"{e.share:.0%}", said or "none")
+            rows.append({"name": e.name, "id": e.id, "state": e.state, "share": e.share, "requests": requests})
+    console.print(table)
+    if found.problem:
+        step(f"the newest files are not in use: {found.problem}")
+    finish({"folder": found.folder, "problem": found.problem, "experiments": rows})
+
+
+def stop(name: Annotated[str, typer.Argument(help="of the experiment")], folder: _Folder) -> None:
+    """The kill switch: within a second every server that reads the folder answers as without the experiment."""
+    from core import atomic
+    from experiments.files import STOPPED, load_experiments, named
+
+    named(load_experiments(folder), name)
+    with atomic.new_file(folder / f"{name}{STOPPED}") as beside:
+        beside.touch()
+    finish({"experiment": name, "stopped": True})
+
+
+def resume(name: Annotated[str, typer.Argument(help="of the experiment")], folder: _Folder) -> None:
+    """Take the kill switch back."""
+    from experiments.files import STOPPED, load_experiments, named
+
+    named(load_experiments(folder), name)
+    (folder / f"{name}{STOPPED}").unlink(missing_ok=True)
+    finish({"experiment": name, "stopped": False})

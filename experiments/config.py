@@ -1,0 +1,230 @@
+"""An experiment as its file says it (`configs/experiments/*.yaml`), checked. docs/experiments.md has every key with examples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from fnmatch import fnmatchcase
+from functools import cached_property, lru_cache
+from typing import Annotated, Any, Final, Literal, Self
+from zoneinfo import ZoneInfo
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from core.config import Section
+from core.schema import EventType
+
+HOLDOUT: Final = "holdout"
+_EPSILON: Final = 1e-9
+
+
+def _moment(value: Any) -> Any:
+    try:
+        datetime.fromisoformat(value)
+    except (ValueError, TypeError):
+        raise ValueError("not a time; expected such as 2026-11-27 or 2026-11-27 08:00") from None
+    return value
+
+
+def _zone(value: Any) -> Any:
+    try:
+        ZoneInfo(value)
+    except (KeyError, ValueError, TypeError, OSError):
+        raise ValueError("unknown time zone; expected a name such as Europe/Berlin, or UTC") from None
+    return value
+
+
+Moment = Annotated[str, BeforeValidator(_moment)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Settings(Section):
+    """What of serving an arm does in another way. A caller who asks for something by name (`diversity_level`, `explore`) gets that."""
+
+    diversity_level: Literal["no-diversity", "low-diversity", "medium-diversity", "high-diversity"] | None = None
+    explore: bool | None = None  # draw the order of every page at random, or of none
+    quotas: dict[str, Annotated[int, Field(ge=0, le=10_000)]] = Field(
+        default_factory=dict
+    )  # of sources; others keep theirs
+    ranker: Literal["on", "off"] | None = None  # off: the unlearned blend orders
+    rules: Literal["on", "off"] | None = (
+        None  # off: the shop's rules that change an order; what hides items always holds
+    )
+
+
+class Arm(Section):
+    """One way to answer: the shop's own settings, but for what is named."""
+
+    weight: float = Field(default=1.0, gt=0)
+    settings: Settings = Settings()
+
+
+class Step(Section):
+    """From a moment on the experiment takes another share of its layer."""
+
+    at: Moment
+    share: Share
+
+
+class Traffic(Section):
+    """Which part of a layer the experiment takes. Experiments of one layer must not overlap: nobody is in two of them."""
+
+    first: Share = 0.0  # where its part begins
+    share: Share = 1.0  # how much it takes from the start on
+    ramp: tuple[Step, ...] = ()
+
+
+class Eligibility(Section):
+    """Whose requests count: all that is said must hold."""
+
+    placements: tuple[str, ...] = ()  # patterns such as product-*
+    tenants: tuple[str, ...] = ()
+    labels: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # of the request, e.g. country: [DE, AT]
+
+
+class Metric(Section):
+    """A number of a unit, of the events that follow its first page within the attribution window."""
+
+    name: Name
+    events: tuple[EventType, ...] = Field(min_length=1)
+    kind: Literal["rate", "count", "value", "ratio"] = "rate"  # did any; how many; their value; value per `per`
+    per: tuple[EventType, ...] = ()
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.kind == "ratio") != bool(self.per):
+            raise ValueError("`per` is for kind ratio, which needs it")
+        return self
+
+
+class Guardrail(Metric):
+    """A metric that must not fall by more than a share of the control's."""
+
+    most_lost: float = Field(default=0.0, ge=0, lt=1)
+    stops: bool = False  # an arm that is shown to break it is closed by itself
+
+
+class Allocation(Section):
+    """How units are spread over the arms. All but `fixed` learn from feedback, and are for sessions."""
+
+    policy: Literal["fixed", "epsilon-greedy", "ucb", "thompson", "gaussian-thompson"] = "fixed"
+    epsilon: float = Field(default=0.1, gt=0, le=1)
+    minutes: float = Field(default=10.0, gt=0)  # between two versions of the shares
+    half_life_days: float | None = Field(default=None, gt=0)  # what was seen so long ago counts half; none: all counts
+
+
+class Experiment(Section):
+    """One experiment."""
+
+    name: Name
+    owner: str = Field(min_length=1)
+    hypothesis: str = Field(min_length=1)
+    enabled: bool = True
+    unit: Literal["user", "visitor", "session"] = "user"
+    layer: Name = "default"
+    traffic: Traffic = Traffic()
+    eligible: Eligibility = Eligibility()
+    arms: dict[Name, Arm] = Field(min_length=2, max_length=20)
+    control: Name
+    allocation: Allocation = Allocation()
+    holdout: Share = 0.0  # of the experiment's own part: answered as without it, and counted as the arm `holdout`
+    forced: dict[str, Name] = Field(
+        default_factory=dict, max_length=1000
+    )  # unit id -> arm, for testers; they count for nothing
+    primary: Metric
+    lift: float = Field(default=0.05, gt=0, le=10)  # smallest of the primary metric worth finding: sharpens the report
+    secondary: tuple[Metric, ...] = Field(default=(), max_length=20)
+    guardrails: tuple[Guardrail, ...] = Field(default=(), max_length=20)
+    attribution_hours: float = Field(default=24.0, gt=0)
+    start: Moment | None = None
+    end: Moment | None = None
+    time_zone: Annotated[str, BeforeValidator(_zone)] = "UTC"
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if HOLDOUT in self.arms:
+            raise ValueError(f"arms: {HOLDOUT!r} is the name of what is held out; call the arm otherwise")
+        for what, arm in (("control", self.control), *((f"forced.{unit}", arm) for unit, arm in self.forced.items())):
+            if arm not in self.arms:
+                raise ValueError(f"{what}: no arm {arm!r}; the arms are {', '.join(self.arms)}")
+        if self.allocation.policy != "fixed" and self.unit != "session":
+            raise ValueError(
+                f"allocation: {self.allocation.policy} moves units between arms; only `unit: session` may be"
+            )
+        since, until = self.in_force
+        if since >= until:
+            raise ValueError(f"end {self.end} is not after start {self.start}")
+        steps = self._steps
+        if [at for at, _ in steps] != sorted({at for at, _ in steps}):
+            raise ValueError("traffic.ramp: the steps must follow each other in time")
+        shares = [self.traffic.share, *(share for _, share in steps)]
+        if self.allocation.policy == "fixed" and shares != sorted(shares):
+            raise ValueError(
+                "traffic.ramp: a share that falls would move people out of their arm; end the experiment instead"
+            )
+        if self.traffic.first + max(shares) > 1 + _EPSILON:
+            raise ValueError(f"traffic: {self.traffic.first:g} + {max(shares):g} is more than the whole layer")
+        return self
+
+    @cached_property
+    def in_force(self) -> tuple[float, float]:
+        """When it runs: half-open, microseconds; infinite where nothing is said."""
+        return (
+            -math.inf if self.start is None else self._micros(self.start),
+            math.inf if self.end is None else self._micros(self.end),
+        )
+
+    @property
+    def part(self) -> tuple[float, float]:
+        """The part of the layer that it takes in the end: half-open, 0 to 1."""
+        first = self.traffic.first
+        return first, first + max(self.traffic.share, *(step.share for step in self.traffic.ramp), 0.0)
+
+    def share(self, now: float) -> float:
+        """Of the layer, at a moment (microseconds)."""
+        share = self.traffic.share
+        for at, then in self._steps:
+            if at > now:
+                break
+            share = then
+        return share
+
+    def runs(self, now: float) -> bool:
+        """Whether anybody is in it at a moment (microseconds)."""
+        since, until = self.in_force
+        return self.enabled and since <= now < until
+
+    def takes(self, placement: str, tenant: str, labels: Mapping[str, str]) -> bool:
+        """Whether a request is eligible."""
+        wanted = self.eligible
+        if wanted.placements and not _matches(placement, wanted.placements):
+            return False
+        if wanted.tenants and tenant not in wanted.tenants:
+            return False
+        return not wanted.labels or all(labels.get(key) in values for key, values in wanted.labels.items())
+
+    @cached_property
+    def weights(self) -> dict[str, float]:
+        """The share of each arm in a fixed split, in the order of the file; they add up to 1."""
+        whole = sum(arm.weight for arm in self.arms.values())
+        return {name: arm.weight / whole for name, arm in self.arms.items()}
+
+    @cached_property
+    def changes(self) -> dict[str, Settings]:
+        """Of each arm that changes anything, what."""
+        return {name: arm.settings for name, arm in self.arms.items() if arm.settings != Settings()}
+
+    @cached_property
+    def _steps(self) -> list[tuple[float, float]]:
+        return [(self._micros(step.at), step.share) for step in self.traffic.ramp]
+
+    def _micros(self, text: str) -> float:
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(self.time_zone))).timestamp() * 1e6
+
+
+@lru_cache(maxsize=4096)
+def _matches(placement: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(placement, p) for p in patterns)

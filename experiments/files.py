@@ -1,0 +1,98 @@
+"""Reads a folder of experiments, one a file. Every problem is one line: the file, the line, what is wrong, and the nearest thing that would be right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from core.artifact import hash_json
+from core.errors import NotFoundError, nearest
+from core.marked import Marked, read_marked, type_name, yaml_files
+from experiments.config import Experiment
+
+_SLIVER = 1e-9  # .4 + .2 is a bit more than .6
+STOPPED = ".stopped"  # NAME.stopped beside the files: the kill switch of `experiment stop`
+
+
+@dataclass(frozen=True)
+class Written:
+    """An experiment and where it is written."""
+
+    experiment: Experiment
+    file: Marked
+
+    @property
+    def id(self) -> str:
+        """A hash of what it says."""
+        return hash_json(self.experiment.model_dump(mode="json"))[:12]
+
+
+def load_experiments(folder: Path) -> tuple[Written, ...]:
+    """Read every `*.yaml` of a folder (not of those below).
+
+    Raises:
+        ConfigError: A file does not fit, or two do not fit together.
+        NotFoundError: There is no such folder.
+    """
+    if not folder.is_dir():
+        raise NotFoundError(f"{folder}: no such folder of experiments")
+    found = tuple(read_experiment(path) for path in yaml_files(folder))
+    _together(found)
+    return found
+
+
+def read_experiment(path: Path) -> Written:
+    """The experiment of one file; see `load_experiments`."""
+    file = read_marked(path)
+    values = file.values
+    if not isinstance(values, dict):
+        raise file.problem((), f"holds a {type_name(values)}, expected an experiment: keys such as name, owner, arms")
+    try:
+        experiment = Experiment.model_validate(values)
+    except ValidationError as e:
+        # a key that is mistyped explains one that is missing
+        first = min(e.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+        raise file.explained((), "", Experiment, first) from None
+    if experiment.name != path.stem:
+        raise file.problem(
+            ("name",), f"name {experiment.name!r} is not that of the file, {path.stem!r}: make them the same"
+        )
+    return Written(experiment, file)
+
+
+def stopped(folder: Path) -> frozenset[str]:
+    """The experiments of a folder whose kill switch is on, whatever their files say; none where the folder cannot be read."""
+    try:
+        return frozenset(p.name.removesuffix(STOPPED) for p in folder.iterdir() if p.name.endswith(STOPPED))
+    except OSError:
+        return frozenset()
+
+
+def named(found: Sequence[Written], name: str) -> Written:
+    """The experiment of that name.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    for written in found:
+        if written.experiment.name == name:
+            return written
+    raise NotFoundError(f"no experiment {name!r}; {nearest(name, [w.experiment.name for w in found])}")
+
+
+def _together(found: Sequence[Written]) -> None:
+    """Refuse experiments of one layer that take the same part of it at the same time."""
+    for one, other in combinations((w for w in found if w.experiment.enabled), 2):
+        a, b = one.experiment, other.experiment
+        overlap = min(a.part[1], b.part[1]) - max(a.part[0], b.part[0]) > _SLIVER
+        at_once = max(a.in_force[0], b.in_force[0]) < min(a.in_force[1], b.in_force[1])
+        if a.layer == b.layer and overlap and at_once:
+            raise other.file.problem(
+                ("traffic",) if "traffic" in other.file.values else (),
+                f"takes {b.part[0]:g} to {b.part[1]:g} of layer {b.layer!r}, of which {a.name!r} has {a.part[0]:g} to {a.part[1]:g}: "
+                "set traffic.first and traffic.share, or another layer",
+            )

@@ -1,0 +1,137 @@
+"""An experiment's result in words for somebody who is not a statistician: the verdict, and what happens next."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from core.schema import DAY
+from experiments.analysis import Curve, Result
+
+_ROUND: Final = 10  # days ahead that are worth naming
+
+
+@dataclass(frozen=True)
+class About:
+    """What the experiment is, by its file."""
+
+    name: str
+    owner: str
+    hypothesis: str
+    arms: tuple[str, ...]
+    start: int  # microseconds
+    end: int  # microseconds
+    needed: int = 0  # units that the plan asks for; 0: not known
+    mixed: int = 0  # units that met more than one arm
+    says: Mapping[str, str] = field(default_factory=dict)  # metric -> what it is
+    rates: frozenset[str] = frozenset()  # metrics that are shares of people
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One sentence, what to do, and why: plain text."""
+
+    headline: str
+    next: str
+    tone: str  # good | bad | open
+
+
+def percent(lift: float) -> str:
+    """A lift with its sign.
+
+    >>> percent(0.0312), percent(-0.5), percent(float("nan"))
+    ('+3.1 %', '−50.0 %', 'not known yet')
+    """
+    if not math.isfinite(lift):
+        return "not known yet"
+    return f"{'+' if lift >= 0 else '−'}{abs(lift):.1%}".replace("%", " %")
+
+
+def between(low: float, high: float) -> str:
+    """An interval as people say it."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "too few people so far"
+    return f"between {percent(low)} and {percent(high)}"
+
+
+def value_of(rate: bool, value: float) -> str:
+    """A metric's value with its unit.
+
+    >>> value_of(True, 0.0421), value_of(False, 12.5)
+    ('4.21 %', '12.5')
+    """
+    return f"{value:.2%}".replace("%", " %") if rate else f"{value:.4g}"
+
+
+def verdict(about: About, result: Result) -> Verdict:
+    """What the figures mean. Problems come first: a broken split makes every other figure worthless."""
+    if not result.sound:
+        return Verdict(
+            "The arms do not have the number of people that they should: do not believe any figure below.",
+            "Stop the experiment and find what loses people in one arm (redirects, errors, bots, logging), then start anew.",
+            "bad",
+        )
+    broken = [c for c in result.curves if c.breached]
+    if broken:
+        c = broken[0]
+        return Verdict(
+            f"Arm {c.arm} harms what was to be protected: "
+            f"{about.says.get(c.metric, c.metric)} changed by {percent(c.lift[-1])} ({between(c.low[-1], c.high[-1])}).",
+            f"Stop arm {c.arm}: the loss is beyond the {percent(-c.margin)} that was allowed, and not by chance.",
+            "bad",
+        )
+    primary = [c for c in result.curves if c.role == "primary"]
+    better = sorted((c for c in primary if c.decision == "better"), key=lambda c: -c.lift[-1])
+    if better:
+        c = better[0]
+        return Verdict(
+            f"Arm {c.arm} is better: {about.says.get(c.metric, c.metric)} {percent(c.lift[-1])} ({between(c.low[-1], c.high[-1])}).",
+            f"Ship arm {c.arm}."
+            if result.fixed
+            else f"Ship arm {c.arm}, or let it run on for a narrower figure: looking again costs nothing.",
+            "good",
+        )
+    worse = [c for c in primary if c.decision == "worse"]
+    if worse and len(worse) == len(primary):
+        return Verdict(
+            "No arm is better than the control, and all are worse.",
+            "Stop the experiment and keep what is there.",
+            "bad",
+        )
+    best = max(primary, key=lambda c: c.lift[-1] if math.isfinite(c.lift[-1]) else -math.inf)
+    headline = f"Not decided yet: {about.says.get(best.metric, best.metric)} of arm {best.arm} may have changed by {between(best.low[-1], best.high[-1])}."
+    if not math.isfinite(best.low[-1]):
+        headline = "Not decided yet: too few people have been counted to say anything."
+    return Verdict(headline, _wait(about, result), "open")
+
+
+def _wait(about: About, result: Result) -> str:
+    now, counted = int(result.looks[-1]), int(result.counted.sum())
+    if now >= about.end:
+        return "The experiment is over without a finding: if there is an effect, it is smaller than what was planned for. Keep what is there."
+    text = "Let it run."
+    days = (now - about.start) / DAY
+    if about.needed and counted and days > 0:
+        left = max(about.needed - counted, 0) / (counted / days)
+        text += f" {counted:,} of the {about.needed:,} people of the plan have been counted"
+        text += (
+            f"; at this rate the rest take about {math.ceil(left):,} more day{'s' if left > 1 else ''}."
+            if left
+            else "."
+        )
+        if left and now + left * DAY > about.end:
+            text += " That is after its end: lengthen it, widen its share, or expect no answer."
+    if result.fixed:
+        return text + " This was the one look that the plan allowed."
+    return text + " You may look at this page as often as you like: its intervals hold at every moment."
+
+
+def meaning(curve: Curve) -> str:
+    """What one row of the table says."""
+    if curve.breached:
+        return "harmed beyond what was allowed"
+    if curve.role == "guardrail":
+        return "safe" if curve.low[-1] > -curve.margin else "no harm shown, not yet proven safe"
+    return {"better": "better", "worse": "worse", "open": "no difference shown yet"}[curve.decision]

@@ -1,0 +1,227 @@
+"""The experiments of a server: which arms a request is given, and what of serving they change (docs/experiments.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from aisle.v1 import admin_pb2, recommender_pb2
+from core.errors import nearest
+from core.marked import signature
+from experiments.assign import Assignment, assign, overridden, said
+from experiments.config import HOLDOUT, Experiment, Settings
+from experiments.files import Written, load_experiments, stopped
+from serving.config import ExperimentsConfig
+from serving.followed import Followed
+from serving.recommend_checks import is_personal
+from serving.release import Release
+from serving.tally import Tally
+from serving.validation import BadRequestError
+
+_MOST_OVERRIDES: Final = 20
+_MOST_VIEWS: Final = 1_000  # combinations of arms
+_COUNTED: Final = "experiment"
+
+
+@dataclass(frozen=True)
+class Given:
+    """The arms of a request, and what they change."""
+
+    assignments: tuple[Assignment, ...] = ()
+    settings: tuple[Settings, ...] = ()  # of the arms that change anything
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """For the log."""
+        return tuple(said(self.assignments))
+
+    def told(self, request: recommender_pb2.RecommendRequest) -> recommender_pb2.RecommendRequest:
+        """The request with what the arms add; a caller who asks for something gets that. The same object where nothing is added."""
+        added = {}
+        for settings in self.settings:
+            if settings.diversity_level is not None and not request.diversity_level:
+                added["diversity_level"] = settings.diversity_level
+        explore = next((s.explore for s in self.settings if s.explore is not None), None)
+        if explore is not None and not request.HasField("explore"):
+            added["explore"] = explore  # type: ignore[assignment]
+        if not added:
+            return request
+        changed = recommender_pb2.RecommendRequest(**added)  # type: ignore[arg-type]
+        changed.MergeFrom(request)
+        return changed
+
+    def write(self, response: recommender_pb2.RecommendResponse) -> None:
+        """Say the arms in the answer."""
+        for a in self.assignments:
+            response.experiment_assignments.add(
+                experiment=a.experiment, arm=a.arm, probability=a.probability, version=a.version, forced=a.forced
+            )
+
+
+_NOTHING: Final = Given()
+
+
+class LiveExperiments:
+    """Follows a folder of experiments. Files that do not fit never replace those that do; a kill switch needs no file to fit.
+
+    Args:
+        config: Where they are.
+        tenant: Whose requests these are.
+        tally: Counts requests by arm.
+        clock: Microseconds.
+    """
+
+    def __init__(self, config: ExperimentsConfig, tenant: str, tally: Tally, clock: Callable[[], int]) -> None:
+        self._folder, self._tenant, self._tally, self._clock = config.path, tenant, tally, clock
+        self._views: dict[tuple[tuple[str, str], ...], tuple[Release, tuple[Settings, ...], Release]] = {}
+        folder = self._folder
+        self._followed: Followed[tuple[Written, ...]] | None = None
+        self._switches: Followed[frozenset[str]] | None = None
+        if folder is not None:
+            seconds = config.refresh_seconds
+            self._followed = Followed("experiments", lambda: signature(folder), lambda: _servable(folder), seconds)
+            # followed by itself: a file that does not fit must not keep one from being stopped
+            self._switches = Followed("stopped experiments", lambda: stopped(folder), lambda: stopped(folder), seconds)
+
+    def start(self) -> None:
+        """Begin to look for changes."""
+        for followed in (self._followed, self._switches):
+            if followed is not None:
+                followed.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        for followed in (self._followed, self._switches):
+            if followed is not None:
+                followed.stop()
+
+    @property
+    def written(self) -> Sequence[Written]:
+        """The experiments that fit, running or not."""
+        return () if self._followed is None else self._followed.value
+
+    @property
+    def stopped(self) -> frozenset[str]:
+        """Names of those whose kill switch is on."""
+        return frozenset() if self._switches is None else self._switches.value
+
+    def of(self, request: recommender_pb2.RecommendRequest, now: int, within: str = "") -> Given:
+        """The arms of a request.
+
+        Args:
+            request: It was checked.
+            now: Microseconds.
+            within: The path of the request in a larger one, for errors.
+
+        Raises:
+            BadRequestError: It asks for an experiment or an arm that there is not.
+        """
+        found = self.written
+        asked = request.experiment_overrides
+        if asked:
+            _check(dict(asked), found, within)
+        if not found or (not is_personal(request) and not asked):
+            return _NOTHING
+        given, off, personal = [], self.stopped, is_personal(request)
+        units = {"user": request.user_id, "visitor": request.visitor_id, "session": request.session_id}
+        placement, labels = request.placement, dict(request.labels)
+        for experiment in (written.experiment for written in found):
+            name = experiment.name
+            if name in off or not experiment.runs(now) or not experiment.takes(placement, self._tenant, labels):
+                continue
+            if asked and name in asked:
+                given.append((experiment, overridden(experiment, asked[name])))
+            elif personal and (unit := units[experiment.unit]):
+                one = assign(experiment, unit, now)
+                if one is not None:
+                    given.append((experiment, one))
+        if not given:
+            return _NOTHING
+        changing = (e.changes.get(a.arm) for e, a in given)
+        return Given(tuple(a for _, a in given), tuple(c for c in changing if c is not None))
+
+    def count(self, given: Given) -> None:
+        """One more request was answered as these arms say."""
+        self._tally.note((_COUNTED, (f"{a.experiment}={a.arm}",), 1) for a in given.assignments if not a.forced)
+
+    def over(self, release: Release, given: Given) -> Release:
+        """The release as these arms run it: its files with other settings."""
+        changing = tuple(s for s in given.settings if s.quotas or s.ranker == "off")
+        if not changing:
+            return release
+        key = tuple((a.experiment, a.arm) for a in given.assignments)
+        kept = self._views.get(key)
+        if kept is None or kept[0] is not release or kept[1] != changing:
+            if len(self._views) >= _MOST_VIEWS:
+                self._views.clear()
+            self._views[key] = kept = release, changing, _changed(release, changing)
+        return kept[2]
+
+    def status(self) -> admin_pb2.ExperimentsStatus:
+        """For GetStatus."""
+        now, counts = self._clock(), self._tally.of(_COUNTED)
+        return admin_pb2.ExperimentsStatus(
+            folder="" if self._folder is None else str(self._folder),
+            problem="" if self._followed is None else self._followed.problem,
+            experiments=[
+                admin_pb2.ExperimentStatus(
+                    name=written.experiment.name,
+                    id=written.id,
+                    state=self._state(written.experiment, now),
+                    share=written.experiment.share(now),
+                    shares=written.experiment.weights,
+                    requests={
+                        arm: counts.get(f"{written.experiment.name}={arm}", 0)
+                        for arm in (*written.experiment.arms, HOLDOUT)
+                    },
+                )
+                for written in self.written
+            ],
+        )
+
+    def _state(self, experiment: Experiment, now: int) -> str:
+        since, until = experiment.in_force
+        if experiment.name in self.stopped:
+            return "stopped"
+        if not experiment.enabled:
+            return "off"
+        if now < since:
+            return "waiting"
+        return "over" if now >= until else "running"
+
+
+def _servable(folder: Path) -> tuple[Written, ...]:
+    """The experiments of a folder; a bandit, which would learn from feedback that servers do not collect yet, is refused rather than run as a fixed split."""
+    found = load_experiments(folder)
+    for written in found:
+        policy = written.experiment.allocation.policy
+        if policy != "fixed":
+            raise written.file.problem(
+                ("allocation", "policy"),
+                f"allocation.policy: {policy} can be simulated, but not served yet; expected fixed",
+            )
+    return found
+
+
+def _check(asked: dict[str, str], found: Sequence[Written], within: str) -> None:
+    field = f"{within}experiment_overrides"
+    if len(asked) > _MOST_OVERRIDES:
+        raise BadRequestError([(field, f"{len(asked)} entries, expected at most {_MOST_OVERRIDES}")])
+    experiments = {w.experiment.name: w.experiment for w in found}
+    for name, arm in asked.items():
+        if name not in experiments:
+            raise BadRequestError([(field, f"no experiment {name!r}; {nearest(name, experiments)}")])
+        if arm not in experiments[name].arms:
+            raise BadRequestError([(field, f"no arm {arm!r} of {name!r}; {nearest(arm, experiments[name].arms)}")])
+
+
+def _changed(release: Release, changing: Sequence[Settings]) -> Release:
+    quotas = dict(release.settings.quotas)
+    for settings in changing:
+        quotas |= {name: quota for name, quota in settings.quotas.items() if name in quotas}
+    other = replace(release, settings=release.settings.model_copy(update={"quotas": quotas}))
+    if any(settings.ranker == "off" for settings in changing):
+        other = replace(other, scorer=None, table=None)
+    return other

@@ -1,0 +1,193 @@
+"""The report of an experiment, from the two logs to the page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from core.errors import InputError, NotFoundError
+from core.event_log import part
+from core.schema import DAY, HOUR, MINUTE, EventType
+from experiments.analysis import Question, analyse
+from experiments.config import Experiment, Metric
+from experiments.table import AnalysisTable
+from pipeline.experiment_page import page
+from pipeline.experiment_report import reader_of, report
+from pipeline.experiment_table import Assigned, Study, build
+from pipeline.experiment_words import About, verdict
+from pipeline.log_tables import EVENT_ROWS, PAGE_ROWS, write_parquet
+
+NOON = 20_000 * DAY + 12 * HOUR
+ARMS = ("control", "new")
+
+
+def reader(row: Mapping[str, Any]) -> Assigned | None:
+    """The tests' log says the arm in a label."""
+    arm = dict(row["labels"] or ()).get("arm")
+    return Assigned(arm, 0.5) if arm else None
+
+
+REVENUE = Metric(name="revenue", events=(EventType.PURCHASE_COMPLETE,), kind="value")
+CONVERSION = Metric(name="conversion", events=(EventType.PURCHASE_COMPLETE,))
+CLICKS = Metric(name="clicks", events=(EventType.CLICK,), kind="count")
+BASKET = Metric(name="basket", events=(EventType.PURCHASE_COMPLETE,), kind="ratio", per=(EventType.CLICK,))
+METRICS = (CONVERSION, REVENUE, CLICKS, BASKET)
+STUDY = Study(ARMS, "user", 24.0, NOON, NOON + 9 * DAY, METRICS, True, ("labels",), reader)
+
+
+def shown(user: str, arm: str | None, time: int = NOON, items: int = 4, **more: Any) -> dict[str, Any]:
+    labels = {"arm": arm} if arm else {}
+    named = [f"i{n}" for n in range(items)]
+    token = f"{user}-{time}"
+    return {"time": time, "user_id": user, "attribution_token": token, "labels": labels, "items": named} | more
+
+
+def event(user: str, kind: str, time: int, **more: Any) -> dict[str, Any]:
+    return {"event_type": kind, "event_time": time, "item_id": "i0", "user_id": user} | more
+
+
+def tables(folder: Path, pages: list[dict[str, Any]], events: list[dict[str, Any]]) -> AnalysisTable:
+    for table, rows, shape in (("recommendations", pages, PAGE_ROWS), ("events", events, EVENT_ROWS)):
+        file = folder / part(table, "2024-10-04", "1-0", "2-0")
+        file.parent.mkdir(parents=True)
+        write_parquet(file, rows, shape)
+    return build(folder, STUDY)
+
+
+def test_by_hand(tmp_path: Path) -> None:
+    """ann (new) bought two at 5 and clicked twice; before, she bought once. bob (control) bought after his window. eve met both arms."""
+    pages = [
+        shown("ann", "new"),
+        shown("ann", "new", NOON + HOUR),
+        shown("bob", "control", NOON + MINUTE, level="warm"),
+        shown("eve", "new", NOON + 2 * MINUTE),
+        shown("eve", "control", NOON + 3 * MINUTE),
+        shown("dan", None),
+    ]
+    events = [
+        event("ann", "purchase-complete", NOON + HOUR, price=5.0, quantity=2),
+        event("ann", "click", NOON + 2 * HOUR, value=9.0),
+        event("ann", "click", NOON + 2 * HOUR),
+        event("ann", "purchase-complete", NOON - DAY, price=7.0),
+        event("bob", "purchase-complete", NOON + MINUTE + DAY, price=9.0),
+    ]
+    table = tables(tmp_path, pages, events)
+    assert (table.arm.tolist(), table.mixed) == ([1, 0], 1)  # ann first
+    assert table.outcomes["revenue"][0].tolist() == [10.0, 0.0]
+    assert table.covariates["revenue"].tolist() == [7.0, 0.0]
+    assert table.outcomes["conversion"][0].tolist() == [1.0, 0.0]
+    assert table.outcomes["clicks"][0].tolist() == [2.0, 0.0]
+    assert [part.tolist() for part in table.outcomes["basket"]] == [[10.0, 0.0], [2.0, 0.0]]
+    assert table.segments["history"].tolist() == ["returning", "new"]
+
+
+def test_no_log_and_no_page_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="events sink"):
+        build(tmp_path, STUDY)
+    with pytest.raises(InputError, match="no page of this experiment"):
+        tables(tmp_path, [shown("dan", None)], [])
+
+
+def big(tmp_path: Path, lift: float, lost: float = 0.0) -> AnalysisTable:
+    """3000 people who buy at 30 %, the new arm more often."""
+    rng = np.random.default_rng(5)
+    pages, events = [], []
+    for n in range(3_000):
+        arm = int(rng.integers(2))
+        if arm and rng.random() < lost:
+            continue
+        time = NOON + int(rng.integers(5 * DAY))
+        pages.append(shown(f"u{n}", ARMS[arm], time))
+        if rng.random() < 0.3 * (1 + lift * arm):
+            events.append(event(f"u{n}", "purchase-complete", time + HOUR, price=3.0))
+    return tables(tmp_path, pages, events)
+
+
+ABOUT = About("big-buttons", "ann", "Bigger <buttons> sell more.", ARMS, NOON, NOON + 20 * DAY, 9_000)
+QUESTION = Question("conversion", 0.2, ("revenue",), {"clicks": 0.1}, shares=(0.5, 0.5))
+
+
+def test_the_page_stands_alone_and_says_what_happens(tmp_path: Path) -> None:
+    result = analyse(big(tmp_path, 0.5), QUESTION, NOON + 8 * DAY)
+    text = page(ABOUT, result)
+    assert "Arm new is better" in text
+    assert "Bigger &lt;buttons&gt;" in text
+    assert not re.search(r"(src|href)=|@import|url\(|<script", text)  # nothing from elsewhere
+    for chart in re.findall(r"<svg.*?</svg>", text, re.DOTALL):
+        ElementTree.fromstring(chart)
+    assert "nan" not in text.lower().replace("finance", "")
+    assert "prefers-color-scheme:dark" in text
+    assert "@media print" in text
+
+
+def test_verdicts(tmp_path: Path) -> None:
+    nothing = analyse(big(tmp_path / "a", 0.0), QUESTION, NOON + 8 * DAY)
+    said = verdict(ABOUT, nothing)
+    assert said.headline.startswith("Not decided yet")
+    assert "of the 9,000 people of the plan" in said.next
+    assert "over without a finding" in verdict(replace(ABOUT, end=NOON + 7 * DAY), nothing).next
+    lost = analyse(big(tmp_path / "b", 0.5, lost=0.3), QUESTION, NOON + 8 * DAY)
+    assert verdict(ABOUT, lost).tone == "bad"  # a broken split comes before any finding
+    early = analyse(big(tmp_path / "c", 0.5), QUESTION, NOON + DAY + HOUR)
+    assert "too few people" in verdict(ABOUT, early).headline
+
+
+FILE: dict[str, Any] = {
+    "name": "trial",
+    "owner": "ann",
+    "hypothesis": "h",
+    "arms": {"usual": {}, "new": {"weight": 3}},
+    "control": "usual",
+    "primary": {"name": "buys", "events": ["purchase-complete"]},
+    "guardrails": [{"name": "clicks", "events": ["click"], "kind": "count", "most_lost": 0.02}],
+}
+
+
+def test_arms_are_read_as_the_log_says_them() -> None:
+    read = reader_of(Experiment.model_validate(FILE))
+    column = "experiment_assignments"
+    assert read({column: ["other=usual@0", "trial=new@0"]}) == Assigned("new", 1.0)
+    assert read({column: ["trial=new@0!"]}) is None  # forced
+    assert read({column: None}) is None
+    bandit = Experiment.model_validate(FILE | {"unit": "session", "allocation": {"policy": "thompson"}})
+    row = {column: ["other=usual@0", "trial=new@7"], "experiment_probabilities": [0.5, 0.9]}
+    assert reader_of(bandit)(row) == Assigned("new", 0.9)
+    with pytest.raises(InputError, match="experiment_probabilities"):
+        reader_of(bandit)({column: ["trial=new@7"], "experiment_probabilities": None})
+
+
+def test_a_file_and_its_logs_make_a_report(tmp_path: Path) -> None:
+    experiment = Experiment.model_validate(FILE)
+    pages, events = [], []
+    for n in range(1_200):
+        time = NOON + n * HOUR // 20
+        said = "trial=usual@0" if n % 4 == 0 else "trial=new@0"
+        pages.append((time, f"u{n}", said))
+        if n % 3 == 0:
+            events.append(event(f"u{n}", "purchase-complete", time + HOUR))
+    file = tmp_path / part("recommendations", "2024-10-04", "1-0", "2-0")
+    file.parent.mkdir(parents=True)
+    columns = {name: pa.nulls(len(pages), pa.string()) for name in ("visitor_id", "session_id", "placement", "level")}
+    columns["time"] = pa.array([t for t, _, _ in pages], pa.timestamp("us", tz="UTC"))
+    columns["user_id"] = pa.array([u for _, u, _ in pages])
+    columns["experiment_assignments"] = pa.array([[s] for _, _, s in pages])
+    pq.write_table(pa.table(columns), file)
+    file = tmp_path / part("events", "2024-10-04", "1-0", "2-0")
+    file.parent.mkdir(parents=True)
+    write_parquet(file, events, EVENT_ROWS)
+    made = report(experiment, tmp_path, NOON + 9 * DAY)
+    assert made.about.arms == ("usual", "new")
+    with pytest.raises(InputError, match="one look after `end`"):
+        report(experiment, tmp_path, NOON + 9 * DAY, fixed_horizon=True)
+    assert made.result.counted.tolist() == [300, 900]
+    assert made.result.ratio_p == 1.0
+    assert made.result.curves[0].control == pytest.approx(1 / 3)
