@@ -33,6 +33,7 @@ RUN_BY = {
     "features materialize": "tests/feature_repo/test_features_command.py",
     "import": "tests/data_prep/test_import_public_data.py",
     "nightly": "tests/pipeline/test_nightly.py",
+    "nights": "tests/pipeline/test_nightly.py",
     "prepare": "tests/pipeline/test_nightly.py",
     "rank": "tests/serving/test_rank.py",
     "recommend": "tests/serving/test_commands.py",

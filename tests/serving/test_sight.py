@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -22,7 +23,8 @@ from core.errors import InputError
 from core.ids import NO_ROW
 from core.work import Work
 from serving.answers import Answer
-from serving.client import Client
+from serving.client import Client, ServerError
+from serving.client_security import ClientSecurity
 from serving.config import ServingConfig
 from serving.levels import Level
 from serving.process import ServingProcess
@@ -34,6 +36,7 @@ from serving.tally import SECONDS, Tally
 from tests.serving.conftest import options_for
 from tests.serving.scraping import Scrape, metrics_of
 from tests.serving.served import Served, children
+from tests.serving.two_tenants import TwoTenants
 from tests.waiting import until
 
 ANN = RecommendRequest(user_id="ann", page_size=5)
@@ -229,3 +232,32 @@ def test_workers_are_one_scrape_and_a_killed_one_is_seen(shop: Work) -> None:
         assert Scrape(at).value("aisle_answers_total") == 2
     finally:
         served.stop()
+
+
+def test_tenants_are_told_apart_and_strangers_are_nobodys(tmp_path: Path, redis_url: str) -> None:
+    shops = TwoTenants(tmp_path)
+    options = shops.options(redis_url)
+    process = ServingProcess(replace(options, config=options.config.with_metrics("127.0.0.1:0")))
+    process.start()
+    address = f"127.0.0.1:{process.port}"
+    try:
+        for name, calls in (("north", 2), ("south", 1)):
+            security = ClientSecurity(api_key=shops.keys[name, "read"])
+            with Client(address, timeout=20, security=security) as ask:
+                for _ in range(calls):
+                    ask.recommend(RecommendRequest(user_id=f"{name}-ann", page_size=5))
+        with Client(address, timeout=20) as stranger, pytest.raises(ServerError, match="an API key is needed"):
+            stranger.recommend(ANN)
+        at = Scrape(process.sight.config.metrics.listen)
+    finally:
+        process.stop()
+    assert at.value("aisle_answers_total", tenant="north") == 2
+    assert at.value("aisle_answers_total", tenant="south") == 1
+    assert at.value("aisle_request_seconds_count", code="OK", tenant="south") == 1
+    assert at.value("aisle_request_seconds_count", code="UNAUTHENTICATED", tenant="") == 1
+    assert at.labels("aisle_release_info", "tenant") == {"north", "south"}
+    assert at.labels("aisle_ready", "tenant") == {""}  # of the process
+    for name, other in (("north", "south"), ("south", "north")):
+        of_one = [line for line in at.text.splitlines() if f'tenant="{name}"' in line]
+        assert of_one
+        assert not [line for line in of_one if f"{other}-" in line]
