@@ -110,7 +110,7 @@ def growth(sessions: Array, regret: Array) -> dict[str, float]:
     for name, basis in zip(GROWTHS, (np.log(x), np.sqrt(x), x), strict=True):
         design = np.stack([np.ones(len(x)), basis], axis=1)
         left = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
-        found[name] = float(left.var() / y.var())
+        found[name] = float(left.var() / max(y.var(), 1e-300))
         if name == "log":
             found["per_log"] = float(np.polyfit(basis, y, 1)[0])  # to hold against `lai_robbins`
     # d log R / d log t over the last half: 0 for log t in the end, .5 for sqrt t, 1 for t
