@@ -234,6 +234,7 @@ filegroup(
         ".bazelrc",
         ".ci/run",
         "BUILD.bazel",
+        "README.md",
         "WORKSPACE",
         "aisle",
         "conftest.py",

@@ -7,7 +7,7 @@ from tools.layers import FOLDERS
 
 ROOT = Path(__file__).parents[2]
 _BAZEL = (".bazelignore", ".bazelrc", "BUILD.bazel", "WORKSPACE")
-_OTHERS = (".ci/run", "aisle", "conftest.py", "pyproject.toml", "pytest.ini", "uv.lock")
+_OTHERS = (".ci/run", "README.md", "aisle", "conftest.py", "pyproject.toml", "pytest.ini", "uv.lock")
 
 
 def copy(target: Path) -> Path:

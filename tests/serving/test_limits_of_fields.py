@@ -113,7 +113,7 @@ def channel(
 @pytest.mark.parametrize(("method", "path", "many"), CASES)
 def test_too_much_is_refused_by_name(channel: grpc.Channel, method: str, path: tuple[Any, ...], many: bool) -> None:
     request = filled(GetMessageClass(METHODS[method])(), path, many)
-    call = channel.unary_unary(method, lambda message: message.SerializeToString(), lambda answer: answer)
+    call: Any = channel.unary_unary(method, lambda message: message.SerializeToString(), lambda answer: answer)
     with pytest.raises(grpc.RpcError) as refused:
         call(request, timeout=20)
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
