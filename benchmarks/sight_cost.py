@@ -156,7 +156,8 @@ def _channel(arm: Arm) -> grpc.aio.Channel:
 
 def _figures(arms: list[Arm]) -> dict[str, Any]:
     """`cpu_us`, and of all but the first arm `percent` over it and the middle half of the rounds."""
-    first, found = np.array(arms[0].spent), {}
+    first = np.array(arms[0].spent)
+    found: dict[str, dict[str, Any]] = {}
     for arm in arms:
         spent = np.array(arm.spent)
         found[arm.name] = {"cpu_us": round(float(np.median(spent)), 1)}
@@ -199,12 +200,16 @@ def sight_us(release: Release) -> dict[str, float]:
         def method(request: Any, context: Any, tally: Tally = tally) -> None:
             page_seen(tally, "Recommend", "r", release.name, page, [], watch)
 
-        handler = grpc.unary_unary_rpc_method_handler(method)
+        handler: Any = grpc.unary_unary_rpc_method_handler(method)
+
+        def given(details: Any, handler: Any = handler) -> Any:
+            return handler
+
         took = []
         gc.disable()
         for _ in range(_SIGHT_ROUNDS):
             start = time.thread_time_ns()
-            watching.intercept_service(lambda _, h=handler: h, _Details).unary_unary(None, context)
+            watching.intercept_service(given, _Details).unary_unary(None, context)
             took.append((time.thread_time_ns() - start) / 1e3)
         gc.enable()
         found[name] = round(float(np.median(took)), 1)
