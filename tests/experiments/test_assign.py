@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.assign import Assignment, assign, chosen, overridden, point, said
+from experiments.assign import Assignment, assign, chosen, heard, overridden, point, said
 from experiments.config import HOLDOUT, Experiment
 
 DOCS = Path(__file__).parents[2] / "docs" / "experiments.md"
@@ -125,7 +125,9 @@ def test_testers_are_forced_and_count_for_nothing() -> None:
     of = experiment(forced={"ann": "b"}, traffic={"share": 0.0})
     assert assign(of, "ann", 0) == Assignment("order", "b", 1.0, forced=True)
     assert assign(of, "bea", 0) is None
-    assert said([overridden(of, "a"), Assignment("x", "b", 0.5, 7)]) == ["order=a@0!", "x=b@7"]
+    assert said([overridden(of, "a"), Assignment("x", "b", 0.5, 7)]) == ["order=a@0:1.0!", "x=b@7:0.5"]
+    given = [overridden(of, "a"), Assignment("x", "b", 1 / 3, 7)]
+    assert [heard(text) for text in said(given)] == given
 
 
 def test_points_are_below_one_and_json_keeps_them() -> None:
