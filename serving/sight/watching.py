@@ -65,9 +65,10 @@ class Watching(grpc.ServerInterceptor):
         """See grpc.ServerInterceptor. It is called when a call arrives; a thread may take it later."""
         arrived = time.perf_counter()
         handler = continuation(details)
-        if handler is None or handler.unary_unary is None or not details.method.startswith(_OURS):
+        method = None if handler is None else handler.unary_unary or handler.stream_unary
+        if method is None or not details.method.startswith(_OURS):
             return handler
-        method, metadata, who = handler.unary_unary, details.invocation_metadata, caller()
+        metadata, who = details.invocation_metadata, caller()
         tenant = self._common if who is None or who.tenant not in self._tallies else who.tenant
 
         def call(request: Any, context: grpc.ServicerContext) -> Any:
@@ -76,7 +77,11 @@ class Watching(grpc.ServerInterceptor):
         for name in _ASIDE:
             if hasattr(method, name):
                 setattr(call, name, getattr(method, name))
-        return grpc.unary_unary_rpc_method_handler(call, handler.request_deserializer, handler.response_serializer)
+        # all methods of ours take one request: where a stream of them is taken, it is to refuse (serving.gate)
+        make = grpc.stream_unary_rpc_method_handler
+        if handler.unary_unary is not None:
+            make = grpc.unary_unary_rpc_method_handler
+        return make(call, handler.request_deserializer, handler.response_serializer)
 
     def _answer(
         self,
