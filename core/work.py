@@ -11,6 +11,7 @@ WORK/
   catalog/                    the log of the live catalog (docs/catalog.md); servers write it, without the lock
   logs/<night>/<stage>.log    what each stage said
   nights.jsonl                the story of the nights, a line for each thing that happened (pipeline/nights.py)
+  metrics/nightly.prom        what the last run came to, for Prometheus
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ def sources(study: Study) -> dict[str, Any]:
 
 
 def feature_groups(study: Study, gains: Mapping[str, float]) -> dict[str, Any]:
-    """What is lost when a group's values are shuffled among a request's candidates (Breiman 2001), beside its share of the trees' gain."""
+    """What is lost when a group's values are shuffled among a request's candidates (permutation importance, Breiman 2001), beside its share of the gain."""
     if not study.shuffled:
         return {}
     lost = study.sure(np.stack([study.ours - study.ndcg(pages) for pages in study.shuffled.values()], 1))

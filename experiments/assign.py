@@ -85,5 +85,20 @@ def overridden(experiment: Experiment, arm: str) -> Assignment:
 
 
 def said(assignments: Iterable[Assignment]) -> list[str]:
-    """For the log: `experiment=arm@version`, with `!` where it was forced."""
-    return [f"{a.experiment}={a.arm}@{a.version}{'!' if a.forced else ''}" for a in assignments]
+    """For the log: `experiment=arm@version:probability`, with `!` where it was forced."""
+    return [f"{a.experiment}={a.arm}@{a.version}:{a.probability!r}{'!' if a.forced else ''}" for a in assignments]
+
+
+def heard(text: str) -> Assignment:
+    """What `said` said.
+
+    >>> heard("order=b@7:0.25")
+    Assignment(experiment='order', arm='b', probability=0.25, version=7, forced=False)
+
+    Raises:
+        ValueError: It never did.
+    """
+    experiment, _, rest = text.removesuffix("!").partition("=")
+    arm, _, numbers = rest.rpartition("@")
+    version, _, probability = numbers.partition(":")
+    return Assignment(experiment, arm, float(probability), int(version), text.endswith("!"))

@@ -43,13 +43,18 @@ _LONG: Final = ("50+",)
 Say = Callable[[str], None]
 
 
-def twin_of_champion(work: Work) -> Path | None:
-    """The twin that was judged for the champion; None: there is no champion, or its twin is gone."""
+def twin_of_champion(work: Work, until: int) -> Path | None:
+    """The twin that was judged for the champion.
+
+    None: there is no champion, its twin is gone, or it knows events from `until` on (microseconds), which tonight's test window asks for: the cuts moved back.
+    """
     if not work.current.exists():
         return None
     id = artifact.read_manifest(work.current).parents.get("twin")
     path = work.stage("twin", str(id))
-    return path if id and path.exists() else None
+    if not id or not path.exists() or int(artifact.read_manifest(path).about["window"][1]) > until:
+        return None
+    return path
 
 
 def compare(work: Work, prepared: Prepared, ours: Path, theirs: Path, config: PipelineConfig, say: Say) -> Path:

@@ -39,7 +39,9 @@ def interval(looks: Array, lift: Array, low: Array, high: Array, label: str, mar
     if margin:
         y = frame.y(margin)
         parts.append(f'<line class="margin" x1="{_LEFT}" x2="{_W - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-    return _svg(parts + frame.axes([-most, -most / 2, 0, most / 2, most], lambda v: f"{v:+.1%}"), label)
+    return _svg(
+        parts + frame.axes([-most, -most / 2, 0, most / 2, most], lambda v: f"{v:+.1%}".replace("-", "−")), label
+    )
 
 
 def allocation(looks: Array, units: Array, arms: Sequence[str], label: str) -> str:

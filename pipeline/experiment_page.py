@@ -89,7 +89,7 @@ def _metrics(about: About, curves: list[Curve]) -> str:
         ]
         for c in curves
     ]
-    return _table(["", "arm", "control", "arm", "change", "certain to lie", "so"], rows, frozenset({2, 3, 4}))
+    return _table(["", "arm", "control has", "arm has", "change", "certain to lie", "so"], rows, frozenset({2, 3, 4}))
 
 
 def _guardrails(about: About, curves: list[Curve]) -> str:
@@ -97,7 +97,7 @@ def _guardrails(about: About, curves: list[Curve]) -> str:
         [
             about.says.get(c.metric, c.metric),
             c.arm,
-            f"a loss of {c.margin:.1%}".replace("%", " %"),
+            f"a loss of {c.margin:.1%}".replace("%", "\xa0%"),
             percent(float(c.lift[-1])),
             between(float(c.low[-1]), float(c.high[-1])),
             meaning(c),

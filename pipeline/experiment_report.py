@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from core.errors import InputError
+from core.event_log import Page
 from core.schema import DAY, HOUR
 from experiments.analysis import Question, Result, analyse
+from experiments.assign import heard
 from experiments.config import HOLDOUT, Experiment, Metric
 from experiments.table import AnalysisTable
 from pipeline.experiment_table import Assigned, Reader, Study, build
 from pipeline.experiment_words import About
 
-ASSIGNMENTS: Final = "experiment_assignments"  # columns of the log of recommendations: texts, `experiment=arm@version`
-PROBABILITIES: Final = "experiment_probabilities"  # numbers, aligned with them: the chance that the unit had of its arm
 _FOREVER: Final = 1 << 62
 
 
@@ -86,7 +86,6 @@ def question_of(experiment: Experiment) -> Question:
 
 def study_of(experiment: Experiment, since: int, until: int) -> Study:
     """What is to be read of the logs."""
-    fixed = experiment.allocation.policy == "fixed"
     return Study(
         _arms(experiment),
         experiment.unit,
@@ -94,28 +93,25 @@ def study_of(experiment: Experiment, since: int, until: int) -> Study:
         since,
         until,
         (experiment.primary, *experiment.secondary, *experiment.guardrails),
-        fixed,
-        (ASSIGNMENTS,) if fixed else (ASSIGNMENTS, PROBABILITIES),
+        experiment.allocation.policy == "fixed",
+        (str(Page.EXPERIMENTS),),
         reader_of(experiment),
     )
 
 
 def reader_of(experiment: Experiment) -> Reader:
     """Finds the experiment's arm in a page's row; pages whose arm was forced count for nothing."""
-    fixed = experiment.allocation.policy == "fixed"
 
     def read(row: Mapping[str, Any]) -> Assigned | None:
-        for at, text in enumerate(row[ASSIGNMENTS] or ()):
-            name, _, rest = text.partition("=")
-            if name != experiment.name or rest.endswith("!"):
-                continue
-            arm = rest.rpartition("@")[0]
-            if fixed:
-                return Assigned(arm, 1.0)
-            chances = row[PROBABILITIES]
-            if chances is None or at >= len(chances):
-                raise InputError(f"a page of {name} has no {PROBABILITIES}: a bandit's data say nothing without them")
-            return Assigned(arm, float(chances[at]))
+        for text in row[Page.EXPERIMENTS] or ():
+            if text.startswith(f"{experiment.name}="):
+                try:
+                    found = heard(text)
+                except ValueError:
+                    raise InputError(
+                        f"the log says {text!r} of a page; expected experiment=arm@version:probability (docs/event-log.md)"
+                    ) from None
+                return None if found.forced else Assigned(found.arm, found.probability)
         return None
 
     return read

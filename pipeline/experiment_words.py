@@ -39,14 +39,14 @@ class Verdict:
 
 
 def percent(lift: float) -> str:
-    """A lift with its sign.
+    r"""A lift with its sign.
 
     >>> percent(0.0312), percent(-0.5), percent(float("nan"))
-    ('+3.1 %', '−50.0 %', 'not known yet')
+    ('+3.1\xa0%', '−50.0\xa0%', 'not known yet')
     """
     if not math.isfinite(lift):
         return "not known yet"
-    return f"{'+' if lift >= 0 else '−'}{abs(lift):.1%}".replace("%", " %")
+    return f"{'+' if lift >= 0 else '−'}{abs(lift):.1%}".replace("%", "\xa0%")
 
 
 def between(low: float, high: float) -> str:
@@ -57,12 +57,12 @@ def between(low: float, high: float) -> str:
 
 
 def value_of(rate: bool, value: float) -> str:
-    """A metric's value with its unit.
+    r"""A metric's value with its unit.
 
     >>> value_of(True, 0.0421), value_of(False, 12.5)
-    ('4.21 %', '12.5')
+    ('4.21\xa0%', '12.5')
     """
-    return f"{value:.2%}".replace("%", " %") if rate else f"{value:.4g}"
+    return f"{value:.2%}".replace("%", "\xa0%") if rate else f"{value:.4g}"
 
 
 def verdict(about: About, result: Result) -> Verdict:

@@ -273,7 +273,7 @@ def judge_and_publish(night: Night, work: Work, config: PipelineConfig) -> None:
     night.metrics = metrics
     night.judged(gates.judge(metrics, parts.index_facts(), config))
     twin = work.stage("twin", twin_id(prepared, parts, settings))
-    theirs = champion.twin_of_champion(work)
+    theirs = champion.twin_of_champion(work, prepared.cuts.test)
     if theirs is not None and theirs != twin:
         compared = Stage(
             champion.STAGE,

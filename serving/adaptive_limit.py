@@ -34,6 +34,7 @@ class AdaptiveLimit:
         self._lock = threading.Lock()
         self._delays: list[float] = []
         self._reached = False
+        self._peak = 0
         self._until = now + _WINDOW_SECONDS
 
     @property
@@ -45,10 +46,11 @@ class AdaptiveLimit:
         """Somebody was refused: more might do no harm."""
         self._reached = True
 
-    def sample(self, delay: float, now: float) -> None:
-        """A request ended at `now` that was delayed by `delay` seconds."""
+    def sample(self, delay: float, now: float, inside: int) -> None:
+        """A request ended at `now` that was delayed by `delay` seconds, with so many `inside`."""
         with self._lock:
             self._delays.append(delay)
+            self._peak = max(self._peak, inside)
             if now >= self._until and len(self._delays) >= _SAMPLES:
                 self._decide()
                 self._until = now + _WINDOW_SECONDS
@@ -56,8 +58,10 @@ class AdaptiveLimit:
     def _decide(self) -> None:
         delays = sorted(self._delays)
         self.over = delays[int(_QUANTILE * len(delays))] > self._delay
-        if self.over:
+        if (
+            self.over and 2 * self._peak >= self._limit
+        ):  # else it is others who make this machine slow, and refusing would not help
             self._limit = max(self._least, self._limit * _DECREASE)
-        elif self._reached:
+        elif self._reached and not self.over:
             self._limit = min(self._most, self._limit + 1)
-        self._delays, self._reached = [], False
+        self._delays, self._reached, self._peak = [], False, 0

@@ -21,6 +21,7 @@ from serving.redis_link import RedisLink
 from serving.refusals import guarded
 from serving.resident import Resident
 from serving.rules.live import LiveRules
+from serving.sight.metric_list import METRICS_AT
 from serving.tally import Tally
 from serving.trending import Trending
 from serving.validation import Problems
@@ -56,14 +57,17 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         embedded: bool,
         rules: LiveRules | None = None,
         experiments: LiveExperiments | None = None,
+        metrics_at: str = "",
     ) -> None:
         self._resident, self._state, self._link, self._store, self._tally = resident, state, link, store, tally
         self._load, self._embedded, self._started = load, embedded, time.monotonic()
         self._trending, self._catalog, self._rules, self._experiments = trending, catalog, rules, experiments
+        self._metrics_at = metrics_at
 
     @guarded
     def GetStatus(self, request: pb.GetStatusRequest, context: grpc.ServicerContext) -> pb.GetStatusResponse:  # noqa: N802
         """See the proto."""
+        context.set_trailing_metadata(((METRICS_AT, self._metrics_at),))
         release = self._resident.release
         window_start, window_end = release.manifest.about["window"]
         user_state = self._state.holds(release)  # asked first: it tries the connection that `state` speaks of
@@ -81,7 +85,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
             window_start=window_start,
             window_end=window_end,
             integrity=self._resident.integrity,
-            levels=self._tally.of("level"),
+            levels=self._tally.of("answers", 1),
             degraded=self._tally.of("degraded"),
             events_accepted=events.get("accepted", 0),
             events_duplicate=events.get("duplicate", 0),

@@ -20,6 +20,7 @@ from serving.filters.masks import both
 from serving.levels import Level
 from serving.rules.arrange import Arranged
 from serving.rules.bound import PageRules
+from serving.stage_watch import StageWatch
 
 TRENDING: Final = "trending"
 FILL: Final = "fill"
@@ -58,6 +59,7 @@ class Request:
     list_size: int = 0  # items of all pages of a list together; 0: there is one page
     chance: Chance | None = None  # what may be left to it; None: nothing
     deadline: Deadline | None = None  # of the caller; None: as long as it takes
+    watch: StageWatch | None = None  # told when a step of the path ends; None: nobody asks
 
     @property
     def never(self) -> Array:

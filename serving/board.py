@@ -71,7 +71,7 @@ class Board:
     """`folder` belongs to the server; this is worker `number` of `workers`."""
 
     def __init__(self, folder: Path, number: int, workers: int) -> None:
-        self.folder, self._number, self.workers = folder, number, workers
+        self.folder, self.number, self.workers = folder, number, workers
         self._runs = self._prepared = self._leading = ""  # ids of notices
         self._failed = False
 
@@ -79,7 +79,7 @@ class Board:
         """A board of the same workers for one of several things that they load."""
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
-        return Board(folder, self._number, self.workers)
+        return Board(folder, self.number, self.workers)
 
     def announced(self) -> Path | None:
         """The release to start with: the one that was last agreed on; None before any was."""
@@ -150,7 +150,7 @@ class Board:
             do()
         except (AisleError, OSError) as e:
             problem = str(e) or type(e).__name__
-            _LOG.error("worker %d keeps its release: %s", self._number, problem)
+            _LOG.error("worker %d keeps its release: %s", self.number, problem)
         self._say(notice.id, state, problem)
 
     def _follow(self, swaps: Swaps) -> None:
@@ -161,7 +161,7 @@ class Board:
                 self._failed = False
             except OSError as e:  # a full disk, say; it is looked at again
                 if not self._failed:
-                    _LOG.error("worker %d cannot use %s: %s", self._number, self.folder, e)
+                    _LOG.error("worker %d cannot use %s: %s", self.number, self.folder, e)
                 self._failed = True
             pause.wait(_POLL_PREPARED_SECONDS if self._prepared else _POLL_SECONDS)
 
@@ -182,7 +182,7 @@ class Board:
 
     def _agree(self, offer: Notice) -> None:
         """Return once every other worker has prepared `offer`."""
-        others = [n for n in range(self.workers) if n != self._number]
+        others = [n for n in range(self.workers) if n != self.number]
         while True:
             said = {n: self._heard(n, offer) for n in others}
             for number, word in said.items():
@@ -208,7 +208,7 @@ class Board:
             threading.Event().wait(_POLL_PREPARED_SECONDS)
 
     def _say(self, notice: str, state: str, problem: str = "") -> None:
-        self._put(str(self._number), Word(notice, state, problem))
+        self._put(str(self.number), Word(notice, state, problem))
 
     def _put(self, name: str, what: Notice | Word) -> None:
         atomic.write_bytes(self.folder / name, json.dumps(asdict(what)).encode())

@@ -28,6 +28,11 @@ class Breaker:
         self._until = 0.0
         self.failure: Failure | None = None  # of the newest call; None: it went well
 
+    @property
+    def is_open(self) -> bool:
+        """Whether calls are refused but for one per pause."""
+        return self._failures >= self._most
+
     def check(self) -> None:
         """Raise if this call should not try.
 

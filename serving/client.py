@@ -31,6 +31,7 @@ from aisle.v1 import (
 )
 from core.errors import AisleError, InputError
 from serving.client_security import ClientSecurity
+from serving.sight.metric_list import METRICS_AT
 
 # A call that found no server, or one that could not take it, is made again: those that only read, and those that a second time change nothing. gRPC
 # does it, within the deadline of the call. Changes of the catalog and of the release are for the caller to repeat.
@@ -157,6 +158,11 @@ class Client:
     def status(self) -> admin_pb2.GetStatusResponse:
         """What the server runs."""
         return self._call(self._admin.GetStatus, admin_pb2.GetStatusRequest())  # type: ignore[no-any-return]
+
+    def metrics_at(self) -> str:
+        """HOST:PORT of the server's metrics (docs/metrics.md); empty where it has none."""
+        _, call = self._call(self._admin.GetStatus.with_call, admin_pb2.GetStatusRequest())
+        return str(dict(call.trailing_metadata()).get(METRICS_AT, ""))
 
     def load_release(self, path: str) -> admin_pb2.LoadReleaseResponse:
         """Swap to another release; it is checked in full first, which takes its time."""

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import Field
 
@@ -148,6 +148,37 @@ class ExplorationConfig(Section):
     new_items: NewItemsConfig
 
 
+class MetricsConfig(Section):
+    """Where Prometheus may read."""
+
+    listen: str = Field(min_length=1)
+
+    @property
+    def on(self) -> bool:
+        """Whether there are any."""
+        return self.listen != "none"
+
+
+class LoggingConfig(Section):
+    """What is said on stderr, and how."""
+
+    format: Literal["text", "json"]
+    calls: float = Field(ge=0, le=1)
+
+
+class TracesConfig(Section):
+    """Where traces go."""
+
+    endpoint: str = Field(min_length=1)
+    share: float = Field(ge=0, le=1)
+    timeout_seconds: float = Field(gt=0)
+
+    @property
+    def on(self) -> bool:
+        """Whether there are any."""
+        return self.endpoint != "none"
+
+
 class ServingConfig(Section):
     """The whole of `configs/serving.yaml`."""
 
@@ -163,6 +194,13 @@ class ServingConfig(Section):
     paging: PagingConfig
     exploration: ExplorationConfig
     protection: ProtectionConfig
+    metrics: MetricsConfig
+    logging: LoggingConfig
+    traces: TracesConfig
+
+    def with_metrics(self, listen: str) -> ServingConfig:
+        """The same, with metrics at HOST:PORT."""
+        return self.model_copy(update={"metrics": self.metrics.model_copy(update={"listen": listen})})
 
     def with_rules(self, folder: Path) -> ServingConfig:
         """The same, with the rules of a folder."""

@@ -144,7 +144,7 @@ class LiveExperiments:
 
     def count(self, given: Given) -> None:
         """One more request was answered as these arms say."""
-        self._tally.add_each(_COUNTED, [f"{a.experiment}={a.arm}" for a in given.assignments if not a.forced])
+        self._tally.note((_COUNTED, (f"{a.experiment}={a.arm}",), 1) for a in given.assignments if not a.forced)
 
     def over(self, release: Release, given: Given) -> Release:
         """The release as these arms run it: its files with other settings."""

@@ -1,7 +1,7 @@
 """Before every call: who it is, whether they may, whether they ask too much, whether there is room. And where it goes: to the parts of its tenant.
 
-gRPC asks for a method's handler in the thread that takes calls from the network, before anything waits. What is refused gets a handler that says so, and
-a thread of its own, so that a refusal never stands in the line that it is about. The request of a refused call is not even read as a message.
+gRPC asks for a method's handler in the thread that takes calls from the network, before anything waits. What is refused is refused there and then: it never
+stands in the line that it is about, wakes no other thread, and its request is not even received.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 import grpc
 
 from core.errors import AisleError
-from serving.access import REFLECTION, Access
+from serving.access import Access
 from serving.caller import Caller, Role, caller, set_caller
 from serving.method_table import Handler, MethodTable
 from serving.refusals import refusal
@@ -24,8 +24,6 @@ from serving.tenants import Tenants
 
 REFUSED: Final = "refused"
 """What the gate's tally counts, by the gRPC status."""
-_STREAMS: Final = frozenset({REFLECTION})
-_REFUSALS: Final = futures.ThreadPoolExecutor(1, "refusals")
 
 
 class Gate(grpc.ServerInterceptor):
@@ -52,7 +50,7 @@ class Gate(grpc.ServerInterceptor):
             return continuation(details)
         except AisleError as e:
             self.tally.add(REFUSED, e.grpc_status)
-            return _refusing(details.method in _STREAMS, e.grpc_status, str(e), getattr(e, "retry_seconds", None))
+            return _refusing(e.grpc_status, str(e), getattr(e, "retry_seconds", None))
 
     def _let_in(self, need: Role, metadata: Any) -> None:
         who = self._access.check(need, metadata)
@@ -81,17 +79,27 @@ class Router(grpc.GenericRpcHandler):
         return table.handlers.get(details.method)
 
 
+class _AtOnce(futures.ThreadPoolExecutor):
+    """Runs what it is given in the thread that gives it. gRPC wants a pool of this class; no thread of it is ever started."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> futures.Future[Any]:
+        """See Executor."""
+        done: futures.Future[Any] = futures.Future()
+        done.set_result(fn(*args, **kwargs))
+        return done
+
+
+_AT_ONCE: Final = _AtOnce(1)
+
+
 @lru_cache(maxsize=256)
-def _refusing(streams: bool, code: str, message: str, retry_seconds: float | None) -> Handler:
+def _refusing(code: str, message: str, retry_seconds: float | None) -> Handler:
     """A handler that refuses. Kept: under overload most calls end here, for the same few reasons."""
     status = refusal(code, message, retry_seconds)
 
-    def one(request: bytes, context: grpc.ServicerContext) -> NoReturn:
+    def refuse(requests: Iterator[bytes], context: grpc.ServicerContext) -> NoReturn:
         context.abort_with_status(status)
 
-    def stream(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-        context.abort_with_status(status)
-        yield  # what gRPC wants here is a generator
-
-    one.experimental_thread_pool = stream.experimental_thread_pool = _REFUSALS  # type: ignore[attr-defined]
-    return grpc.stream_stream_rpc_method_handler(stream) if streams else grpc.unary_unary_rpc_method_handler(one)
+    refuse.experimental_thread_pool = _AT_ONCE  # type: ignore[attr-defined]
+    # as of a stream of requests, whatever the method: of those none is awaited
+    return grpc.stream_unary_rpc_method_handler(refuse)

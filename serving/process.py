@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
-import logging
+import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -30,9 +31,11 @@ from serving.protection import Protection
 from serving.recommender_service import Clock, wall_clock
 from serving.redis_link import RedisLink
 from serving.resident import Resident
+from serving.sight.sight import Sight
 from serving.stopping import StopSignals
 from serving.tenants import Tenants, options_of
 
+_TURN_SECONDS: Final = 0.0005  # a tenth of Python's own
 _SERVICES = tuple(
     module.DESCRIPTOR.services_by_name[name].full_name
     for module, name in (
@@ -50,9 +53,14 @@ class ServingProcess:
     """The parts of a serving process, connected: one server, and behind it what answers for each tenant."""
 
     def __init__(self, options: ProcessOptions, clock: Clock = wall_clock) -> None:
-        self._options, config = options, options.config
-        link = RedisLink(options.redis_url, config.redis)
-        self._tenants = Tenants(options_of(options, config.tenant), link, clock, config.protection.open_tenants)
+        names = [spec.name for spec in options.tenants] or [options.config.tenant]
+        self.sight = Sight(options.config, names, options.board)
+        self._options = options = replace(options, config=self.sight.config)
+        config = options.config
+        link = RedisLink(options.redis_url, config.redis, self.sight.shared)
+        self._tenants = Tenants(
+            options_of(options, config.tenant), link, clock, config.protection.open_tenants, self.sight.tallies
+        )
         link.warm()
         self._health = Health(_SERVICES)
         rates = {spec.name: spec.requests_per_second for spec in options.tenants} or {config.tenant: None}
@@ -60,7 +68,7 @@ class ServingProcess:
         common: Any = MethodTable()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, common)
         reflection.enable_server_reflection((*_SERVICES, _HEALTH, reflection.SERVICE_NAME), common)
-        self._server, self.port = _bind(options, self._protection)
+        self._server, self.port = _bind(options, self._protection, self.sight)
         self._server.add_generic_rpc_handlers((Router(self._tenants, common.handlers),))
 
     @property
@@ -70,6 +78,7 @@ class ServingProcess:
 
     def start(self) -> None:
         """Begin to answer."""
+        self.sight.start(self._tenants.seen, self._options.config.server.threads)
         self._tenants.start()
         self._protection.start()
         # what is there now stays: no collection need look at it again while somebody waits
@@ -77,31 +86,31 @@ class ServingProcess:
         gc.freeze()
         self._server.start()
         self._health.say(health_pb2.HealthCheckResponse.SERVING)
+        self.sight.ready(yes=True)
         self._tenants.look_after()
 
     def stop(self) -> None:
         """Take no more requests; let the running ones end."""
         config = self._options.config.server
         self._health.say(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self.sight.ready(yes=False)
         # gRPC cancels what has arrived and not begun when its server stops: nothing should arrive any more
         threading.Event().wait(config.lame_duck_seconds)
         self._server.stop(config.drain_seconds).wait()
         self._protection.stop()
         self._tenants.stop()
+        self.sight.stop()
 
     def load(self, path: Path) -> Loaded:
         """Swap to the release at `path`; of several workers all do, or none. Of a server without a list of tenants."""
         return self._tenants.alone.load(path)
 
 
-def configure_logging() -> None:
-    """Warnings and errors on stderr, one line each; stacks of bugs follow theirs."""
-    logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", level=logging.WARNING)
-
-
 def run(options: ProcessOptions, ready: Callable[[int], None]) -> None:
     """Serve until SIGTERM or SIGINT; `ready` is called with the port once requests are answered."""
     signals = StopSignals()
+    # the thread that takes calls in competes with those that answer: it waits so long for its turn, with each of its steps
+    sys.setswitchinterval(_TURN_SECONDS)
     process = ServingProcess(options)
     process.start()
     ready(process.port)
@@ -109,14 +118,14 @@ def run(options: ProcessOptions, ready: Callable[[int], None]) -> None:
     process.stop()
 
 
-def _bind(options: ProcessOptions, protection: Protection) -> tuple[grpc.Server, int]:
+def _bind(options: ProcessOptions, protection: Protection, sight: Sight) -> tuple[grpc.Server, int]:
     """A server on its port, not yet answering."""
     settings = [
         # without this option gRPC lets two servers share a port by accident, and each gets half of the requests
         ("grpc.so_reuseport", int(options.shared_port)),
         ("grpc.max_receive_message_length", 1024 * options.config.protection.message_kb),
     ]
-    server = grpc.server(protection.pool, interceptors=[protection.gate], options=settings)
+    server = grpc.server(protection.pool, interceptors=[sight.watching, protection.gate], options=settings)
     try:
         return server, protection.add_port(server, f"{options.host}:{options.port}")
     except RuntimeError:

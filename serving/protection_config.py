@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from core.config import Section
+from core.config import Section, checked
 
 
 class ProtectionConfig(Section):
@@ -50,7 +50,7 @@ class ProtectionConfig(Section):
     def with_files(self, **files: Path | None) -> ProtectionConfig:
         """The same, with those of the named files that are given; checked again."""
         given = {name: str(path.absolute()) for name, path in files.items() if path is not None}
-        return ProtectionConfig.model_validate(self.model_dump() | given)
+        return checked(ProtectionConfig, self.model_dump() | given, "protection")
 
 
 def _path(text: str) -> Path | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import asdict, replace
 
@@ -15,7 +14,6 @@ from aisle.v1 import recommender_pb2_grpc
 from core.columns import Array
 from core.history import Query
 from core.ids import NO_ROW
-from serving.answers import Answer
 from serving.asking import Asking, known_rows
 from serving.deadline import Costs, Deadline, Step
 from serving.drawn_answer import add_propensities
@@ -45,6 +43,7 @@ from serving.results import add_contributions, index_version, reasons_for, resul
 from serving.ruled_answer import add_rule_of, add_rules, preview
 from serving.rules.live import LiveRules
 from serving.shown import ShownLog
+from serving.sight.observation import current, new_request_id, page_seen
 from serving.stage_watch import StageWatch
 from serving.tally import Tally
 from serving.trending import Trending
@@ -141,7 +140,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         failures = failures_of(state.failure, page.missed)
         watch.lap("rank")
 
-        request_id = request.request_id or uuid.uuid4().hex
+        request_id = request.request_id or new_request_id()
         response = pb.RankResponse(
             results=results_of(release, query, page),
             attribution_token=f"{release.name}.{request_id}",
@@ -157,7 +156,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             add_contributions(release, response.results, page)
         watch.lap("reasons")
         watch.write(response.stage_latency_ms)
-        self._count(page, failures)
+        page_seen(self._tally, "Rank", request_id, release.name, page, failures, watch)
         return response
 
     @guarded
@@ -167,7 +166,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         release = self._resident.release
         asked, missing = self._asking.similar(release, request, k)
         asked = replace(asked, deadline=self._deadline(context, self._costs_of_similar))
-        request_id = request.request_id or uuid.uuid4().hex
+        request_id = request.request_id or new_request_id()
         response = pb.SimilarItemsResponse(
             release=release.name,
             missing_ids=missing,
@@ -312,12 +311,12 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         by_chance: bool = True,
     ) -> Placed:
         """The page of one placement, without the rows `taken` (int32) that others show."""
-        request_id = request.request_id or uuid.uuid4().hex
+        request_id = request.request_id or new_request_id()
         given = self._given(request, now, within)
         request = given.told(request)
         asked, missing = self._asking.page(release, request, k, now, state, taken, within)
         chance = self._chance(release, request, request_id, now) if by_chance else None
-        asked = replace(asked, deadline=deadline, chance=chance)
+        asked = replace(asked, deadline=deadline, chance=chance, watch=watch)
         onward = self._paging.onward(request, now)
         by = release if self._experiments is None else self._experiments.over(release, given)
         page = answer(by, asked) if onward is None else next_page(release, asked, onward)
@@ -355,20 +354,13 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             add_contributions(release, response.results, page)
         one.watch.lap("reasons")
         one.watch.write(response.stage_latency_ms)
-        self._count(page, one.failures)
+        rpc = "Recommend" if (call := current()) is None else call.rpc
+        arm = ",".join(f"{a.experiment}={a.arm}" for a in one.given.assignments if not a.forced)
+        page_seen(self._tally, rpc, request_id, release.name, page, one.failures, one.watch, arm)
         if self._experiments is not None:
             self._experiments.count(one.given)
         self._log.offer(one.shown(response, pool))
         return response
-
-    def _count(self, page: Answer, failures: list[Failure]) -> None:
-        self._tally.add("level", page.level)
-        if page.drawn is not None and page.drawn.explored:
-            self._tally.add("exploration", "explored")
-        if page.drawn is not None and page.drawn.new_at is not None:
-            self._tally.add("exploration", "new-item")
-        for failure in failures:
-            self._tally.add("degraded", failure)
 
 
 def _first_of(failures: list[Failure]) -> str:

@@ -5,6 +5,7 @@ While Redis fails, requests stop waiting for it: after a few failed reads in a r
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
@@ -18,6 +19,7 @@ from core.errors import InputError
 from serving.breaker import Breaker
 from serving.config import RedisConfig
 from serving.failures import Failure, StoreError
+from serving.tally import Tally
 
 DURABILITY: Final = "*append*"  # the settings that say whether a confirmed write is on disk
 _DURABLE: Final = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
@@ -29,9 +31,9 @@ Connection = Any  # redis.connection.Connection, whose methods have no types
 class RedisLink:
     """Connections of one process to one Redis; safe for many threads."""
 
-    def __init__(self, url: str, config: RedisConfig) -> None:
+    def __init__(self, url: str, config: RedisConfig, tally: Tally | None = None) -> None:
         self.address = address(url)
-        self._config = config
+        self._config, self._tally = config, tally
         self._reads = client(url, config.read_deadline_ms / 1e3, retries=0).connection_pool
         self.writes = client(url, config.write_deadline_ms / 1e3, retries=1)
         self._idle: deque[Connection] = deque(maxlen=config.connections)
@@ -55,16 +57,28 @@ class RedisLink:
         if within is not None and within <= 0:
             raise StoreError(Failure.DEADLINE_STATE, "")
         self._reading.check()
+        start = time.perf_counter()
         try:
             replies = self._round_trip(commands, within)
         except redis.RedisError as e:
+            self._took(start, failure_of(e))
             if within is not None and isinstance(e, redis.TimeoutError):
                 raise StoreError(Failure.DEADLINE_STATE, "") from None
             failure = failure_of(e)
             self._reading.failed(failure)
             raise StoreError(failure, str(e)) from None
         self._reading.worked()
+        self._took(start, "ok")
         return replies
+
+    @property
+    def paused(self) -> bool:
+        """Whether requests do not wait for it, because it failed several times in a row."""
+        return self._reading.is_open
+
+    def _took(self, start: float, outcome: str) -> None:
+        if self._tally is not None and self._tally.detailed:
+            self._tally.note((), (("redis", (outcome,), time.perf_counter() - start),))
 
     def _round_trip(self, commands: Sequence[Command], within: float | None) -> list[Any]:
         try:

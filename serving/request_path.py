@@ -32,14 +32,18 @@ _NONE: Final = np.empty(0, np.int32)
 def answer(release: Release, request: Request, sources: tuple[Source, ...] | None = None) -> Answer:
     """Run every stage in order. `sources` narrows the release's own (a baseline is the path with one source)."""
     settings, query, excluded, deadline = release.settings, request.query, request.never, request.deadline
-    reach = max(request.k, request.list_size)
+    reach, watch = max(request.k, request.list_size), request.watch
     candidates = _candidates(release, request, release.sources if sources is None else sources, reach, excluded)
+    if watch is not None:
+        watch.step("gather")
     kept, removed = _available(release, candidates)
     hurried = deadline is not None and release.scorer is not None and not deadline.ranks()
     features = None if hurried else _features(release, query, candidates)
     every = _scores(release, candidates, features)
     if deadline is not None:
         deadline.end(Step.RANK)
+    if watch is not None:
+        watch.step("rank")
     missed = None if deadline is None else deadline.missed
     rung = Level.POPULAR if missed is Failure.DEADLINE_POPULAR else level(release, query)
     least = 0.0 if features is None else request.least  # no probability without the ranker
@@ -85,6 +89,8 @@ def answer(release: Release, request: Request, sources: tuple[Source, ...] | Non
 
     removed |= _left_over(line, ranked, page, arranged)
     first = shown(page)
+    if watch is not None:
+        watch.step("page")
     return Answer(
         rows=first.rows,
         scores=first.scores,

@@ -57,25 +57,25 @@ class Ticket:
 class _Timed(Ticket):
     """Of a call that has waited since `arrived` (time.monotonic())."""
 
-    def __init__(self, shedding: Shedding, sampled: bool) -> None:
-        self._shedding, self._sampled, self._arrived = shedding, sampled, time.monotonic()
+    def __init__(self, shedding: Shedding, sampled: bool, queued: bool) -> None:
+        self._shedding, self._sampled, self._arrived, self._queued = shedding, sampled, time.monotonic(), queued
         self._cpu = 0.0
 
     def begin(self) -> None:
         """See Ticket.
 
         Raises:
-            TooMuchError: It has waited too long: its caller has better use for a quick no.
+            TooMuchError: It has waited too long in a line: its caller has better use for a quick no.
         """
         self._cpu = time.thread_time()
-        if self._shedding.limit.over and time.monotonic() - self._arrived > self._shedding.delay:
+        if self._queued and self._shedding.limit.over and time.monotonic() - self._arrived > self._shedding.delay:
             raise overloaded()
 
     def end(self) -> None:
         """See Ticket."""
         if self._sampled:
             now = time.monotonic()
-            self._shedding.limit.sample(now - self._arrived - (time.thread_time() - self._cpu), now)
+            self._shedding.sample(now - self._arrived - (time.thread_time() - self._cpu), now)
 
 
 class Shedding:
@@ -89,9 +89,11 @@ class Shedding:
 
     def __init__(self, pool: CountedPool, threads: int, delay: float) -> None:
         self._pool, self.delay = pool, delay
-        # a caller for each thread is no overload; half as many more, for one asks again before his last call is quite over
-        least = threads + max(2, threads // 2)
-        self.limit = AdaptiveLimit(delay, least, 2 * least, _MOST_PER_THREAD * least, time.monotonic())
+        self._threads = threads
+        # a caller for each thread is no overload, whatever makes them slow; two more, for one asks again before his last call is quite over
+        self.limit = AdaptiveLimit(
+            delay, threads + 2, 2 * threads + 2, _MOST_PER_THREAD * threads + 2, time.monotonic()
+        )
 
     def admit(self, sampled: bool) -> Ticket:
         """Let a call in that arrives now. `sampled`: how it fares says how busy the process is; calls that wait for a disk do not.
@@ -99,10 +101,15 @@ class Shedding:
         Raises:
             TooMuchError: There is too much inside already.
         """
-        if self._pool.inside >= self.limit.limit:
+        inside = self._pool.inside
+        if inside >= self.limit.limit:
             self.limit.reached()
             raise overloaded()
-        return _Timed(self, sampled)
+        return _Timed(self, sampled, queued=inside >= self._threads)
+
+    def sample(self, delay: float, now: float) -> None:
+        """A call ended at `now` (time.monotonic()) that was delayed by so many seconds."""
+        self.limit.sample(delay, now, self._pool.inside)
 
 
 def overloaded() -> TooMuchError:

@@ -31,6 +31,8 @@ from serving.release import Release
 from serving.resident import Opened, Resident
 from serving.rules.live import LiveRules
 from serving.shown import ShownLog
+from serving.sight.gauges import Parts
+from serving.sight.sight import timed_swap
 from serving.spool import Spool
 from serving.state_loading import materialize_if_missing
 from serving.tally import Tally
@@ -47,10 +49,11 @@ class TenantParts:
         options: Of the process, with this tenant's release, work directory, board and settings.
         link: To the Redis that all tenants share.
         clock: Microseconds.
+        tally: Counts what they do.
     """
 
-    def __init__(self, options: ProcessOptions, link: RedisLink, clock: Clock) -> None:
-        self._options, self._link, self._tally, config = options, link, Tally(), options.config
+    def __init__(self, options: ProcessOptions, link: RedisLink, clock: Clock, tally: Tally | None = None) -> None:
+        self._options, self._link, self._tally, config = options, link, tally or Tally(), options.config
         self._catalog = catalog = _catalog(options, clock)
         self.resident = Resident.open(options.release, self._prepare, catalog.over if catalog else None)
         keys = Keys(config.tenant)
@@ -61,6 +64,7 @@ class TenantParts:
         rules = config.rules
         self.rules = LiveRules(rules.path, lambda: self.resident.release, clock, rules.refresh_seconds)
         self._experiments = LiveExperiments(config.experiments, config.tenant, self._tally, clock)
+        self.seen = Parts(self.resident, link, self._store, self._trending, self._catalog, self.rules)
         self.methods = self._services(keys, clock)
 
     def _services(self, keys: Keys, clock: Clock) -> MethodTable:
@@ -91,6 +95,7 @@ class TenantParts:
             embedded=self._options.embedded,
             rules=self.rules,
             experiments=self._experiments,
+            metrics_at=config.metrics.listen if config.metrics.on else "",
         )
         events = EventsService(self._store, config.events, tally, clock)
         recommender_pb2_grpc.add_RecommenderServicer_to_server(recommender, table)
@@ -132,6 +137,10 @@ class TenantParts:
             ForbiddenError: This tenant may only load releases of its own work directory.
             AisleError: It does not fit.
         """
+        with timed_swap(self._tally):
+            return self._load(path)
+
+    def _load(self, path: Path) -> Loaded:
         releases = Work(self._options.work).releases.resolve()
         if self._options.confined and releases not in path.resolve().parents:
             raise ForbiddenError(f"path: is not one of the releases of tenant {self._options.config.tenant}")

@@ -22,6 +22,8 @@ from serving.process_options import ProcessOptions
 from serving.recommender_service import Clock
 from serving.redis_link import RedisLink
 from serving.resident import Opened
+from serving.sight.gauges import Parts
+from serving.tally import Tally
 from serving.tenant_parts import TenantParts
 from serving.tenants_file import TenantSpec
 
@@ -37,17 +39,26 @@ class Tenants:
         link: To the Redis that they share.
         clock: Microseconds.
         most: Tenants whose release is open at once; one more while it is being opened.
+        tallies: Count what each tenant's parts do, also across being closed; None: each counts for itself.
     """
 
-    def __init__(self, options: Mapping[str, ProcessOptions], link: RedisLink, clock: Clock, most: int) -> None:
+    def __init__(
+        self,
+        options: Mapping[str, ProcessOptions],
+        link: RedisLink,
+        clock: Clock,
+        most: int,
+        tallies: Mapping[str, Tally] | None = None,
+    ) -> None:
         self._options, self._link, self._clock, self._most = dict(options), link, clock, most
+        self._tallies = tallies or {}
         self._open: dict[str, TenantParts] = {}
         self._used: dict[str, float] = {}
         self._opening: set[str] = set()
         self._lock = threading.Lock()
         self._opener = futures.ThreadPoolExecutor(1, "tenant-opener")
         for name in list(self._options)[:most]:
-            self._open[name] = TenantParts(self._options[name], link, clock)
+            self._open[name] = TenantParts(self._options[name], link, clock, self._tallies.get(name))
             self._used[name] = time.monotonic()
 
     @property
@@ -100,6 +111,10 @@ class Tenants:
         """The parts of a tenant whose release is open, which does not count as use."""
         return self._open.get(name)
 
+    def seen(self) -> dict[str, Parts]:
+        """What is looked at of the tenants that are open (serving.sight)."""
+        return {name: parts.seen for name, parts in list(self._open.items())}
+
     def _ask_for(self, name: str) -> None:
         with self._lock:
             if name not in self._opening and name not in self._open:
@@ -111,7 +126,8 @@ class Tenants:
         try:
             options = self._options[name]
             agreed = None if options.board is None else options.board.announced()
-            parts = TenantParts(replace(options, release=agreed or options.release), self._link, self._clock)
+            found = replace(options, release=agreed or options.release)
+            parts = TenantParts(found, self._link, self._clock, self._tallies.get(name))
             parts.start()
             self._used[name] = time.monotonic()
             self._open[name] = parts

@@ -75,6 +75,11 @@ class Trending:
         return int(k * self._config.page_share)
 
     @property
+    def runs(self) -> bool:
+        """Whether it is looked for."""
+        return self._config.enabled
+
+    @property
     def items(self) -> int:
         """How many trend."""
         return self._trend.items

@@ -10,14 +10,16 @@ from core.errors import AisleError
 from serving import process
 from serving.board import Board
 from serving.config import ServingConfig
-from serving.process import ProcessOptions, configure_logging
+from serving.process import ProcessOptions
+from serving.sight import logs
 from serving.tenants_file import TenantSpec
 
 
 def main() -> None:
     """Serve as told on standard input; say on standard output when requests are answered, or why not."""
-    configure_logging()
     about = json.loads(sys.stdin.read())
+    config = ServingConfig.model_validate(about["config"])
+    logs.configure(config.logging)
     folder, number, workers = about.pop("board")
     board = Board(Path(folder), number, workers)
     options = ProcessOptions(
@@ -27,7 +29,7 @@ def main() -> None:
         port=about["port"],
         redis_url=about["redis_url"],
         embedded=about["embedded"],
-        config=ServingConfig.model_validate(about["config"]),
+        config=config,
         shared_port=True,
         board=board,
         tenants=tuple(TenantSpec.model_validate(spec) for spec in about["tenants"]),

@@ -21,6 +21,8 @@ from serving import process
 from serving.config import ServingConfig
 from serving.embedded_redis import EmbeddedRedis
 from serving.process import ProcessOptions
+from serving.sight.exporter import Exporter
+from serving.sight.snapshot import Gauge, read_all
 from serving.stopping import StopSignals
 from serving.tenants_file import TenantSpec
 from serving.tether import tied
@@ -70,6 +72,7 @@ class Supervisor:
     def __init__(self, options: ProcessOptions, workers: int, board: Path) -> None:
         self._options, self._workers, self._board = options, workers, board
         self._running: dict[int, subprocess.Popen[str]] = {}
+        self._restarts = 0
 
     def run(self, ready: Ready) -> None:
         """Until SIGTERM or SIGINT."""
@@ -77,6 +80,7 @@ class Supervisor:
         with closing(_reserved(self._options.host, self._options.port)) as reserved:
             port = reserved.getsockname()[1]
             self._options = replace(self._options, port=port)
+            exporter = self._exporter()
             try:
                 # the first loads the user state that the others then find
                 for some in ([0], range(1, self._workers)):
@@ -89,6 +93,20 @@ class Supervisor:
                     self._restart_dead()
             finally:
                 self._stop()
+                if exporter is not None:
+                    exporter.stop()
+
+    def _exporter(self) -> Exporter | None:
+        """Answers scrapes from what the workers leave beside the board; they are told where."""
+        config = self._options.config
+        if not config.metrics.on:
+            return None
+        found = Exporter(config.metrics.listen, lambda: read_all(self._board), self._gauges)
+        self._options = replace(self._options, config=config.with_metrics(found.address))
+        return found
+
+    def _gauges(self) -> list[Gauge]:
+        return [("worker_restarts", (), self._restarts)]
 
     def _start(self, number: int) -> None:
         about = {
@@ -128,6 +146,7 @@ class Supervisor:
         for number, worker in list(self._running.items()):
             if worker.poll() is not None:
                 _LOG.error("worker %d ended with %s: starting it again", number, worker.returncode)
+                self._restarts += 1
                 self._start(number)
 
     def _stop(self) -> None:

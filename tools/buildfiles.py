@@ -140,7 +140,7 @@ def _directives(path: Path) -> dict[str, Value]:
 def _packages(root: Path, known: Mapping[str, Path]) -> list[Path]:
     with_code = {p.parent for p in known.values() if p.suffix == ".py"}
     found = set(with_code)
-    for folder in (*FOLDERS, "docs"):
+    for folder in (*FOLDERS, "deploy", "docs"):
         for path in (root / folder).rglob("*"):
             if path.is_file() and path.name != "BUILD.bazel" and not is_ignored(path.relative_to(root)):
                 found.add(_data_root(path.parent, root, with_code))

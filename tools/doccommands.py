@@ -32,6 +32,8 @@ RUN_BY = {
     "features list": "tests/feature_repo/test_features_command.py",
     "features materialize": "tests/feature_repo/test_features_command.py",
     "import": "tests/data_prep/test_import_public_data.py",
+    "keys new": "tests/serving/test_keys_command.py",
+    "materialize": "tests/serving/test_commands.py",
     "nightly": "tests/pipeline/test_nightly.py",
     "nights": "tests/pipeline/test_nightly.py",
     "prepare": "tests/pipeline/test_nightly.py",
@@ -53,6 +55,7 @@ RUN_BY = {
     "rules preview": "tests/serving/test_rules_served.py",
     "serve": "tests/serving/test_commands.py",
     "simulate": "tests/pipeline/test_nightly.py",
+    "top": "tests/serving/test_top.py",
     "users delete": "tests/serving/test_commands.py",
     "users erase": "tests/pipeline/test_erase.py",
 }
@@ -96,7 +99,10 @@ def shown(root: Path) -> Iterator[Shown]:
         if path == root / PAGE:
             continue
         fenced = False
-        for number, line in enumerate(path.read_text().splitlines(), 1):
+        lines = enumerate(path.read_text().splitlines(), 1)
+        for number, line in lines:
+            while line.endswith("\\"):  # a command goes on in the next line
+                line = line[:-1] + next(lines)[1].strip()
             fenced ^= line.startswith("```")
             texts = [line.strip()] if fenced else _SPAN.findall(line)
             for text in texts:

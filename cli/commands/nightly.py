@@ -54,6 +54,7 @@ def nightly(
     from core.errors import GateRefused
     from core.work import Work
     from pipeline import nightly as nights
+    from pipeline.night_metrics import recorded
     from serving.config import load_serving
 
     chosen = _mode("full" if full else mode)
@@ -61,20 +62,22 @@ def nightly(
     if dry_run:
         finish(_planned(nights.dry_run(data, place, settings, servers, chosen, step)))
         return
-    night = nights.run(
-        data,
-        place,
-        settings,
-        servers,
-        mode=chosen,
-        redis_url=redis,
-        budget=None if time_budget is None else 60 * time_budget,
-        now=None if as_of is None else as_of.replace(tzinfo=UTC).timestamp(),
-        say=step,
-    )
-    finish(night.result())
-    if night.refused:
-        raise GateRefused(night.refused)
+    with recorded(work) as metrics:
+        night = nights.run(
+            data,
+            place,
+            settings,
+            servers,
+            mode=chosen,
+            redis_url=redis,
+            budget=None if time_budget is None else 60 * time_budget,
+            now=None if as_of is None else as_of.replace(tzinfo=UTC).timestamp(),
+            say=step,
+        )
+        metrics |= night.result()
+        finish(metrics)
+        if night.refused:
+            raise GateRefused(night.refused)
 
 
 def _mode(text: str) -> Mode:

@@ -26,6 +26,9 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, max=256, help="processes that share the port")] = 1,
     work: Annotated[Path | None, typer.Option(help="work directory; default: the folder above `releases`")] = None,
     rules: Annotated[Path | None, typer.Option(help="folder of rules for pages; changes are taken up")] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="HOST:PORT of /metrics for Prometheus; default: as configured, off")
+    ] = None,
     experiments: Annotated[
         Path | None, typer.Option(help="folder of experiments (docs/experiments.md); changes are taken up")
     ] = None,
@@ -52,11 +55,11 @@ def serve(
 
     from core.errors import InputError
     from serving.config import load_serving
-    from serving.process import configure_logging
+    from serving.sight import logs
     from serving.tenants_file import load_tenants
     from serving.workers import ServeOptions, parse_listen, serve
 
-    configure_logging()
+    logs.configure()
     shops = () if tenants is None else load_tenants(tenants)
     if (release is None) == (tenants is None):
         raise InputError("serve: name --release R, or --tenants FILE for several shops; one of the two")
@@ -70,6 +73,9 @@ def serve(
     settings = load_serving(config).with_protection(
         keys=keys, tls_cert=tls_cert, tls_key=tls_key, tls_client_ca=tls_client_ca
     )
+    logs.configure(settings.logging)
+    if metrics is not None:
+        settings = settings.with_metrics(metrics)
     if rules is not None:
         settings = settings.with_rules(rules)
     if experiments is not None:

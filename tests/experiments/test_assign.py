@@ -1,5 +1,7 @@
 """Who is in which arm: test vectors, shares, sticky ramps, layers that know nothing of each other, and the same in another language."""
 
+# bazel: data=[//docs:all_files]
+
 from __future__ import annotations
 
 import json
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.assign import Assignment, assign, chosen, overridden, point, said
+from experiments.assign import Assignment, assign, chosen, heard, overridden, point, said
 from experiments.config import HOLDOUT, Experiment
 
 DOCS = Path(__file__).parents[2] / "docs" / "experiments.md"
@@ -42,7 +44,11 @@ def test_the_published_vectors() -> None:
         assert point(salt, unit) == pytest.approx(value, abs=5e-13)
 
 
-@pytest.mark.skipif(shutil.which("perl") is None, reason="perl is not there")
+def perl_has_sha() -> bool:
+    return shutil.which("perl") is not None and subprocess.run(["perl", "-MDigest::SHA", "-e", "1"]).returncode == 0
+
+
+@pytest.mark.skipif(not perl_has_sha(), reason="Perl with Digest::SHA is not there")
 def test_the_same_in_another_language() -> None:
     """The program of docs/experiments.md."""
     (program,) = re.findall(r"```perl\n(.*?)```", DOCS.read_text(), re.DOTALL)
@@ -119,7 +125,9 @@ def test_testers_are_forced_and_count_for_nothing() -> None:
     of = experiment(forced={"ann": "b"}, traffic={"share": 0.0})
     assert assign(of, "ann", 0) == Assignment("order", "b", 1.0, forced=True)
     assert assign(of, "bea", 0) is None
-    assert said([overridden(of, "a"), Assignment("x", "b", 0.5, 7)]) == ["order=a@0!", "x=b@7"]
+    assert said([overridden(of, "a"), Assignment("x", "b", 0.5, 7)]) == ["order=a@0:1.0!", "x=b@7:0.5"]
+    given = [overridden(of, "a"), Assignment("x", "b", 1 / 3, 7)]
+    assert [heard(text) for text in said(given)] == given
 
 
 def test_points_are_below_one_and_json_keeps_them() -> None:

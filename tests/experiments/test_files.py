@@ -1,5 +1,7 @@
 """Experiment files: what fits, and the line that each mistake prints."""
 
+# bazel: data=[//configs:all_files]
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -32,8 +32,8 @@ def log(root: Path, newest: int, days: int = DAYS, **counts: Any) -> Prepared:
     ]
     end = max(r[3] for r in rows) + 1
     root.mkdir()
-    counts = {"counts": {"events": len(rows)}, "rejected": {"events": {}}} | counts
-    made = make_prepared(root, rows, cuts=[START, START + DAY, START + 2 * DAY, START + 3 * DAY, end], **counts)
+    told: dict[str, Any] = {"counts": {"events": len(rows)}, "rejected": {"events": {}}} | counts
+    made = make_prepared(root, rows, cuts=[START, START + DAY, START + 2 * DAY, START + 3 * DAY, end], **told)
     profile = profiles.night(made.path)
     # written by hand: a fixture has no sessions of its own
     (made.path / profiles.FILE).write_text(json.dumps(profile))

@@ -18,6 +18,7 @@ from core.errors import InputError, NotFoundError
 from core.event_log import part
 from core.schema import DAY, HOUR, MINUTE, EventType
 from experiments.analysis import Question, analyse
+from experiments.assign import Assignment, overridden, said
 from experiments.config import Experiment, Metric
 from experiments.table import AnalysisTable
 from pipeline.experiment_page import page
@@ -131,9 +132,9 @@ def test_the_page_stands_alone_and_says_what_happens(tmp_path: Path) -> None:
 
 def test_verdicts(tmp_path: Path) -> None:
     nothing = analyse(big(tmp_path / "a", 0.0), QUESTION, NOON + 8 * DAY)
-    said = verdict(ABOUT, nothing)
-    assert said.headline.startswith("Not decided yet")
-    assert "of the 9,000 people of the plan" in said.next
+    what = verdict(ABOUT, nothing)
+    assert what.headline.startswith("Not decided yet")
+    assert "of the 9,000 people of the plan" in what.next
     assert "over without a finding" in verdict(replace(ABOUT, end=NOON + 7 * DAY), nothing).next
     lost = analyse(big(tmp_path / "b", 0.5, lost=0.3), QUESTION, NOON + 8 * DAY)
     assert verdict(ABOUT, lost).tone == "bad"  # a broken split comes before any finding
@@ -154,15 +155,12 @@ FILE: dict[str, Any] = {
 
 def test_arms_are_read_as_the_log_says_them() -> None:
     read = reader_of(Experiment.model_validate(FILE))
-    column = "experiment_assignments"
-    assert read({column: ["other=usual@0", "trial=new@0"]}) == Assigned("new", 1.0)
-    assert read({column: ["trial=new@0!"]}) is None  # forced
-    assert read({column: None}) is None
-    bandit = Experiment.model_validate(FILE | {"unit": "session", "allocation": {"policy": "thompson"}})
-    row = {column: ["other=usual@0", "trial=new@7"], "experiment_probabilities": [0.5, 0.9]}
-    assert reader_of(bandit)(row) == Assigned("new", 0.9)
-    with pytest.raises(InputError, match="experiment_probabilities"):
-        reader_of(bandit)({column: ["trial=new@7"], "experiment_probabilities": None})
+    given = [Assignment("trial-two", "usual", 1.0), Assignment("trial", "new", 0.75, 7)]
+    assert read({"experiments": said(given)}) == Assigned("new", 0.75)
+    assert read({"experiments": said([overridden(Experiment.model_validate(FILE), "new")])}) is None
+    assert read({"experiments": None}) is None
+    with pytest.raises(InputError, match="probability"):
+        read({"experiments": ["trial=new@7"]})
 
 
 def test_a_file_and_its_logs_make_a_report(tmp_path: Path) -> None:
@@ -170,8 +168,8 @@ def test_a_file_and_its_logs_make_a_report(tmp_path: Path) -> None:
     pages, events = [], []
     for n in range(1_200):
         time = NOON + n * HOUR // 20
-        said = "trial=usual@0" if n % 4 == 0 else "trial=new@0"
-        pages.append((time, f"u{n}", said))
+        arm = "trial=usual@0:0.25" if n % 4 == 0 else "trial=new@0:0.75"
+        pages.append((time, f"u{n}", arm))
         if n % 3 == 0:
             events.append(event(f"u{n}", "purchase-complete", time + HOUR))
     file = tmp_path / part("recommendations", "2024-10-04", "1-0", "2-0")
@@ -179,7 +177,7 @@ def test_a_file_and_its_logs_make_a_report(tmp_path: Path) -> None:
     columns = {name: pa.nulls(len(pages), pa.string()) for name in ("visitor_id", "session_id", "placement", "level")}
     columns["time"] = pa.array([t for t, _, _ in pages], pa.timestamp("us", tz="UTC"))
     columns["user_id"] = pa.array([u for _, u, _ in pages])
-    columns["experiment_assignments"] = pa.array([[s] for _, _, s in pages])
+    columns["experiments"] = pa.array([[s] for _, _, s in pages])
     pq.write_table(pa.table(columns), file)
     file = tmp_path / part("events", "2024-10-04", "1-0", "2-0")
     file.parent.mkdir(parents=True)

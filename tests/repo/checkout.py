@@ -15,7 +15,7 @@ def copy(target: Path) -> Path:
     for name in (*_BAZEL, *_OTHERS):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, target / name)
-    for folder in (*FOLDERS, "proto"):
+    for folder in (*FOLDERS, "deploy", "proto"):
         if (ROOT / folder).is_dir():
             shutil.copytree(ROOT / folder, target / folder, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     return target

@@ -179,11 +179,11 @@ def test_by_schedule_they_learn_anew(work: Work) -> None:
     assert towers(again)["embedding_id"] != first["embedding_id"]
 
 
-def planned(work: Work, config: PipelineConfig) -> str:
+def planned(work: Work, config: PipelineConfig, *, frozen: bool = False) -> str:
     """Why they learn tonight; empty where they stay."""
     prepared, last = Prepared(work.latest("prepare")), work.latest(fit.STAGE)
     learned_by = renewal.settings_of(prepared, config)
-    tonight = renewal.plan(prepared, (TRAIN, CHOOSE, TWIN, FULL), config, learned_by, last)
+    tonight = renewal.plan(prepared, (TRAIN, CHOOSE, TWIN, FULL), config, learned_by, last, frozen=frozen)
     return "" if tonight.keep else tonight.reason
 
 
@@ -196,6 +196,16 @@ def test_left_behind_by_people_they_learn_anew(work: Work) -> None:
     prepare(work, 11, turned)
     assert "on the newest day fell to 0." in planned(work, settings())
     assert planned(work, settings(fall=1.0)) == ""
+    assert planned(work, settings(), frozen=True) == ""
+
+
+def test_a_night_without_time_for_them_keeps_them_whatever_their_age(work: Work) -> None:
+    prepare(work, 12)
+    assert planned(work, settings(days=2)) == "2.0 days of data are new to them"
+    assert planned(work, settings(days=2), frozen=True) == ""
+    wider = settings()
+    wider = wider.model_copy(update={"towers": wider.towers.model_copy(update={"dimensions": 8})})
+    assert planned(work, wider, frozen=True) == "their settings or code changed"
 
 
 def test_other_settings_and_earlier_cuts_are_no_reason_to_leak(work: Work) -> None:

@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from aisle.v1 import admin_pb2, catalog_pb2, events_pb2, recommender_pb2, users_pb2
+from benchmarks.certificates import Authority
 from core.errors import ConfigError
 from serving.access import NEEDS, REFLECTION, Access
 from serving.api_keys import ApiKeys, load_keys, new_key
@@ -26,7 +27,6 @@ from serving.client import Client, ServerError
 from serving.client_security import ClientSecurity
 from serving.keys_file import add, remove
 from serving.process import ServingProcess
-from tests.serving.certificates import Authority
 from tests.serving.two_tenants import TwoTenants
 from tests.waiting import until
 

@@ -10,11 +10,11 @@ def made() -> AdaptiveLimit:
     return AdaptiveLimit(delay=0.02, least=2, first=10, most=18, now=0.0)
 
 
-def window(limit: AdaptiveLimit, at: float, delays: list[float]) -> int:
+def window(limit: AdaptiveLimit, at: float, delays: list[float], inside: int = 10) -> int:
     """Samples of one window, the last at `at`."""
     for delay in delays[:-1]:
-        limit.sample(delay, at - 0.05)
-    limit.sample(delays[-1], at)
+        limit.sample(delay, at - 0.05, inside)
+    limit.sample(delays[-1], at, inside)
     return limit.limit
 
 
@@ -27,6 +27,14 @@ def test_falls_by_a_tenth_while_more_than_one_in_ten_is_late() -> None:
     # sorted: 8 in time, 2 late; the one at place int(.9 * 10) = 9 is late: 10 * .9 = 9, then 8.1
     assert window(limit, 0.1, [0.001] * 8 + [0.03] * 2) == 9
     assert window(limit, 0.2, [0.001] * 8 + [0.03] * 2) == 8
+
+
+def test_delays_of_a_process_that_has_little_to_do_are_not_its_own() -> None:
+    limit = made()
+    assert window(limit, 0.1, [1.0] * 10, inside=4) == 10  # less than half of what it may have
+    assert limit.over
+    limit.reached()
+    assert window(limit, 0.3, [1.0] * 10, inside=5) == 9
 
 
 def test_one_late_answer_in_twenty_is_chance() -> None:
@@ -51,9 +59,9 @@ def test_rises_by_one_where_somebody_was_refused_and_nobody_is_late() -> None:
 def test_few_answers_say_nothing() -> None:
     limit = made()
     for at in (0.2, 0.3, 0.4, 0.5):
-        limit.sample(1.0, at)
+        limit.sample(1.0, at, 10)
     assert limit.limit == 10  # four
-    limit.sample(1.0, 0.6)
+    limit.sample(1.0, 0.6, 10)
     assert limit.limit == 9  # five
 
 
@@ -63,5 +71,5 @@ def test_stays_within_its_bounds(steps: list[tuple[float, bool]]) -> None:
     for at, (delay, refused) in enumerate(steps):
         if refused:
             limit.reached()
-        limit.sample(delay, at / 10)
+        limit.sample(delay, at / 10, 10)
         assert 2 <= limit.limit <= 18

@@ -51,28 +51,31 @@ def test_counts_what_runs_and_what_waits() -> None:
 def test_lets_in_up_to_the_limit() -> None:
     pool = CountedPool(2)
     shedding = Shedding(pool, threads=2, delay=0.05)
-    # least = 2 threads + max(2, 1) = 4; the limit begins at twice that
-    with busy(pool, 7):
+    # the limit begins at twice 2 threads, and 2
+    with busy(pool, 5):
         shedding.admit(sampled=True)
     until(lambda: pool.inside == 0)
-    with busy(pool, 8), pytest.raises(TooMuchError) as refused:
+    with busy(pool, 6), pytest.raises(TooMuchError) as refused:
         shedding.admit(sampled=True)
     assert refused.value.retry_seconds == RETRY_SECONDS
     until(lambda: pool.inside == 0)
     shedding.admit(sampled=True)
 
 
-def test_while_delays_stand_a_call_that_waited_too_long_does_not_begin() -> None:
-    shedding = Shedding(CountedPool(1), threads=1, delay=0.01)
-    late = shedding.admit(sampled=True)
+def test_while_delays_stand_a_call_that_waited_too_long_in_a_line_does_not_begin() -> None:
+    pool = CountedPool(1)
+    shedding = Shedding(pool, threads=1, delay=0.01)
+    first = shedding.admit(sampled=True)
+    with busy(pool, 1):  # as many as there are threads
+        late = shedding.admit(sampled=True)
     deadline = time.monotonic() + 0.02
     until(lambda: time.monotonic() > deadline)
     late.begin()  # once is chance
     for at in range(5):
-        shedding.limit.sample(1.0, time.monotonic() + at)
+        shedding.sample(1.0, time.monotonic() + at)
     with pytest.raises(TooMuchError):
         late.begin()
-    shedding.admit(sampled=True).begin()
+    first.begin()  # there was a thread for it
 
 
 def test_what_is_never_admitted_is_never_late() -> None:
@@ -86,7 +89,7 @@ def test_processor_time_is_no_delay() -> None:
     """Of what a call takes, what it computes itself does not count: 30 ms of computing is fine, 30 ms of waiting is late."""
     seen: list[float] = []
     shedding = Shedding(CountedPool(1), threads=1, delay=0.02)
-    shedding.limit.sample = lambda delay, now: seen.append(delay)  # type: ignore[method-assign]
+    shedding.sample = lambda delay, now: seen.append(delay)  # type: ignore[method-assign]
 
     def one(ended: Any) -> float:
         call, start = shedding.admit(sampled=True), time.monotonic()

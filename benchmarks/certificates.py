@@ -1,4 +1,4 @@
-"""Certificates for tests: an authority, and what it signs for a server on 127.0.0.1 and for callers."""
+"""Certificates for tests and benchmarks: an authority, and what it signs for a server on 127.0.0.1 and for callers."""
 
 from __future__ import annotations
 
