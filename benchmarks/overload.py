@@ -86,9 +86,9 @@ def figures(calls: Sequence[Call], seconds: float) -> dict[str, Any]:
     }
 
 
-def overloaded(work: Work, redis: str, users: Sequence[str], seconds: float) -> dict[str, Any]:
+def overloaded(work: Work, redis: str, users: Sequence[str], seconds: float, folder: Path) -> dict[str, Any]:
     """The protected server: saturation, calm, overload, calm."""
-    with Served(work.current, "--redis", redis) as served:
+    with Served(work.current, "--redis", redis, "--config", _settings(folder, shed=True)) as served:
         rate = saturation(served, users)
         print(f"saturated: {rate:.0f} requests/s", file=sys.stderr)
         before = phase(served.address, users, _CALM * rate, _CALM_SECONDS)
@@ -107,11 +107,15 @@ def overloaded(work: Work, redis: str, users: Sequence[str], seconds: float) -> 
 
 def unprotected(work: Work, redis: str, users: Sequence[str], rate: float, folder: Path) -> dict[str, Any]:
     """The same overload, shorter, on a server that lets everything in."""
-    config = folder / "unprotected.yaml"
-    config.write_text(yaml.safe_dump({"protection": {"shed": False}}))
-    with Served(work.current, "--redis", redis, "--config", config) as served:
+    with Served(work.current, "--redis", redis, "--config", _settings(folder, shed=False)) as served:
         Server(served).settle()
         return figures(phase(served.address, users, _TIMES * rate, _BASELINE_SECONDS), _BASELINE_SECONDS)
+
+
+def _settings(folder: Path, *, shed: bool) -> Path:
+    config = folder / f"shed-{shed}.yaml"
+    config.write_text(yaml.safe_dump({"protection": {"shed": shed}}))
+    return config
 
 
 def run(release: Path, seconds: float) -> dict[str, Any]:
@@ -122,7 +126,7 @@ def run(release: Path, seconds: float) -> dict[str, Any]:
         stack.callback(redis.stop)
         redis.start()
         users = load_state(work, redis.url)
-        found = overloaded(work, redis.url, users, seconds)
+        found = overloaded(work, redis.url, users, seconds, folder)
         found["unprotected"] = unprotected(work, redis.url, users, found["saturation_per_second"], folder)
     return {"seconds": seconds, "times": _TIMES, **found}
 
