@@ -4,38 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from datetime import datetime
 from fnmatch import fnmatchcase
 from functools import cached_property, lru_cache
-from typing import Annotated, Any, Final, Literal, Self
-from zoneinfo import ZoneInfo
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from core.config import Section
+from core.moments import Moment, Zone, micros
 from core.schema import EventType
 
 HOLDOUT: Final = "holdout"
 _EPSILON: Final = 1e-9
 
 
-def _moment(value: Any) -> Any:
-    try:
-        datetime.fromisoformat(value)
-    except (ValueError, TypeError):
-        raise ValueError("not a time; expected such as 2026-11-27 or 2026-11-27 08:00") from None
-    return value
-
-
-def _zone(value: Any) -> Any:
-    try:
-        ZoneInfo(value)
-    except (KeyError, ValueError, TypeError, OSError):
-        raise ValueError("unknown time zone; expected a name such as Europe/Berlin, or UTC") from None
-    return value
-
-
-Moment = Annotated[str, BeforeValidator(_moment)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -140,7 +122,7 @@ class Experiment(Section):
     attribution_hours: float = Field(default=24.0, gt=0)
     start: Moment | None = None
     end: Moment | None = None
-    time_zone: Annotated[str, BeforeValidator(_zone)] = "UTC"
+    time_zone: Zone = "UTC"
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -220,9 +202,8 @@ class Experiment(Section):
     def _steps(self) -> list[tuple[float, float]]:
         return [(self._micros(step.at), step.share) for step in self.traffic.ramp]
 
-    def _micros(self, text: str) -> float:
-        moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(self.time_zone))).timestamp() * 1e6
+    def _micros(self, moment: str) -> float:
+        return micros(moment, self.time_zone)
 
 
 @lru_cache(maxsize=4096)

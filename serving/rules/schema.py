@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self
-from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from core.config import Section
+from core.moments import Moment, Zone, micros
 from serving.filters.syntax import FilterError, parse
 
 FURTHEST: Final = 1e9  # places: further than any page, or list of candidates, is long
@@ -39,28 +38,11 @@ def _positive_whole(value: Any) -> Any:
     return value
 
 
-def _zone(value: Any) -> Any:
-    try:
-        ZoneInfo(value)
-    except (KeyError, ValueError, TypeError, OSError):
-        raise ValueError("unknown time zone; expected a name such as Europe/Berlin, or UTC") from None
-    return value
-
-
-def _moment(value: Any) -> Any:
-    try:
-        datetime.fromisoformat(value)
-    except (ValueError, TypeError):
-        raise ValueError("not a time; expected such as 2026-11-27 or 2026-11-27 08:00") from None
-    return value
-
-
 Expression = Annotated[str, BeforeValidator(_expression), Field(min_length=1)]
 Places = Annotated[float, BeforeValidator(_places)]
 Position = Annotated[int, BeforeValidator(_positive_whole), Field(ge=1, le=500)]
 Share = Annotated[float, Field(gt=0, le=1)]
 ItemId = Annotated[str, Field(min_length=1, max_length=256)]
-Moment = Annotated[str, BeforeValidator(_moment)]
 
 
 class RuleSpec(Section):
@@ -74,7 +56,7 @@ class RuleSpec(Section):
     priority: int = Field(default=0, ge=-1_000_000, le=1_000_000)
     since: Moment | None = Field(default=None, alias="from")
     until: Moment | None = None
-    time_zone: Annotated[str, BeforeValidator(_zone)] = "UTC"
+    time_zone: Zone = "UTC"
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -86,15 +68,10 @@ class RuleSpec(Section):
     @property
     def in_force(self) -> tuple[float, float]:
         """When it holds: half-open, microseconds; infinite where nothing is said."""
-        zone = ZoneInfo(self.time_zone)
-
-        def micros(text: str | None, nothing: float) -> float:
-            if text is None:
-                return nothing
-            moment = datetime.fromisoformat(text)
-            return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp() * 1e6
-
-        return micros(self.since, -math.inf), micros(self.until, math.inf)
+        return (
+            -math.inf if self.since is None else micros(self.since, self.time_zone),
+            math.inf if self.until is None else micros(self.until, self.time_zone),
+        )
 
 
 class Hide(RuleSpec):

@@ -168,7 +168,7 @@ def test_the_log_keeps_the_arms(ask: Client, store: redis_py.Redis, settings: Se
     shown = Keys(settings.tenant).shown
     until(lambda: store.xlen(shown) == 1)
     ((_, entry),) = store.xrange(shown)
-    assert orjson.loads(entry[b"page"])["experiments"] == ["order=other@0!"]
+    assert orjson.loads(entry[b"page"])["experiments"] == ["order=other@0:1.0!"]
 
 
 def test_the_kill_switch_works_within_a_second_whatever_the_files_say(ask: Client, folder: Path) -> None:
