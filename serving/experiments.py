@@ -20,7 +20,6 @@ from serving.release import Release
 from serving.tally import Tally
 from serving.validation import BadRequestError
 
-_MOST_OVERRIDES: Final = 20
 _MOST_VIEWS: Final = 1_000  # combinations of arms
 _COUNTED: Final = "experiment"
 
@@ -207,8 +206,6 @@ def _servable(folder: Path) -> tuple[Written, ...]:
 
 def _check(asked: dict[str, str], found: Sequence[Written], within: str) -> None:
     field = f"{within}experiment_overrides"
-    if len(asked) > _MOST_OVERRIDES:
-        raise BadRequestError([(field, f"{len(asked)} entries, expected at most {_MOST_OVERRIDES}")])
     experiments = {w.experiment.name: w.experiment for w in found}
     for name, arm in asked.items():
         if name not in experiments:

@@ -14,7 +14,9 @@ from serving.validation import (
     MAX_CANDIDATES,
     MAX_CONTEXT,
     MAX_EXCLUDED,
+    MAX_LABELS,
     MAX_LIST,
+    MAX_OVERRIDES,
     MAX_PAGE,
     Problems,
 )
@@ -120,7 +122,8 @@ def _recommend(problems: Problems, request: pb.RecommendRequest) -> int:
     problems.texts("context_item_ids", request.context_item_ids, most=MAX_CONTEXT)
     problems.texts("exclude_item_ids", request.exclude_item_ids, most=MAX_EXCLUDED)
     problems.texts("candidate_item_ids", request.candidate_item_ids, most=MAX_CANDIDATES)
-    problems.labels(request.labels)
+    problems.pairs("labels", request.labels, MAX_LABELS)
+    problems.pairs("experiment_overrides", request.experiment_overrides, MAX_OVERRIDES)
     problems.filter("filter", request.filter)
     check_recent(problems, request.recent_events)
     k = problems.page_size(request.page_size)

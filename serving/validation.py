@@ -20,6 +20,7 @@ MAX_EVENTS: Final = 1_000
 MAX_LIST: Final = 1_000
 MAX_CANDIDATES: Final = 1_000
 MAX_BATCH: Final = 20
+MAX_OVERRIDES: Final = 20
 
 
 class BadRequestError(InputError):
@@ -79,14 +80,14 @@ class Problems:
             self.add("page_size", f"is {value}, expected 1 to {MAX_PAGE}, or 0 for {DEFAULT_PAGE}")
         return value or DEFAULT_PAGE
 
-    def labels(self, labels: Mapping[str, str]) -> None:
-        """The caller's key-value pairs."""
-        if len(labels) > MAX_LABELS:
-            self.add("labels", f"has {len(labels)} entries, at most {MAX_LABELS} are allowed")
+    def pairs(self, where: str, pairs: Mapping[str, str], most: int) -> None:
+        """Texts by texts."""
+        if len(pairs) > most:
+            self.add(where, f"has {len(pairs)} entries, at most {most} are allowed")
             return
-        for key, value in labels.items():
-            self.text("labels", key, required=True)
-            self.text(f"labels[{key[:32]!r}]", value)
+        for key, value in pairs.items():
+            self.text(where, key, required=True)
+            self.text(f"{where}[{key[:32]!r}]", value)
 
     def between(self, where: str, value: float, least: float, most: float) -> None:
         """A number from `least` to `most`; NaN is none."""
