@@ -234,6 +234,8 @@ filegroup(
         ".bazelrc",
         ".ci/run",
         "BUILD.bazel",
+        "CONTRIBUTING.md",
+        "LICENSE",
         "README.md",
         "WORKSPACE",
         "aisle",

@@ -7,7 +7,17 @@ from tools.layers import FOLDERS
 
 ROOT = Path(__file__).parents[2]
 _BAZEL = (".bazelignore", ".bazelrc", "BUILD.bazel", "WORKSPACE")
-_OTHERS = (".ci/run", "README.md", "aisle", "conftest.py", "pyproject.toml", "pytest.ini", "uv.lock")
+_OTHERS = (
+    ".ci/run",
+    "CONTRIBUTING.md",
+    "LICENSE",
+    "README.md",
+    "aisle",
+    "conftest.py",
+    "pyproject.toml",
+    "pytest.ini",
+    "uv.lock",
+)
 
 
 def copy(target: Path) -> Path:

@@ -246,7 +246,9 @@ def test_served_by_workers_that_load_together(shops: TwoTenants, tmp_path: Path)
     )
     try:
         another = north.releases / "together"
-        shutil.copytree(north.current.resolve(), another, ignore=shutil.ignore_patterns(".tmp-*"))  # its stamp is being written
+        shutil.copytree(
+            north.current.resolve(), another, ignore=shutil.ignore_patterns(".tmp-*")
+        )  # its stamp is being written
         with client_of(shops, server.address, "north") as ask:
             assert ask.load_release(str(another)).workers == 2
         said: dict[str, set[str]] = {"north": set(), "south": set()}
