@@ -10,7 +10,7 @@ import pytest
 
 from core.errors import ConfigError, NotFoundError
 from experiments.config import Experiment
-from experiments.files import STOPPED, load_experiments, named, stopped
+from experiments.files import STOPPED, load_experiments, named, read_experiment, stopped
 
 GOOD = """\
 name: order
@@ -110,6 +110,8 @@ def test_the_kill_switch_is_a_file_beside_it(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="no such folder of experiments"):
         load_experiments(tmp_path / "gone")
+    with pytest.raises(ConfigError, match=r"gone.yaml: cannot be read: No such file or directory"):
+        read_experiment(tmp_path / "gone.yaml")
 
 
 def test_defaults() -> None:
