@@ -6,7 +6,6 @@ from collections import Counter
 from typing import Any
 
 import pytest
-import redis as redis_py
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -198,9 +197,7 @@ def test_what_was_given_is_remembered(shop: Shop) -> None:
     assert remembered("order", said) == Assignment("order", "b", 0.5, 7)
 
 
-PAGES = st.tuples(
-    st.just("page"), st.sampled_from("xyz"), st.sampled_from("ab"), st.integers(0, 60), st.integers(1, 2)
-)
+PAGES = st.tuples(st.just("page"), st.sampled_from("xyz"), st.sampled_from("ab"), st.integers(0, 60), st.integers(1, 2))
 EVENTS = st.tuples(
     st.just("event"), st.sampled_from("xyz"), st.sampled_from(["click", "purchase-complete"]), st.integers(0, 90)
 )
