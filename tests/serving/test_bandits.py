@@ -173,28 +173,30 @@ def test_without_redis_the_last_shares_stay_over_a_restart_too(
     redis.launch()
     redis.wait()
     _publish(redis.url, order.experiment, 7, tmp_path)
-    pid = int(client(redis.url, 5, retries=0).info("server")["process_id"])  # type: ignore[index]
+    pid = int(client(redis.url, 5, retries=0).info("server")["process_id"])
     kept = elsewhere / "bandits" / f"{order.tag}.json"
 
-    def versions(times: int) -> set[int]:
+    def versions(ask: Client, times: int) -> set[int]:
         return {arm_of(page(ask, f"{os.urandom(4).hex()}")).version for _ in range(times)}
 
     process = ServingProcess(options(shop, redis.url, settings, elsewhere))
     process.start()
     with Client(f"127.0.0.1:{process.port}", timeout=20) as ask:
-        until(lambda: versions(1) == {7})
+        until(lambda: versions(ask, 1) == {7})
         os.kill(pid, signal.SIGSTOP)
-        before = arm_of(page(ask, "met"))
-        assert versions(5) == {7}
-        assert arm_of(page(ask, "met")) == before
-        os.kill(pid, signal.SIGCONT)
+        try:
+            before = arm_of(page(ask, "met"))
+            assert versions(ask, 5) == {7}
+            assert arm_of(page(ask, "met")) == before
+        finally:
+            os.kill(pid, signal.SIGCONT)
     process.stop()
     assert kept.exists()
     redis.stop()
     process = ServingProcess(options(shop, redis.url, settings, elsewhere))
     process.start()
     with Client(f"127.0.0.1:{process.port}", timeout=20) as ask:
-        assert versions(5) == {7}
+        assert versions(ask, 5) == {7}
     process.stop()
 
 
