@@ -47,6 +47,7 @@ from serving.sight.observation import current, new_request_id, page_seen
 from serving.stage_watch import StageWatch
 from serving.tally import Tally
 from serving.trending import Trending
+from serving.turns import Turns
 
 _SIMILAR_SOURCES = ("item_knn", "transitions", "covisitation", "content")
 _NONE = np.empty(0, np.int32)
@@ -66,6 +67,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         self,
         resident: Resident,
         state: OnlineState,
+        turns: Turns,
         log: ShownLog,
         tally: Tally,
         trending: Trending,
@@ -76,7 +78,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         reply_ms: float = 0.0,
         experiments: LiveExperiments | None = None,
     ) -> None:
-        self._resident, self._state, self._log, self._tally = resident, state, log, tally
+        self._resident, self._state, self._turns, self._log, self._tally = resident, state, turns, log, tally
         self._trending, self._paging = trending, paging
         self._asking = Asking(trending, rules, clock)
         self._exploration, self._experiments, self._reply = exploration, experiments, reply_ms / 1e3
@@ -93,9 +95,11 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         deadline = self._deadline(context)
         state = self._hydrated(release, request, now, deadline)
         watch.lap("hydrate")
-        response = self._answered(self._placed(release, request, k, now, state, watch, deadline))
-        if deadline is not None:
-            deadline.end(Step.FINISH)
+        with self._turns.one(deadline):
+            watch.lap("turn")
+            response = self._answered(self._placed(release, request, k, now, state, watch, deadline))
+            if deadline is not None:
+                deadline.end(Step.FINISH)
         return response
 
     @guarded
@@ -117,7 +121,9 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         placed, taken = [], _NONE
         for at in wanted:
             deadline = self._deadline(context)
-            placed.append(self._placed(release, asked[at], sizes[at], now, state, watch, deadline, taken))
+            with self._turns.one(deadline):  # a turn for each: others need not wait for all of them
+                watch.lap("turn")
+                placed.append(self._placed(release, asked[at], sizes[at], now, state, watch, deadline, taken))
             taken, watch = np.concatenate([taken, placed[-1].page.rows]), StageWatch()
         for at, one in zip(wanted, placed, strict=True):
             one.watch.resume()
@@ -136,7 +142,9 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         rows, unknown = known_rows(release, request.item_ids)
         on_page, missing = known_rows(release, request.context_item_ids)
         query = Query(now, state.user, state.history, on_page, request.placement, state.facts, state.attributes)
-        page = rank(release, query, np.unique(rows), deadline)
+        with self._turns.one(deadline):
+            watch.lap("turn")
+            page = rank(release, query, np.unique(rows), deadline)
         failures = failures_of(state.failure, page.missed)
         watch.lap("rank")
 
@@ -177,7 +185,8 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         if request.validate_only:
             return response
         sources = (*(s for s in release.sources if s.name in _SIMILAR_SOURCES), *release.newcomers)
-        page = answer(release, asked, sources)
+        with self._turns.one(asked.deadline):
+            page = answer(release, asked, sources)
         anchored = Query(asked.query.time, context=asked.query.context)  # so that no reason speaks of a person
         response.results.extend(results_of(release, anchored, page))
         response.attribution_token = f"{release.name}.{request_id}"
@@ -251,7 +260,8 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         release, watch = self._resident.release, StageWatch()
         now = self._asking.now(release)
         state = self._hydrated(release, request, now)
-        return self._placed(release, request, k, now, state, watch, within="request.", by_chance=by_chance)
+        with self._turns.one():
+            return self._placed(release, request, k, now, state, watch, within="request.", by_chance=by_chance)
 
     def _deadline(self, context: grpc.ServicerContext, costs: Costs | None = None) -> Deadline | None:
         """The caller's, where there is one."""
