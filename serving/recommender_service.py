@@ -11,6 +11,7 @@ import numpy as np
 
 from aisle.v1 import recommender_pb2 as pb
 from aisle.v1 import recommender_pb2_grpc
+from core.attribution import token_of
 from core.columns import Array
 from core.history import Query
 from core.ids import NO_ROW
@@ -151,7 +152,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         request_id = request.request_id or new_request_id()
         response = pb.RankResponse(
             results=results_of(release, query, page),
-            attribution_token=f"{release.name}.{request_id}",
+            attribution_token=token_of(release.name, request_id),
             level=page.level,
             degraded=len(failures) > 0,
             fallback_reason=_first_of(failures),
@@ -189,7 +190,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             page = answer(release, asked, sources)
         anchored = Query(asked.query.time, context=asked.query.context)  # so that no reason speaks of a person
         response.results.extend(results_of(release, anchored, page))
-        response.attribution_token = f"{release.name}.{request_id}"
+        response.attribution_token = token_of(release.name, request_id)
         response.degraded, response.fallback_reason = page.missed is not None, page.missed or ""
         add_rules(response.results, asked, page)
         return response
@@ -345,7 +346,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         first = 1 if one.onward is None else one.onward.shown + 1
         response = pb.RecommendResponse(
             results=results_of(release, asked.query, page, self._trending.of(release), first),
-            attribution_token=f"{release.name}.{request_id}",
+            attribution_token=token_of(release.name, request_id, one.given.arms),
             level=page.level,
             degraded=len(one.failures) > 0,
             fallback_reason=_first_of(one.failures),
