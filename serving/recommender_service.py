@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from types import MappingProxyType
 
 import grpc
 import numpy as np
@@ -323,7 +324,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
     ) -> Placed:
         """The page of one placement, without the rows `taken` (int32) that others show."""
         request_id = request.request_id or new_request_id()
-        given = self._given(request, now, within)
+        given = self._given(request, now, within, state.given)
         request = given.told(request)
         asked, missing = self._asking.page(release, request, k, now, state, taken, within)
         chance = self._chance(release, request, request_id, now) if by_chance else None
@@ -335,9 +336,11 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         alone = not len(taken)
         return Placed(request, k, now, release, state, asked, missing, onward, page, watch, alone, request_id, given)
 
-    def _given(self, request: pb.RecommendRequest, now: int, within: str) -> Given:
-        """The arms of the experiments that a request is in."""
-        return Given() if self._experiments is None else self._experiments.of(request, now, within)
+    def _given(
+        self, request: pb.RecommendRequest, now: int, within: str, kept: Mapping[str, bytes] = MappingProxyType({})
+    ) -> Given:
+        """The arms of the experiments that a request is in; `kept`: of its session."""
+        return Given() if self._experiments is None else self._experiments.of(request, now, within, kept)
 
     def _answered(self, one: Placed, taken: Array = _NONE) -> pb.RecommendResponse:
         """The page in the shop's ids, counted and logged; `taken` as for Paging.token."""
@@ -369,7 +372,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         arm = ",".join(f"{a.experiment}={a.arm}" for a in one.given.assignments if not a.forced)
         page_seen(self._tally, rpc, request_id, release.name, page, one.failures, one.watch, arm)
         if self._experiments is not None:
-            self._experiments.count(one.given)
+            self._experiments.count(one.given, request)
         self._log.offer(one.shown(response, pool))
         return response
 
