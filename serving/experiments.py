@@ -10,9 +10,13 @@ from typing import Final
 from aisle.v1 import admin_pb2, recommender_pb2
 from core.errors import nearest
 from core.marked import signature
+from core.schema import MINUTE
 from experiments.assign import Assignment, assign, overridden, said
 from experiments.config import HOLDOUT, Experiment, Settings
-from experiments.files import Written, load_experiments, stopped
+from experiments.files import Find, Written, load_experiments, stopped
+from experiments.stops import read_stop
+from serving.arms.chosen import Copy, all_open, copies_of, opened, served_releases
+from serving.arms.open_releases import OpenRelease, OpenReleases
 from serving.config import ExperimentsConfig
 from serving.followed import Followed
 from serving.recommend_checks import is_personal
@@ -22,6 +26,7 @@ from serving.validation import BadRequestError
 
 _MOST_VIEWS: Final = 1_000  # combinations of arms
 _COUNTED: Final = "experiment"
+_AHEAD: Final = 5 * MINUTE  # before its start an experiment's releases are opened
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,8 @@ class Given:
 
     assignments: tuple[Assignment, ...] = ()
     settings: tuple[Settings, ...] = ()  # of the arms that change anything
+    release: OpenRelease | None = None  # of an arm that has one of its own
+    copies: tuple[Copy, ...] = ()  # that shadows make
 
     @property
     def said(self) -> tuple[str, ...]:
@@ -70,9 +77,21 @@ class LiveExperiments:
         tenant: Whose requests these are.
         tally: Counts requests by arm.
         clock: Microseconds.
+        open_releases: Those of arms; None: there can be none.
+        find: Finds an arm's release when a file is read.
     """
 
-    def __init__(self, config: ExperimentsConfig, tenant: str, tally: Tally, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        config: ExperimentsConfig,
+        tenant: str,
+        tally: Tally,
+        clock: Callable[[], int],
+        open_releases: OpenReleases | None = None,
+        find: Find | None = None,
+    ) -> None:
+        self._open = open_releases
+        self._tripped: frozenset[str] = frozenset()  # stopped by this process, whether or not the switch could be written
         self._folder, self._tenant, self._tally, self._clock = config.path, tenant, tally, clock
         self._views: dict[tuple[tuple[str, str], ...], tuple[Release, tuple[Settings, ...], Release]] = {}
         folder = self._folder
@@ -80,21 +99,34 @@ class LiveExperiments:
         self._switches: Followed[frozenset[str]] | None = None
         if folder is not None:
             seconds = config.refresh_seconds
-            self._followed = Followed("experiments", lambda: signature(folder), lambda: _servable(folder), seconds)
+
+            def read() -> tuple[Written, ...]:
+                return _servable(folder, find, config.releases, clock())
+
+            self._followed = Followed("experiments", lambda: signature(folder), read, seconds)
             # followed by itself: a file that does not fit must not keep one from being stopped
-            self._switches = Followed("stopped experiments", lambda: stopped(folder), lambda: stopped(folder), seconds)
+            self._switches = Followed("stopped experiments", lambda: stopped(folder), self._switched, seconds)
 
     def start(self) -> None:
         """Begin to look for changes."""
         for followed in (self._followed, self._switches):
             if followed is not None:
                 followed.start()
+        if self._open is not None and self._folder is not None:
+            self._open.start(self.wanted)
 
     def stop(self) -> None:
         """Look no more."""
+        if self._open is not None:
+            self._open.stop()
         for followed in (self._followed, self._switches):
             if followed is not None:
                 followed.stop()
+
+    @property
+    def folder(self) -> Path | None:
+        """Where they are; None: nowhere."""
+        return self._folder
 
     @property
     def written(self) -> Sequence[Written]:
@@ -104,7 +136,29 @@ class LiveExperiments:
     @property
     def stopped(self) -> frozenset[str]:
         """Names of those whose kill switch is on."""
-        return frozenset() if self._switches is None else self._switches.value
+        found = frozenset() if self._switches is None else self._switches.value
+        return found | self._tripped if self._tripped else found
+
+    def trip(self, name: str) -> None:
+        """Stop one here and now; the file of the switch, which all look at, says so to the others and keeps it."""
+        self._tripped |= {name}
+
+    def _switched(self) -> frozenset[str]:
+        assert self._folder is not None
+        found = stopped(self._folder)
+        if self._switches is not None:  # what was taken back is taken back here too
+            self._tripped -= self._switches.value - found
+        return found
+
+    def wanted(self) -> list[Path]:
+        """The releases of arms that are needed now, or soon."""
+        now, off = self._clock(), self.stopped
+        found: list[Path] = []
+        for written in self.written:
+            experiment = written.experiment
+            if experiment.name not in off and (experiment.runs(now) or experiment.runs(now + _AHEAD)):
+                found += written.releases.values()
+        return found
 
     def of(self, request: recommender_pb2.RecommendRequest, now: int, within: str = "") -> Given:
         """The arms of a request.
@@ -126,20 +180,30 @@ class LiveExperiments:
         given, off, personal = [], self.stopped, is_personal(request)
         units = {"user": request.user_id, "visitor": request.visitor_id, "session": request.session_id}
         placement, labels = request.placement, dict(request.labels)
-        for experiment in (written.experiment for written in found):
+        copies: tuple[Copy, ...] = ()
+        for written in found:
+            experiment = written.experiment
             name = experiment.name
             if name in off or not experiment.runs(now) or not experiment.takes(placement, self._tenant, labels):
                 continue
+            if written.releases and not all_open(written, self._open):
+                continue
             if asked and name in asked:
-                given.append((experiment, overridden(experiment, asked[name])))
+                given.append((written, overridden(experiment, asked[name])))
             elif personal and (unit := units[experiment.unit]):
                 one = assign(experiment, unit, now)
                 if one is not None:
-                    given.append((experiment, one))
+                    given.append((written, one))
+                    if experiment.shadows and not one.forced:
+                        copies += copies_of(written, unit, self._open)
         if not given:
             return _NOTHING
-        changing = (e.changes.get(a.arm) for e, a in given)
-        return Given(tuple(a for _, a in given), tuple(c for c in changing if c is not None))
+        changing = (w.experiment.changes.get(a.arm) for w, a in given)
+        arms, settings = tuple(a for _, a in given), tuple(c for c in changing if c is not None)
+        if not any(w.releases for w, _ in given):
+            return Given(arms, settings, copies=copies)
+        release = next((o for w, a in given if (o := opened(w.releases.get(a.arm), self._open)) is not None), None)
+        return Given(arms, settings, release, () if release is not None else copies)
 
     def count(self, given: Given) -> None:
         """One more request was answered as these arms say."""
@@ -160,7 +224,7 @@ class LiveExperiments:
 
     def status(self) -> admin_pb2.ExperimentsStatus:
         """For GetStatus."""
-        now, counts = self._clock(), self._tally.of(_COUNTED)
+        now, counts, copied = self._clock(), self._tally.of(_COUNTED), self._tally.of("shadows")
         return admin_pb2.ExperimentsStatus(
             folder="" if self._folder is None else str(self._folder),
             problem="" if self._followed is None else self._followed.problem,
@@ -168,19 +232,37 @@ class LiveExperiments:
                 admin_pb2.ExperimentStatus(
                     name=written.experiment.name,
                     id=written.id,
-                    state=self._state(written.experiment, now),
+                    state=self._state(written, now),
                     share=written.experiment.share(now),
                     shares=written.experiment.weights,
                     requests={
                         arm: counts.get(f"{written.experiment.name}={arm}", 0)
-                        for arm in (*written.experiment.arms, HOLDOUT)
+                        for arm in (*written.experiment.served, HOLDOUT)
+                    },
+                    why=self._why(written),
+                    releases={arm: self._said(path) for arm, path in written.releases.items()},
+                    copies={
+                        arm: copied.get(f"{written.experiment.name}={arm}", 0) for arm in written.experiment.shadows
                     },
                 )
                 for written in self.written
             ],
         )
 
-    def _state(self, experiment: Experiment, now: int) -> str:
+    def _why(self, written: Written) -> str:
+        """It is stopped, or not running yet."""
+        stop = read_stop(self._folder, written.experiment.name)
+        if written.experiment.name in self.stopped:
+            return "" if stop is None else stop.why
+        waiting = [(p, self._said(p)) for p in served_releases(written).values()]
+        return "; ".join(f"{path.name} {said}" for path, said in waiting if said != "open")
+
+    def _said(self, path: Path) -> str:
+        """How it stands with the release of an arm."""
+        return "" if self._open is None else self._open.problem(path) or "open"
+
+    def _state(self, written: Written, now: int) -> str:
+        experiment = written.experiment
         since, until = experiment.in_force
         if experiment.name in self.stopped:
             return "stopped"
@@ -188,13 +270,24 @@ class LiveExperiments:
             return "off"
         if now < since:
             return "waiting"
-        return "over" if now >= until else "running"
+        if now >= until:
+            return "over"
+        return "running" if all_open(written, self._open) else "opening"
 
 
-def _servable(folder: Path) -> tuple[Written, ...]:
-    """The experiments of a folder; a bandit, which would learn from feedback that servers do not collect yet, is refused rather than run as a fixed split."""
-    found = load_experiments(folder)
+def _servable(folder: Path, find: Find | None, most: int, now: int) -> tuple[Written, ...]:
+    """The experiments of a folder, whose arms name at most so many releases; a bandit, which would learn from feedback that servers do not collect yet, is refused rather than run as a fixed split."""
+    found = load_experiments(folder, find)
+    releases: set[Path] = set()
     for written in found:
+        experiment = written.experiment
+        if experiment.enabled and now < experiment.in_force[1]:
+            releases |= set(written.releases.values())
+        if len(releases) > most:
+            raise written.file.problem(
+                ("arms",),
+                f"arms would have {len(releases)} releases of their own open, and experiments.releases of the server allows {most}",
+            )
         policy = written.experiment.allocation.policy
         if policy != "fixed":
             raise written.file.problem(
@@ -212,6 +305,8 @@ def _check(asked: dict[str, str], found: Sequence[Written], within: str) -> None
             raise BadRequestError([(field, f"no experiment {name!r}; {nearest(name, experiments)}")])
         if arm not in experiments[name].arms:
             raise BadRequestError([(field, f"no arm {arm!r} of {name!r}; {nearest(arm, experiments[name].arms)}")])
+        if arm not in experiments[name].served:
+            raise BadRequestError([(field, f"nobody is answered by {arm!r} of {name!r}, which is a shadow")])
 
 
 def _changed(release: Release, changing: Sequence[Settings]) -> Release:

@@ -9,7 +9,12 @@ from typing import Any
 from aisle.v1 import admin_pb2_grpc, catalog_pb2_grpc, events_pb2_grpc, recommender_pb2_grpc, users_pb2_grpc
 from core.errors import ConfigError
 from core.work import Work
+from experiments.releases import finder
 from serving.admin_service import AdminService, Loaded
+from serving.arms.arms import Arms
+from serving.arms.open_releases import OpenReleases
+from serving.arms.shadow import Shadows
+from serving.arms.watch import ArmWatch
 from serving.caller import ForbiddenError
 from serving.catalog import Catalog
 from serving.catalog_service import CatalogService
@@ -60,11 +65,20 @@ class TenantParts:
         self._state = OnlineState(link, keys, config.events.live_per_person)
         self._store = EventStore(EventWriter(link, keys, config.events), _spool(options))
         self._log = ShownLog(link, keys, config.log, self._tally, config.exploration.features_share)
-        self._trending = Trending(link, keys, config.trending, self.resident, clock)
+        opened = self._open_releases = OpenReleases(
+            self.resident, self.open_next, self._lacks, config.experiments.releases, config.experiments.refresh_seconds
+        )
+        self._trending = Trending(link, keys, config.trending, self.resident, clock, opened.every)
         rules = config.rules
         self.rules = LiveRules(rules.path, lambda: self.resident.release, clock, rules.refresh_seconds)
-        self._experiments = LiveExperiments(config.experiments, config.tenant, self._tally, clock)
-        self.seen = Parts(self.resident, link, self._store, self._trending, self._catalog, self.rules)
+        find = finder(Work(options.work).releases, confined=options.confined)
+        self._experiments = LiveExperiments(config.experiments, config.tenant, self._tally, clock, opened, find)
+        shadows = ShownLog(link, keys, config.log, self._tally, stream=keys.shadows)
+        self._shadows = Shadows(shadows, config.experiments.shadow_queue, self._tally)
+        self._watch = ArmWatch(link, keys, self._experiments)
+        self.seen = Parts(
+            self.resident, link, self._store, self._trending, self._catalog, self.rules, self._experiments
+        )
         self.methods = self._services(keys, clock)
 
     def _services(self, keys: Keys, clock: Clock) -> MethodTable:
@@ -82,6 +96,7 @@ class TenantParts:
             exploration=Exploration(config.exploration, config.log.share),
             reply_ms=config.server.reply_ms,
             experiments=self._experiments,
+            arms=Arms(self._open_releases, self._watch, self._shadows),
         )
         admin = AdminService(
             self.resident,
@@ -112,6 +127,9 @@ class TenantParts:
         self._trending.start()
         self.rules.start()
         self._experiments.start()
+        if self._experiments.folder is not None:
+            self._shadows.start()
+            self._watch.start()
         if self._catalog is not None:
             self._catalog.start(lambda: self.resident.live)
 
@@ -124,6 +142,9 @@ class TenantParts:
         """End it; requests are over."""
         self._trending.stop()
         self.rules.stop()
+        if self._experiments.folder is not None:
+            self._watch.stop()
+            self._shadows.stop()
         self._experiments.stop()
         self._log.stop()
         self._store.stop()
@@ -160,6 +181,12 @@ class TenantParts:
         before = self.resident.swap(to)
         self._trending.publish()  # what trended before does so in the new one, at once
         return before
+
+    def _lacks(self, release: Release) -> str:
+        """What a release needs and has not: an arm that knows nobody would be judged for that."""
+        if self._state.holds(release):
+            return ""
+        return f"Redis at {self._link.address} lacks its user state: run `./aisle materialize` with this release"
 
     def _prepare(self, release: Release) -> None:
         if self._options.embedded:

@@ -1,0 +1,64 @@
+"""What arms ask of the service that answers: an arm's release that cannot answer is stood in for, answers are watched, shadows get their copies."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+from aisle.v1 import recommender_pb2 as pb
+from core.errors import AisleError
+from serving.arms.chosen import Copy, Way, Ways
+from serving.arms.open_releases import OpenReleases
+from serving.arms.shadow import Shadows
+from serving.arms.watch import ArmWatch
+from serving.placed import Placed
+from serving.private_logs import stack_of
+from serving.shown import Shown
+
+_LOG = logging.getLogger(__name__)
+A = TypeVar("A")
+
+
+class Arms:
+    """Of one tenant; without parts it does nothing."""
+
+    def __init__(
+        self,
+        releases: OpenReleases | None = None,
+        watch: ArmWatch | None = None,
+        shadows: Shadows | None = None,
+    ) -> None:
+        self.releases, self.watch, self._shadows = releases, watch, shadows
+
+    def start_copies(self, make: Callable[[Placed, Copy], Shown]) -> None:
+        """How the copies of shadows are made."""
+        if self._shadows is not None:
+            self._shadows.make = make
+
+    def tried(self, ways: Ways, request: pb.RecommendRequest, way: Way, do: Callable[[Way], A]) -> A:
+        """What `do` makes by a way. Where an arm's own release cannot, the release that answers everybody does.
+
+        The request stays the arm's, whose fault it is: what becomes of its people is what the arm does to them.
+        """
+        try:
+            return do(way)
+        except Exception as e:
+            if not way.arms_own:
+                if self.watch is not None and not isinstance(e, AisleError):
+                    self.watch.failed(way.given, request)
+                raise
+            found = do(ways.instead(way))  # what the request itself has wrong is refused here
+            if self.watch is not None:
+                self.watch.failed(way.given, request)
+            if request.validate_only:
+                return found
+            _LOG.error("the release %s of an arm could not answer\n%s", way.release.name, stack_of(e))
+            return found
+
+    def answered(self, one: Placed, response: pb.RecommendResponse) -> None:
+        """A page was answered."""
+        if self.watch is not None and one.given.assignments:
+            self.watch.answered(one.given, one.request, response.stage_latency_ms["total"])
+        if self._shadows is not None and one.given.copies and one.alone and one.onward is None:
+            self._shadows.offer(one)
