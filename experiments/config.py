@@ -42,7 +42,9 @@ class Arm(Section):
     weight: float = Field(default=1.0, gt=0)
     settings: Settings = Settings()
     release: str | None = Field(default=None, min_length=1)  # one of WORK/releases, or a path
-    shadow: Share = 0.0  # nobody is answered by it; of so many units what it would answer is computed beside, and logged
+    shadow: Share = (
+        0.0  # nobody is answered by it; of so many units what it would answer is computed beside, and logged
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

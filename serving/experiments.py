@@ -12,7 +12,7 @@ from core.errors import nearest
 from core.marked import signature
 from core.schema import MINUTE
 from experiments.assign import Assignment, assign, overridden, said
-from experiments.config import HOLDOUT, Experiment, Settings
+from experiments.config import HOLDOUT, Settings
 from experiments.files import Find, Written, load_experiments, stopped
 from experiments.stops import read_stop
 from serving.arms.chosen import Copy, all_open, copies_of, opened, served_releases
@@ -91,7 +91,9 @@ class LiveExperiments:
         find: Find | None = None,
     ) -> None:
         self._open = open_releases
-        self._tripped: frozenset[str] = frozenset()  # stopped by this process, whether or not the switch could be written
+        self._tripped: frozenset[str] = (
+            frozenset()
+        )  # stopped by this process, whether or not the switch could be written
         self._folder, self._tenant, self._tally, self._clock = config.path, tenant, tally, clock
         self._views: dict[tuple[tuple[str, str], ...], tuple[Release, tuple[Settings, ...], Release]] = {}
         folder = self._folder
@@ -276,7 +278,10 @@ class LiveExperiments:
 
 
 def _servable(folder: Path, find: Find | None, most: int, now: int) -> tuple[Written, ...]:
-    """The experiments of a folder, whose arms name at most so many releases; a bandit, which would learn from feedback that servers do not collect yet, is refused rather than run as a fixed split."""
+    """The experiments of a folder, whose arms name at most so many releases.
+
+    A bandit, which would learn from feedback that servers do not collect yet, is refused rather than run as a fixed split.
+    """
     found = load_experiments(folder, find)
     releases: set[Path] = set()
     for written in found:

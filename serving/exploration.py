@@ -25,8 +25,8 @@ from core.history import Query
 from core.ids import hash64
 from core.schema import DAY, MINUTE, Column
 from serving.config import ExplorationConfig
-from serving.plackett_luce import drawn, table, uniforms, worths
 from serving.per_release import PerRelease
+from serving.plackett_luce import drawn, table, uniforms, worths
 from serving.release import Release
 from serving.rules.bound import PageRules
 

@@ -17,12 +17,13 @@ from core.columns import Array
 from core.history import Query
 from core.ids import NO_ROW
 from serving.arms.arms import Arms
-from serving.arms.chosen import Copy, Way, Ways
+from serving.arms.chosen import Copy
 from serving.arms.taken import Taken
+from serving.arms.ways import Way, Ways
 from serving.asking import Asking, known_rows
 from serving.deadline import Costs, Deadline, Step
 from serving.drawn_answer import add_propensities
-from serving.experiments import Given, LiveExperiments
+from serving.experiments import LiveExperiments
 from serving.explain import UNKNOWN, explain
 from serving.exploration import Chance, Exploration
 from serving.failures import Failure, failures_of
@@ -55,7 +56,6 @@ from serving.trending import Trending
 
 _SIMILAR_SOURCES = ("item_knn", "transitions", "covisitation", "content")
 _NONE = np.empty(0, np.int32)
-_NOBODY = Given()  # in no experiment
 
 Clock = Callable[[], int]
 
@@ -96,7 +96,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
     def Recommend(self, request: pb.RecommendRequest, context: grpc.ServicerContext) -> pb.RecommendResponse:  # noqa: N802
         """See the proto."""
         watch, k = StageWatch(), check_recommend(request)
-        way = self._ways.of(request, _NOBODY)
+        way = self._ways.of(request)
         if request.validate_only:
             return self._arms.tried(self._ways, request, way, lambda by: self._valid(by, request, k))
         deadline = self._deadline(context)
@@ -117,7 +117,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
     ) -> pb.BatchRecommendResponse:
         """See the proto."""
         watch, sizes, asked = StageWatch(), check_batch(request), request.requests
-        ways = [self._ways.of(one, _NOBODY, f"requests[{at}].") for at, one in enumerate(asked)]
+        ways = [self._ways.of(one, f"requests[{at}].") for at, one in enumerate(asked)]
         # what cannot be used is known before anything is read or recorded
         responses = [
             self._arms.tried(self._ways, one, way, partial(self._valid, request=one, k=k, within=f"requests[{at}]."))
@@ -139,9 +139,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
                 continue
             deadline = self._deadline(context)
 
-            def put(
-                way: Way, at: int = at, watch: StageWatch = watch, deadline: Deadline | None = deadline
-            ) -> Placed:
+            def put(way: Way, at: int = at, watch: StageWatch = watch, deadline: Deadline | None = deadline) -> Placed:
                 known, rows = state(way, watch), taken.in_rows_of(way.release)
                 return self._placed(way, asked[at], sizes[at], known, watch, deadline, rows)
 
@@ -277,7 +275,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
 
     def _looked_at(self, request: pb.RecommendRequest, k: int, by_chance: bool = False) -> Placed:
         """The answer to a request inside another one; nothing of it is recorded."""
-        way, watch = self._ways.of(request, _NOBODY, "request."), StageWatch()
+        way, watch = self._ways.of(request, "request."), StageWatch()
         state = self._hydrated(way.release, request, way.now)
         return self._placed(way, request, k, state, watch, within="request.", by_chance=by_chance)
 

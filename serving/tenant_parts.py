@@ -112,7 +112,7 @@ class TenantParts:
             experiments=self._experiments,
             metrics_at=config.metrics.listen if config.metrics.on else "",
         )
-        events = EventsService(self._store, config.events, tally, clock)
+        events = EventsService(self._store, config.events, tally, clock, self._watch)
         recommender_pb2_grpc.add_RecommenderServicer_to_server(recommender, table)
         events_pb2_grpc.add_EventsServicer_to_server(events, table)
         users_pb2_grpc.add_UsersServicer_to_server(UsersService(self._link, keys), table)

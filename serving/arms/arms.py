@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from aisle.v1 import recommender_pb2 as pb
 from core.errors import AisleError
-from serving.arms.chosen import Copy, Way, Ways
+from serving.arms.chosen import Copy
 from serving.arms.open_releases import OpenReleases
 from serving.arms.shadow import Shadows
 from serving.arms.watch import ArmWatch
+from serving.arms.ways import Way, Ways
 from serving.placed import Placed
 from serving.private_logs import stack_of
 from serving.shown import Shown
 
 _LOG = logging.getLogger(__name__)
+_MOST_LOGGED: Final = 20
 A = TypeVar("A")
 
 
@@ -30,6 +32,7 @@ class Arms:
         shadows: Shadows | None = None,
     ) -> None:
         self.releases, self.watch, self._shadows = releases, watch, shadows
+        self._logged: set[str] = set()  # a fault comes with every request of the arm, and is told once
 
     def start_copies(self, make: Callable[[Placed, Copy], Shown]) -> None:
         """How the copies of shadows are made."""
@@ -51,9 +54,10 @@ class Arms:
             found = do(ways.instead(way))  # what the request itself has wrong is refused here
             if self.watch is not None:
                 self.watch.failed(way.given, request)
-            if request.validate_only:
-                return found
-            _LOG.error("the release %s of an arm could not answer\n%s", way.release.name, stack_of(e))
+            said = f"the release {way.release.name} of an arm could not answer\n{stack_of(e)}"
+            if said not in self._logged and len(self._logged) < _MOST_LOGGED:
+                self._logged.add(said)
+                _LOG.error("%s", said)
             return found
 
     def answered(self, one: Placed, response: pb.RecommendResponse) -> None:

@@ -69,10 +69,11 @@ class OpenReleases:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread. What is open stays so for the requests that have it."""
+        """End the thread and let go of what is open; requests are over."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()
+        self._open, self._waiting = {}, {}
 
     def of(self, path: Path) -> OpenRelease | None:
         """The release in a directory; None while it is not open."""
@@ -128,15 +129,19 @@ class OpenReleases:
         self._problems.pop(path, None)
         self._open = {**self._open, path: one}
 
+    def _follow(self) -> None:
+        """What the shop upserted gets its vectors. In a frame of its own, which keeps nothing that is closed."""
+        for one in self._open.values():
+            if isinstance(one.held, LiveRelease):
+                _ = one.held.current
+                one.held.absorb()
+
     def _run(self) -> None:
         pause = 0.0
         while not self._stopping.wait(pause):
             pause = self._seconds
             try:
                 self.look()
-                for one in self._open.values():
-                    if isinstance(one.held, LiveRelease):  # what the shop upserted gets its vector here too
-                        _ = one.held.current
-                        one.held.absorb()
+                self._follow()
             except Exception as e:  # noqa: BLE001 - the next look may be fine, and requests go on
                 _LOG.error("the releases of arms were not looked after\n%s", stack_of(e))

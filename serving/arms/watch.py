@@ -1,8 +1,9 @@
 """Watches the arms of running experiments while they answer, and stops an experiment of which one does harm: a canary is called back by itself.
 
-Counted is each unit once for each thing that may happen to it (experiments.inference.arrivals): an answer failed, an answer took longer than `watch.slow_ms`, an
-event of a guardrail with `stops` came that names the arm. Each process remembers whom it counted, and hands them to sets in Redis that all
-processes of the shop share; where Redis is away it goes by its own. The arm of a unit is chosen by its hash alone, so either is a fair count.
+Counted is each unit once for each thing that may happen to it (experiments.inference.arrivals): an answer failed, an answer took longer than
+`watch.slow_ms`, it followed a page with an event of a guardrail that has `stops`. Each process remembers whom it counted, and hands them to sets
+in Redis that all processes of the shop share; where Redis is away it goes by its own. The arm of a unit is chosen by its hash alone, so either
+is a fair count.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from typing import Any, Final
 
 import redis
 
+from aisle.v1 import events_pb2 as pb_events
 from aisle.v1 import recommender_pb2 as pb
 from core.ids import hash64
+from experiments.assign import assign
 from experiments.config import HOLDOUT, Experiment
 from experiments.files import Written
 from experiments.inference.arrivals import log_evidence
@@ -88,14 +91,20 @@ class ArmWatch:
         for written, arm in self._watched(given):
             self._count(written, ERRORS, arm, units_of(request)[written.experiment.unit])
 
-    def event(self, experiment: str, arm: str, units: Mapping[str, str], event_type: str) -> None:
-        """An event followed a page of an arm; `units`: the ids that it has, by kind of unit."""
-        written = self._of(experiment)
-        if written is None or arm not in written.experiment.served:
+    def followed(self, event: pb_events.Event, now: int) -> None:
+        """An event that names the page it followed counts for the arm of its unit, which is found as it was for the page. `now`: microseconds."""
+        if not event.attribution_token:
             return
-        for guard in written.experiment.guardrails:
-            if guard.stops and event_type in guard.events:
-                self._count(written, _of(guard.name), arm, units.get(written.experiment.unit, ""))
+        for written in self._experiments.written:
+            experiment = written.experiment
+            guards = [g.name for g in experiment.guardrails if g.stops and event.event_type in g.events]
+            unit = units_of(event)[experiment.unit]
+            if experiment.watch is None or not guards or not unit or not experiment.runs(now):
+                continue
+            one = assign(experiment, unit, now)
+            if one is not None and not one.forced and one.arm != HOLDOUT:
+                for guard in guards:
+                    self._count(written, _of(guard), one.arm, unit)
 
     def look(self) -> None:
         """Hand over what is new, and stop what must be stopped. Called by one thread."""
@@ -152,7 +161,9 @@ class ArmWatch:
         """By guard and arm: of all processes, else of this one."""
         experiment = written.experiment
         keys: list[Key] = [
-            (experiment.name, written.id, guard.name, arm) for guard in guards_of(experiment) for arm in experiment.served
+            (experiment.name, written.id, guard.name, arm)
+            for guard in guards_of(experiment)
+            for arm in experiment.served
         ]
         with self._lock:
             new = {key: sorted(self._new[key]) for key in keys if self._new.get(key)}
@@ -206,8 +217,8 @@ class ArmWatch:
                 _LOG.error("the arms of experiments were not watched\n%s", stack_of(e))
 
 
-def units_of(request: pb.RecommendRequest) -> dict[str, str]:
-    """The ids of a request by kind of unit."""
+def units_of(request: pb.RecommendRequest | pb_events.Event) -> dict[str, str]:
+    """The ids of a request, or of an event, by kind of unit."""
     return {"user": request.user_id, "visitor": request.visitor_id, "session": request.session_id}
 
 
