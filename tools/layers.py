@@ -27,7 +27,10 @@ ONLINE = (
     "experiments.assign",
     "experiments.config",
     "experiments.files",
+    "experiments.inference.arrivals",
     "experiments.policies",
+    "experiments.releases",
+    "experiments.stops",
 )
 
 # `aisle` is the generated protobuf code.
