@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from aisle.v1 import admin_pb2, recommender_pb2
+from core.attribution import GivenArm
 from core.errors import nearest
 from core.marked import signature
 from core.schema import MINUTE
@@ -42,6 +43,11 @@ class Given:
     def said(self) -> tuple[str, ...]:
         """For the log."""
         return tuple(said(self.assignments))
+
+    @property
+    def arms(self) -> tuple[GivenArm, ...]:
+        """For the attribution token: those that count."""
+        return tuple(GivenArm(a.experiment, a.arm, a.version) for a in self.assignments if not a.forced)
 
     def told(self, request: recommender_pb2.RecommendRequest) -> recommender_pb2.RecommendRequest:
         """The request with what the arms add; a caller who asks for something gets that. The same object where nothing is added."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from aisle.v1 import recommender_pb2 as pb
 from aisle.v1 import recommender_pb2_grpc
+from core.attribution import token_of
 from core.columns import Array
 from core.history import Query
 from core.ids import NO_ROW
@@ -53,6 +54,7 @@ from serving.sight.observation import current, new_request_id, page_seen
 from serving.stage_watch import StageWatch
 from serving.tally import Tally
 from serving.trending import Trending
+from serving.turns import Turns
 
 _SIMILAR_SOURCES = ("item_knn", "transitions", "covisitation", "content")
 _NONE = np.empty(0, np.int32)
@@ -72,6 +74,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         self,
         resident: Resident,
         state: OnlineState,
+        turns: Turns,
         log: ShownLog,
         tally: Tally,
         trending: Trending,
@@ -83,7 +86,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         experiments: LiveExperiments | None = None,
         arms: Arms | None = None,
     ) -> None:
-        self._resident, self._state, self._log, self._tally = resident, state, log, tally
+        self._resident, self._state, self._turns, self._log, self._tally = resident, state, turns, log, tally
         self._trending, self._paging = trending, paging
         self._asking = Asking(trending, rules, clock)
         self._exploration, self._experiments, self._reply = exploration, experiments, reply_ms / 1e3
@@ -104,12 +107,14 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         def done(by: Way) -> pb.RecommendResponse:
             state = self._hydrated(by.release, request, by.now, deadline)
             watch.lap("hydrate")
-            return self._answered(self._placed(by, request, k, state, watch, deadline))
+            with self._turns.one(deadline):
+                watch.lap("turn")
+                response = self._answered(self._placed(by, request, k, state, watch, deadline))
+                if deadline is not None:
+                    deadline.end(Step.FINISH)
+            return response
 
-        response = self._arms.tried(self._ways, request, way, done)
-        if deadline is not None:
-            deadline.end(Step.FINISH)
-        return response
+        return self._arms.tried(self._ways, request, way, done)
 
     @guarded
     def BatchRecommend(  # noqa: N802
@@ -141,7 +146,9 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
 
             def put(way: Way, at: int = at, watch: StageWatch = watch, deadline: Deadline | None = deadline) -> Placed:
                 known, rows = state(way, watch), taken.in_rows_of(way.release)
-                return self._placed(way, asked[at], sizes[at], known, watch, deadline, rows)
+                with self._turns.one(deadline):  # a turn for each: others need not wait for all of them
+                    watch.lap("turn")
+                    return self._placed(way, asked[at], sizes[at], known, watch, deadline, rows)
 
             placed[at] = self._arms.tried(self._ways, one, ways[at], put)
             taken.add(placed[at].release, placed[at].page.rows)
@@ -163,14 +170,16 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         rows, unknown = known_rows(release, request.item_ids)
         on_page, missing = known_rows(release, request.context_item_ids)
         query = Query(now, state.user, state.history, on_page, request.placement, state.facts, state.attributes)
-        page = rank(release, query, np.unique(rows), deadline)
+        with self._turns.one(deadline):
+            watch.lap("turn")
+            page = rank(release, query, np.unique(rows), deadline)
         failures = failures_of(state.failure, page.missed)
         watch.lap("rank")
 
         request_id = request.request_id or new_request_id()
         response = pb.RankResponse(
             results=results_of(release, query, page),
-            attribution_token=f"{release.name}.{request_id}",
+            attribution_token=token_of(release.name, request_id),
             level=page.level,
             degraded=len(failures) > 0,
             fallback_reason=_first_of(failures),
@@ -204,10 +213,11 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         if request.validate_only:
             return response
         sources = (*(s for s in release.sources if s.name in _SIMILAR_SOURCES), *release.newcomers)
-        page = answer(release, asked, sources)
+        with self._turns.one(asked.deadline):
+            page = answer(release, asked, sources)
         anchored = Query(asked.query.time, context=asked.query.context)  # so that no reason speaks of a person
         response.results.extend(results_of(release, anchored, page))
-        response.attribution_token = f"{release.name}.{request_id}"
+        response.attribution_token = token_of(release.name, request_id)
         response.degraded, response.fallback_reason = page.missed is not None, page.missed or ""
         add_rules(response.results, asked, page)
         return response
@@ -277,7 +287,8 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         """The answer to a request inside another one; nothing of it is recorded."""
         way, watch = self._ways.of(request, "request."), StageWatch()
         state = self._hydrated(way.release, request, way.now)
-        return self._placed(way, request, k, state, watch, within="request.", by_chance=by_chance)
+        with self._turns.one():
+            return self._placed(way, request, k, state, watch, within="request.", by_chance=by_chance)
 
     def _deadline(self, context: grpc.ServicerContext, costs: Costs | None = None) -> Deadline | None:
         """The caller's, where there is one."""
@@ -365,7 +376,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         first = 1 if one.onward is None else one.onward.shown + 1
         response = pb.RecommendResponse(
             results=results_of(release, asked.query, page, self._trending.of(release), first),
-            attribution_token=f"{release.name}.{one.request_id}",
+            attribution_token=token_of(release.name, one.request_id, one.given.arms),
             level=page.level,
             degraded=len(one.failures) > 0,
             fallback_reason=_first_of(one.failures),
@@ -393,8 +404,9 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         request.request_id = one.request_id  # what is left to chance is so in the copy too
         way = self._ways.of_copy(copy, one)
         state = self._hydrated(way.release, request, way.now)
-        placed = self._placed(way, request, one.k, state, StageWatch())
-        return placed.copied(*self._said(placed))
+        with self._turns.one():  # while requests take all of them a copy waits
+            placed = self._placed(way, request, one.k, state, StageWatch())
+            return placed.copied(*self._said(placed))
 
 
 def _first_of(failures: list[Failure]) -> str:

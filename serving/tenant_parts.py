@@ -42,6 +42,7 @@ from serving.spool import Spool
 from serving.state_loading import materialize_if_missing
 from serving.tally import Tally
 from serving.trending import Trending
+from serving.turns import Turns
 from serving.users_service import UsersService
 
 _LOG = logging.getLogger(__name__)
@@ -53,12 +54,16 @@ class TenantParts:
     Args:
         options: Of the process, with this tenant's release, work directory, board and settings.
         link: To the Redis that all tenants share.
+        turns: At the processor, which they share too.
         clock: Microseconds.
         tally: Counts what they do.
     """
 
-    def __init__(self, options: ProcessOptions, link: RedisLink, clock: Clock, tally: Tally | None = None) -> None:
-        self._options, self._link, self._tally, config = options, link, tally or Tally(), options.config
+    def __init__(
+        self, options: ProcessOptions, link: RedisLink, turns: Turns, clock: Clock, tally: Tally | None = None
+    ) -> None:
+        self._options, self._link, self._turns = options, link, turns
+        self._tally, config = tally or Tally(), options.config
         self._catalog = catalog = _catalog(options, clock)
         self.resident = Resident.open(options.release, self._prepare, catalog.over if catalog else None)
         keys = Keys(config.tenant)
@@ -87,6 +92,7 @@ class TenantParts:
         recommender = RecommenderService(
             self.resident,
             self._state,
+            self._turns,
             self._log,
             tally,
             self._trending,

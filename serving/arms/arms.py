@@ -15,6 +15,7 @@ from serving.arms.watch import ArmWatch
 from serving.arms.ways import Way, Ways
 from serving.placed import Placed
 from serving.private_logs import stack_of
+from serving.shedding import TooMuchError
 from serving.shown import Shown
 
 _LOG = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ class Arms:
         """
         try:
             return do(way)
+        except TooMuchError:  # the load's fault, which no other release mends
+            raise
         except Exception as e:
             if not way.arms_own:
                 if self.watch is not None and not isinstance(e, AisleError):
@@ -63,6 +66,7 @@ class Arms:
     def answered(self, one: Placed, response: pb.RecommendResponse) -> None:
         """A page was answered."""
         if self.watch is not None and one.given.assignments:
-            self.watch.answered(one.given, one.request, response.stage_latency_ms["total"])
+            took = response.stage_latency_ms  # but for the wait for its turn, which is other requests' doing
+            self.watch.answered(one.given, one.request, took["total"] - took.get("turn", 0.0))
         if self._shadows is not None and one.given.copies and one.alone and one.onward is None:
             self._shadows.offer(one)

@@ -20,6 +20,7 @@ import redis
 
 from aisle.v1 import events_pb2 as pb_events
 from aisle.v1 import recommender_pb2 as pb
+from core.attribution import read_token
 from core.ids import hash64
 from experiments.assign import assign
 from experiments.config import HOLDOUT, Experiment
@@ -92,11 +93,15 @@ class ArmWatch:
             self._count(written, ERRORS, arm, units_of(request)[written.experiment.unit])
 
     def followed(self, event: pb_events.Event, now: int) -> None:
-        """An event that names the page it followed counts for the arm of its unit, which is found as it was for the page. `now`: microseconds."""
-        if not event.attribution_token:
-            return
-        for written in self._experiments.written:
+        """An event that followed a page of an experiment counts for the arm of its unit. `now`: microseconds.
+
+        The token of the event says of which experiments the page was; the arm is found as it was for the page, since anybody can write a token.
+        """
+        named = {arm.experiment for arm in read_token(event.attribution_token).arms}
+        for written in self._experiments.written if named else ():
             experiment = written.experiment
+            if experiment.name not in named:
+                continue
             guards = [g.name for g in experiment.guardrails if g.stops and event.event_type in g.events]
             unit = units_of(event)[experiment.unit]
             if experiment.watch is None or not guards or not unit or not experiment.runs(now):

@@ -65,7 +65,7 @@ class Shop:
         for unit in units:
             watch.answered(self.given(unit), RecommendRequest(user_id=unit), ms)
 
-    def click(self, watch: ArmWatch, units: list[str], token: str = "r.1") -> None:
+    def click(self, watch: ArmWatch, units: list[str], token: str = "canary=usual@0~r.1") -> None:
         for unit in units:
             watch.followed(Event(event_type="click", user_id=unit, attribution_token=token), NOW)
 
@@ -118,7 +118,7 @@ def test_an_arm_that_loses_clicks_is_stopped(shop: Shop) -> None:
     shop.click(shop.watch, shop.usual[:15])
     shop.watch.look()
     assert not shop.live.stopped
-    shop.click(shop.watch, shop.usual[:60], token="")  # they followed no page
+    shop.click(shop.watch, shop.usual[:60], token="order=b@0~r.1")  # they followed a page of another
     shop.watch.look()
     assert not shop.live.stopped
     shop.click(shop.watch, shop.usual[:60])
