@@ -113,7 +113,7 @@ class LiveExperiments:
 
             self._followed = Followed("experiments", lambda: signature(folder), read, seconds)
             # followed by itself: a file that does not fit must not keep one from being stopped
-            self._switches = Followed("stopped experiments", lambda: stopped(folder), self._switched, seconds)
+            self._switches = Followed("stopped experiments", lambda: stopped(folder), lambda: stopped(folder), seconds)
 
     def start(self) -> None:
         """Begin to look for changes."""
@@ -151,12 +151,9 @@ class LiveExperiments:
         """Stop one here and now; the file of the switch, which all look at, says so to the others and keeps it."""
         self._tripped |= {name}
 
-    def _switched(self) -> frozenset[str]:
-        assert self._folder is not None
-        found = stopped(self._folder)
-        if self._switches is not None:  # what was taken back is taken back here too
-            self._tripped -= self._switches.value - found
-        return found
+    def untrip(self, name: str) -> None:
+        """The switch was taken back."""
+        self._tripped -= {name}
 
     def wanted(self) -> list[Path]:
         """The releases of arms that are needed now, or soon."""

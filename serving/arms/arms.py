@@ -13,9 +13,9 @@ from serving.arms.open_releases import OpenReleases
 from serving.arms.shadow import Shadows
 from serving.arms.watch import ArmWatch
 from serving.arms.ways import Way, Ways
+from serving.caller import TooMuchError
 from serving.placed import Placed
 from serving.private_logs import stack_of
-from serving.shedding import TooMuchError
 from serving.shown import Shown
 
 _LOG = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from core.attribution import read_token
 from core.ids import hash64
 from experiments.assign import assign
 from experiments.config import HOLDOUT, Experiment
-from experiments.files import Written
+from experiments.files import STOPPED, Written
 from experiments.inference.arrivals import log_evidence
 from experiments.stops import Stop, write_stop
 from serving.experiments import Given, LiveExperiments
@@ -67,7 +67,7 @@ class ArmWatch:
         self._lock = threading.Lock()
         self._seen: dict[Key, set[int]] = defaultdict(set)
         self._new: dict[Key, set[int]] = defaultdict(set)  # of these, what Redis was not told
-        self._tripped: set[str] = set()
+        self._tripped: dict[str, bool] = {}  # by name, and whether the switch could be written
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="arm-watch", daemon=True)
 
@@ -123,10 +123,14 @@ class ArmWatch:
         for written in running:
             name = written.experiment.name
             if name not in off:
-                self._tripped.discard(name)
                 self._decide(written, self._counts(written))
             elif name in self._tripped:
                 self._forget(written)  # what other processes still handed over: `resume` begins anew
+        folder = self._experiments.folder
+        for name in [name for name, there in self._tripped.items() if there]:
+            if folder is not None and not (folder / f"{name}{STOPPED}").exists():
+                del self._tripped[name]
+                self._experiments.untrip(name)
 
     def _decide(self, written: Written, counts: Mapping[tuple[str, str], int]) -> None:
         experiment, watch = written.experiment, written.experiment.watch
@@ -152,13 +156,13 @@ class ArmWatch:
             f"{written.experiment.control!r}, where {share:.1%} of both are of {arm!r}; allowed is {guard.ratio:g} times as often"
         )
         self._experiments.trip(name)
-        self._tripped.add(name)
         self._forget(written)
         try:
             first = folder is not None and write_stop(folder, name, Stop(arm, guard.name, why))
+            self._tripped[name] = True
         except OSError as e:
             _LOG.error("experiment %s is stopped in this process alone, %s cannot be written: %s", name, folder, e)
-            first = True
+            first, self._tripped[name] = True, False
         if first:
             _LOG.error("experiment %s is stopped: %s", name, why)
 

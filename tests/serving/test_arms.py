@@ -307,22 +307,24 @@ def test_an_arm_that_fails_is_stopped_by_itself_everywhere(
 ) -> None:
     second = ServingProcess(options_for(work, redis_url, config))
     second.start()
-    with Client(f"127.0.0.1:{second.port}", timeout=20) as beside:
-        write(folder, CANARY + "watch: {}\n")
-        running(ask)
-        running(beside)
-        spoil(server)
-        until(lambda: recommend_all(ask) == "stopped")
-        # the reason is in the switch; the other server, which saw none of it, stops too
-        stop = read_stop(folder, "canary")
-        assert stop is not None
-        assert (stop.arm, stop.guard) == ("other", "errors")
-        assert "errors more often than allowed" in ask.status().experiments.experiments[0].why
-        until(lambda: beside.status().experiments.experiments[0].state == "stopped", seconds=1.5)
-        (folder / f"canary{STOPPED}").unlink()
-        running(beside)
-        assert running(ask).why == ""  # counted from nothing again
-    second.stop()
+    try:
+        with Client(f"127.0.0.1:{second.port}", timeout=20) as beside:
+            write(folder, CANARY + "watch: {}\n")
+            running(ask)
+            running(beside)
+            spoil(server)
+            until(lambda: recommend_all(ask) == "stopped")
+            # the reason is in the switch; the other server, which saw none of it, stops too
+            stop = read_stop(folder, "canary")
+            assert stop is not None
+            assert (stop.arm, stop.guard) == ("other", "errors")
+            assert "errors more often than allowed" in ask.status().experiments.experiments[0].why
+            until(lambda: beside.status().experiments.experiments[0].state == "stopped", seconds=1.5)
+            (folder / f"canary{STOPPED}").unlink()
+            running(beside)
+            assert running(ask).why == ""  # counted from nothing again
+    finally:
+        second.stop()
 
 
 def recommend_all(ask: Client) -> str:
