@@ -12,6 +12,7 @@ from core.work import Work
 from experiments.releases import finder
 from serving.admin_service import AdminService, Loaded
 from serving.arms.arms import Arms
+from serving.arms.at_work import AtWork
 from serving.arms.open_releases import OpenReleases
 from serving.arms.shadow import Shadows
 from serving.arms.watch import ArmWatch
@@ -70,8 +71,10 @@ class TenantParts:
         self._state = OnlineState(link, keys, config.events.live_per_person)
         self._store = EventStore(EventWriter(link, keys, config.events), _spool(options))
         self._log = ShownLog(link, keys, config.log, self._tally, config.exploration.features_share)
+        board, kept = options.board, config.experiments
+        self._at_work = AtWork(None if board is None else board.folder / f"arms-{board.number}")
         opened = self._open_releases = OpenReleases(
-            self.resident, self.open_next, self._lacks, config.experiments.releases, config.experiments.refresh_seconds
+            self.resident, self.open_next, self._lacks, kept.releases, kept.refresh_seconds, self._at_work
         )
         self._trending = Trending(link, keys, config.trending, self.resident, clock, opened.every)
         rules = config.rules
@@ -102,7 +105,7 @@ class TenantParts:
             exploration=Exploration(config.exploration, config.log.share),
             reply_ms=config.server.reply_ms,
             experiments=self._experiments,
-            arms=Arms(self._open_releases, self._watch, self._shadows),
+            arms=Arms(self._open_releases, self._watch, self._shadows, self._at_work),
         )
         admin = AdminService(
             self.resident,
@@ -132,6 +135,8 @@ class TenantParts:
         self._log.start()
         self._trending.start()
         self.rules.start()
+        if self._options.board is not None:
+            self._watch.blame(self._at_work.left, self._options.board.number)
         self._experiments.start()
         if self._experiments.folder is not None:
             self._shadows.start()

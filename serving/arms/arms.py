@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 from aisle.v1 import recommender_pb2 as pb
 from core.errors import AisleError
+from serving.arms.at_work import AtWork
 from serving.arms.chosen import Copy
 from serving.arms.open_releases import OpenReleases
 from serving.arms.shadow import Shadows
@@ -31,7 +32,9 @@ class Arms:
         releases: OpenReleases | None = None,
         watch: ArmWatch | None = None,
         shadows: Shadows | None = None,
+        at_work: AtWork | None = None,
     ) -> None:
+        self._at_work = at_work or AtWork(None)
         self.releases, self.watch, self._shadows = releases, watch, shadows
         self._logged: set[str] = set()  # a fault comes with every request of the arm, and is told once
 
@@ -46,7 +49,10 @@ class Arms:
         The request stays the arm's, whose fault it is: what becomes of its people is what the arm does to them.
         """
         try:
-            return do(way)
+            if not way.arms_own:
+                return do(way)
+            with self._at_work.on(way.release.path):
+                return do(way)
         except TooMuchError:  # the load's fault, which no other release mends
             raise
         except Exception as e:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import AisleError
+from serving.arms.at_work import AtWork
 from serving.live_release import LiveRelease
 from serving.private_logs import stack_of
 from serving.release import Release
@@ -43,6 +44,7 @@ class OpenReleases:
         ready: What a release still waits for, such as its user state in Redis; empty for nothing.
         most: That may be open beside the one that answers.
         seconds: Between two looks.
+        at_work: Notes what is being opened.
     """
 
     def __init__(
@@ -52,7 +54,9 @@ class OpenReleases:
         ready: Callable[[Release], str],
         most: int,
         seconds: float,
+        at_work: AtWork | None = None,
     ) -> None:
+        self._at_work = at_work or AtWork(None)
         self._resident, self._open_, self._ready, self._most, self._seconds = resident, open_, ready, most, seconds
         self._open: dict[Path, OpenRelease] = {}  # never changed: another takes its place
         self._waiting: dict[Path, OpenRelease] = {}  # opened, and not ready yet
@@ -109,7 +113,8 @@ class OpenReleases:
 
     def _bring(self, path: Path) -> None:
         try:
-            one = self._waiting.get(path) or OpenRelease(self._open_(path).held)
+            with self._at_work.on(path):
+                one = self._waiting.get(path) or OpenRelease(self._open_(path).held)
         except AisleError as e:
             self._problems[path] = str(e)
             self._failed.add(path)

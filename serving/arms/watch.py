@@ -12,8 +12,9 @@ import logging
 import math
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import redis
@@ -36,7 +37,7 @@ _LOG = logging.getLogger(__name__)
 _SECONDS: Final = 0.5
 _MOST: Final = 100_000  # units of an arm that one guard remembers: evidence is long decided
 _DAYS: Final = 60
-ERRORS, SLOW = "errors", "slow"
+ERRORS, SLOW, DIED = "errors", "slow", "died"
 Key = tuple[str, str, str, str]  # experiment, id of what its file says, guard, arm
 
 
@@ -74,6 +75,15 @@ class ArmWatch:
     def start(self) -> None:
         """Begin to decide."""
         self._thread.start()
+
+    def blame(self, left: Collection[Path], worker: int) -> None:
+        """The worker before this one died while releases of arms were at work in it: their experiments are stopped before any of them is opened again."""
+        for written in self._experiments.written:
+            name = written.experiment.name
+            for arm, path in written.releases.items():
+                if path in left and written.experiment.watch is not None and name not in self._experiments.stopped:
+                    why = f"worker {worker} ended while the release {path.name} of {arm!r} was at work in it"
+                    self._pull(written, Stop(arm, DIED, why))
 
     def stop(self) -> None:
         """End the thread."""
@@ -149,22 +159,26 @@ class ArmWatch:
                     return
 
     def _trip(self, written: Written, arm: str, guard: Guard, n: int, control: int, share: float) -> None:
-        name, folder = written.experiment.name, self._experiments.folder
         often = "more" if guard.more else "less"
         why = (
             f"{guard.name} {often} often than allowed: {n} {written.experiment.unit}s of {arm!r} and {control} of "
             f"{written.experiment.control!r}, where {share:.1%} of both are of {arm!r}; allowed is {guard.ratio:g} times as often"
         )
+        self._pull(written, Stop(arm, guard.name, why))
+
+    def _pull(self, written: Written, stop: Stop) -> None:
+        """The switch: here and now, and by its file everywhere."""
+        name, folder = written.experiment.name, self._experiments.folder
         self._experiments.trip(name)
         self._forget(written)
         try:
-            first = folder is not None and write_stop(folder, name, Stop(arm, guard.name, why))
+            first = folder is not None and write_stop(folder, name, stop)
             self._tripped[name] = True
         except OSError as e:
             _LOG.error("experiment %s is stopped in this process alone, %s cannot be written: %s", name, folder, e)
             first, self._tripped[name] = True, False
         if first:
-            _LOG.error("experiment %s is stopped: %s", name, why)
+            _LOG.error("experiment %s is stopped: %s", name, stop.why)
 
     def _counts(self, written: Written) -> dict[tuple[str, str], int]:
         """By guard and arm: of all processes, else of this one."""

@@ -280,6 +280,14 @@ def test_pages_keep_their_columns_and_bytes(store: redis_py.Redis, tmp_path: Pat
     assert store.xlen(KEYS.shown) == 0
 
 
+def test_copies_of_shadows_are_no_recommendations(store: redis_py.Redis, tmp_path: Path) -> None:
+    page = {"time": START, "request_id": "r-1", "items": ["a"], "experiments": ["canary=other@0:0.1"]}
+    store.xadd(KEYS.shadows, {"page": json.dumps(page)})
+    assert drain(store, tmp_path).moved.rows == {"events": 0, "recommendations": 0, "shadows": 1, "trending": 0}
+    (row,) = logged(tmp_path, "shadows")
+    assert (row["request_id"], row["experiments"], row["user_id"]) == ("r-1", ["canary=other@0:0.1"], None)
+
+
 def test_what_trended_is_written_once(store: redis_py.Redis, tmp_path: Path) -> None:
     head = {"tenant": "default", "release": "r-1", "window_seconds": 3600}
     snapshot = head | {"time": START, "trending": 3, "items": ["a", "b"], "values": [2.5, 1.0]}

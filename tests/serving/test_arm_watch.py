@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from aisle.v1.recommender_pb2 import RecommendRequest
 from experiments.assign import assign
 from experiments.files import STOPPED, load_experiments
 from experiments.stops import read_stop
+from serving.arms.at_work import AtWork
 from serving.arms.watch import ArmWatch, guards_of
 from serving.config import ExperimentsConfig, load_serving
 from serving.experiments import Given, LiveExperiments
@@ -147,6 +151,33 @@ def test_without_redis_a_process_goes_by_what_it_saw(tmp_path: Path) -> None:
     shop.answer(shop.watch, shop.other[:12], 99.0)
     shop.watch.look()
     assert shop.live.stopped == {"canary"}
+
+
+def test_a_worker_that_died_of_a_release_tells_the_next_one(tmp_path: Path, redis_url: str) -> None:
+    file, release = tmp_path / "arms-1", tmp_path / "releases" / "bad"
+    died = """
+import os, sys
+from pathlib import Path
+from serving.arms.at_work import AtWork
+one = AtWork(Path(sys.argv[1]))
+with one.on(Path(sys.argv[2] + "-fine")):
+    pass
+with one.on(Path(sys.argv[2])), one.on(Path(sys.argv[2])):
+    os._exit(9)
+"""
+    assert subprocess.run([sys.executable, "-c", died, str(file), str(release)], check=False).returncode == 9
+    assert AtWork(file).left == {release}
+    assert AtWork(file).left == frozenset()  # told once
+    folder = tmp_path / "experiments"
+    folder.mkdir()
+    shop = Shop(folder, redis_url)
+    (written,) = shop.live.written
+    shop.live._followed.value = (replace(written, releases={"other": release}),)  # type: ignore[union-attr]
+    shop.watch.blame({release}, 1)
+    assert shop.live.stopped == {"canary"}
+    stop = read_stop(folder, "canary")
+    assert stop is not None
+    assert (stop.guard, stop.why) == ("died", "worker 1 ended while the release bad of 'other' was at work in it")
 
 
 def test_a_folder_that_cannot_be_written_stops_it_here(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
