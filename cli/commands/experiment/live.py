@@ -27,11 +27,15 @@ def register(group: typer.Typer) -> None:
 
 def validate(
     where: Annotated[Path, typer.Argument(help="a folder of experiments, or one file")] = Path("configs/experiments"),
+    work: Annotated[Path | None, typer.Option(help="whose releases the arms may name")] = None,
 ) -> None:
     """Check experiment files as a server would; the first mistake is told with its file and line."""
+    from core.work import Work
     from experiments.files import load_experiments, read_experiment
+    from experiments.releases import finder
 
-    found = load_experiments(where) if where.is_dir() else (read_experiment(where),)
+    find = finder(None if work is None else Work(work).releases)
+    found = load_experiments(where, find) if where.is_dir() else (read_experiment(where, find),)
     for written in found:
         experiment = written.experiment
         first, last = experiment.part
@@ -63,12 +67,16 @@ def status(
             said = ", ".join(f"{arm} {n}" for arm, n in requests.items() if n)
             table.add_row(e.name, e.state, f"{e.share:.0%}", said or "none")
             row = {"name": e.name, "id": e.id, "state": e.state, "share": e.share, "requests": requests}
+            row |= {"why": e.why, "releases": dict(e.releases), "copies": dict(e.copies)}
             if e.version:
                 row |= _bandit(bandits, e)
             rows.append(row)
     console.print(table)
     if bandits.row_count:
         console.print(bandits)
+    for row in rows:
+        if row["why"]:
+            step(f"{row['name']}: {row['why']}")
     if found.problem:
         step(f"the newest files are not in use: {found.problem}")
     finish({"folder": found.folder, "problem": found.problem, "experiments": rows})
