@@ -3,7 +3,8 @@
     .venv/bin/python -m benchmarks.experiment_overhead [--experiments 20] [--requests 5000]
 
 `layers`: four layers with an equal share of the experiments in each, so that a request is in four of them. `all`: each experiment has a layer of its own
-and takes everybody, so that every request is in all of them: the dearest case. Timed is what serving does for
+and takes everybody, so that every request is in all of them: the dearest case. `layers-and-bandit`: `layers`, and a bandit that takes everybody, every session
+a new one; `bandit-known`: the same, and every session known from Redis by another process. Timed is what serving does for
 experiments: to find the arms, to apply them, to write them into the answer, the log's text and the counters (serving/experiments.py).
 The last line of stdout is JSON.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -19,8 +21,10 @@ from pathlib import Path
 import numpy as np
 
 from aisle.v1.recommender_pb2 import RecommendRequest, RecommendResponse
-from serving.config import ExperimentsConfig
+from serving.config import load_serving
 from serving.experiments import LiveExperiments
+from serving.learning import Learning
+from serving.redis_link import RedisLink
 from serving.tally import Tally
 
 _FILE = """\
@@ -34,18 +38,33 @@ arms: {{usual: {{}}, other: {{settings: {{diversity_level: low-diversity}}}}}}
 control: usual
 primary: {{name: buys, events: [purchase-complete]}}
 """
+_BANDIT = """\
+name: bandit
+owner: benchmark
+hypothesis: none
+unit: session
+layer: bandit
+arms: {usual: {}, other: {settings: {diversity_level: low-diversity}}}
+control: usual
+allocation: {policy: thompson}
+primary: {name: buys, events: [purchase-complete]}
+"""
 
 _LAYERS = 4
 
 
-def timed(folder: Path, requests: int) -> list[float]:
-    """Microseconds of each request."""
-    live = LiveExperiments(ExperimentsConfig(folder=str(folder), refresh_seconds=1), "default", Tally(), lambda: 0)
+def timed(folder: Path, requests: int, *, known: bool = False) -> list[float]:
+    """Microseconds of each request; `known`: what a bandit gave its session is remembered."""
+    config, tally = load_serving().with_experiments(folder), Tally()
+    live = LiveExperiments(config.experiments, "default", tally, lambda: 0)
+    nowhere = RedisLink("unix:///nowhere/redis.sock", config.redis)
+    live.learn_by(Learning(nowhere, config, folder, lambda: live.bandits, tally, lambda: 0))
+    kept = dict.fromkeys(live.tags, b"0 1 other 0.5 86400000000 8640000000 1") if known else {}
     found = []
     for n in range(-200, requests):
-        request = RecommendRequest(user_id=f"user-{n}", placement="home")
+        request = RecommendRequest(user_id=f"user-{n}", session_id=f"session-{n}", placement="home")
         began = time.perf_counter_ns()
-        given = live.of(request, 0)
+        given = live.with_bandits(live.of(request, 0), request, 0, kept)
         given.told(request)
         given.write(RecommendResponse())
         given.said  # noqa: B018 - what the log keeps is made here
@@ -53,6 +72,10 @@ def timed(folder: Path, requests: int) -> list[float]:
         if n >= 0:
             found.append((time.perf_counter_ns() - began) / 1e3)
     return found
+
+
+def _said(us: list[float]) -> dict[str, float]:
+    return {f"p{q}_us": round(float(np.percentile(us, q)), 2) for q in (50, 99)}
 
 
 def main() -> None:
@@ -69,14 +92,18 @@ def main() -> None:
             (a.experiments, "layers", _LAYERS),
             (a.experiments, "all", a.experiments),
         ):
-            folder = Path(place) / name
-            folder.mkdir()
+            (folder := Path(place) / name).mkdir()
             for at in range(n):
                 share = layers / n if n > layers else 1.0
                 told = {"layer": f"l{at % layers}", "first": round(at // layers * share, 6), "share": round(share, 6)}
                 (folder / f"e{at}.yaml").write_text(_FILE.format(name=f"e{at}", **told))
-            us = timed(folder, a.requests)
-            figures[name] = {f"p{q}_us": round(float(np.percentile(us, q)), 2) for q in (50, 99)}
+            figures[name] = _said(timed(folder, a.requests))
+        (folder := Path(place) / "layers-and-bandit").mkdir()
+        for file in (Path(place) / "layers").iterdir():
+            shutil.copy(file, folder)
+        (folder / "bandit.yaml").write_text(_BANDIT)
+        figures[folder.name] = _said(timed(folder, a.requests))
+        figures["bandit-known"] = _said(timed(folder, a.requests, known=True))
     print(json.dumps(figures))
 
 

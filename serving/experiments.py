@@ -22,7 +22,6 @@ from serving.arms.open_releases import OpenRelease, OpenReleases
 from serving.config import ExperimentsConfig
 from serving.followed import Followed
 from serving.learning import Learning
-from serving.online_state import Person
 from serving.recommend_checks import is_personal
 from serving.release import Release
 from serving.tally import Tally
@@ -288,8 +287,7 @@ class LiveExperiments:
             return
         for a in given.assignments:
             if a.version and not a.forced and (of := self.bandits.get(a.experiment)) is not None:
-                who = Person(request.user_id, request.visitor_id).keys
-                self._learning.met(of, a, request.session_id, who[0] if who else "")
+                self._learning.met(of, a, request)
 
     def over(self, release: Release, given: Given) -> Release:
         """The release as these arms run it: its files with other settings."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from aisle.v1 import recommender_pb2
 from experiments.assign import Assignment, assign
 from experiments.learning import Rewarding
 from serving.bandits import Bandits, Seen
@@ -12,6 +13,7 @@ from serving.config import ServingConfig
 from serving.exposures import Exposures
 from serving.feedback import Exposure, Feedback, remembered
 from serving.keys import Keys
+from serving.online_state import Person
 from serving.redis_link import RedisLink
 from serving.tally import Tally
 
@@ -72,10 +74,12 @@ class Learning:
         shares = self._bandits.shares(of)
         return assign(experiment, session, now, shares.shares, shares.version)
 
-    def met(self, of: Rewarding, given: Assignment, session: str, who: str) -> None:
-        """A session is shown a page of an arm; `who`: person key, empty for nobody."""
+    def met(self, of: Rewarding, given: Assignment, request: recommender_pb2.RecommendRequest) -> None:
+        """The session of a request is shown a page of an arm."""
+        session = request.session_id
         if self._exposures.kept(of.tag, session) is None:
-            self._exposures.note(Exposure(of, given, session, who, self._clock()))
+            who = Person(request.user_id, request.visitor_id).keys
+            self._exposures.note(Exposure(of, given, session, who[0] if who else "", self._clock()))
 
     def shares(self, of: Rewarding) -> tuple[dict[str, float], int, int]:
         """Those in force, their version, and when they were decided (microseconds)."""
