@@ -59,6 +59,12 @@ def demo_(
         f"and ended with {last.shares[BETTER]:.0%}. A little always stays with the other, in case times change.\nTry your own: docs/experiments.md\n",
         highlight=False,
     )
+    if made.result.curves[0].decision == "open":
+        console.print(
+            "The report is not sure yet, and need not be: by the end the other arm had a fortieth of the visits, so that little was known of it. "
+            "A bandit earns while it learns; who wants to know soon splits evenly (policy: fixed).\n",
+            highlight=False,
+        )
     finish(
         {
             "taken_up_seconds": round(story.taken_up, 2),
