@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -13,13 +13,16 @@ from core.errors import nearest
 from core.marked import signature
 from core.schema import MINUTE
 from experiments.assign import Assignment, assign, overridden, said
-from experiments.config import HOLDOUT, Settings
+from experiments.config import HOLDOUT, Experiment, Settings
 from experiments.files import Find, Written, load_experiments, stopped
+from experiments.learning import Rewarding
 from experiments.stops import read_stop
 from serving.arms.chosen import Copy, all_open, copies_of, opened, served_releases
 from serving.arms.open_releases import OpenRelease, OpenReleases
 from serving.config import ExperimentsConfig
 from serving.followed import Followed
+from serving.learning import Learning
+from serving.online_state import Person
 from serving.recommend_checks import is_personal
 from serving.release import Release
 from serving.tally import Tally
@@ -73,6 +76,26 @@ class Given:
 
 
 _NOTHING: Final = Given()
+_Choose = Callable[[Experiment, str, float], Assignment | None]
+"""The arm of a unit at a moment (microseconds); None: the experiment does not take it."""
+
+
+@dataclass(frozen=True)
+class _Sorted:
+    """Experiments by how arms are given."""
+
+    written: Sequence[Written]  # all
+    fixed: tuple[Written, ...]
+    learning: tuple[Written, ...]
+    bandits: dict[str, Rewarding]
+    tags: tuple[str, ...]
+
+    @classmethod
+    def of(cls, written: Sequence[Written]) -> _Sorted:
+        fixed = tuple(w for w in written if w.experiment.allocation.policy == "fixed")
+        learning = tuple(w for w in written if w.experiment.allocation.policy != "fixed")
+        bandits = {w.experiment.name: Rewarding(w.experiment) for w in learning}
+        return cls(written, fixed, learning, bandits, tuple(of.tag for of in bandits.values()))
 
 
 class LiveExperiments:
@@ -101,6 +124,8 @@ class LiveExperiments:
             frozenset()
         )  # stopped by this process, whether or not the switch could be written
         self._folder, self._tenant, self._tally, self._clock = config.path, tenant, tally, clock
+        self._learning: Learning | None = None
+        self._sorted_last = _Sorted.of(())
         self._views: dict[tuple[tuple[str, str], ...], tuple[Release, tuple[Settings, ...], Release]] = {}
         folder = self._folder
         self._followed: Followed[tuple[Written, ...]] | None = None
@@ -114,6 +139,27 @@ class LiveExperiments:
             self._followed = Followed("experiments", lambda: signature(folder), read, seconds)
             # followed by itself: a file that does not fit must not keep one from being stopped
             self._switches = Followed("stopped experiments", lambda: stopped(folder), lambda: stopped(folder), seconds)
+
+    def learn_by(self, learning: Learning) -> None:
+        """Bandits are given arms and remembered by it; without it they are in nobody's page."""
+        self._learning = learning
+
+    @property
+    def bandits(self) -> dict[str, Rewarding]:
+        """Those that learn, by name."""
+        return self._sorted.bandits
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Of those that learn, what a session's state is to be asked for."""
+        return self._sorted.tags
+
+    @property
+    def _sorted(self) -> _Sorted:
+        written = self.written
+        if self._sorted_last.written is not written:
+            self._sorted_last = _Sorted.of(written)
+        return self._sorted_last
 
     def start(self) -> None:
         """Begin to look for changes."""
@@ -166,7 +212,7 @@ class LiveExperiments:
         return found
 
     def of(self, request: recommender_pb2.RecommendRequest, now: int, within: str = "") -> Given:
-        """The arms of a request.
+        """The arms of a request, but for those of bandits.
 
         Args:
             request: It was checked.
@@ -177,12 +223,37 @@ class LiveExperiments:
             BadRequestError: It asks for an experiment or an arm that there is not.
         """
         found = self.written
-        asked = request.experiment_overrides
-        if asked:
-            _check(dict(asked), found, within)
-        if not found or (not is_personal(request) and not asked):
+        if request.experiment_overrides:
+            _check(dict(request.experiment_overrides), found, within)
+        return self._among(self._sorted.fixed, request, now, assign) if found else _NOTHING
+
+    def with_bandits(
+        self, given: Given, request: recommender_pb2.RecommendRequest, now: int, kept: Mapping[str, bytes]
+    ) -> Given:
+        """The same and the arms of bandits, which keep a session in the arm that it met first.
+
+        `kept`: what they gave it (serving.feedback), as far as Redis says.
+        """
+        learning, bandits = self._learning, self._sorted.bandits
+        if learning is None or not bandits:
+            return given
+
+        def learned(experiment: Experiment, unit: str, now: float) -> Assignment | None:
+            return learning.assign(bandits[experiment.name], unit, now, kept)
+
+        more = self._among(self._sorted.learning, request, now, learned)
+        if not more.assignments:
+            return given
+        return replace(given, assignments=given.assignments + more.assignments, settings=given.settings + more.settings)
+
+    def _among(
+        self, found: Sequence[Written], request: recommender_pb2.RecommendRequest, now: int, choose: _Choose
+    ) -> Given:
+        """The arms of a request in some of the experiments."""
+        asked, personal = request.experiment_overrides, is_personal(request)
+        if not found or (not personal and not asked):
             return _NOTHING
-        given, off, personal = [], self.stopped, is_personal(request)
+        given, off = [], self.stopped
         units = {"user": request.user_id, "visitor": request.visitor_id, "session": request.session_id}
         placement, labels = request.placement, dict(request.labels)
         copies: tuple[Copy, ...] = ()
@@ -196,7 +267,7 @@ class LiveExperiments:
             if asked and name in asked:
                 given.append((written, overridden(experiment, asked[name])))
             elif personal and (unit := units[experiment.unit]):
-                one = assign(experiment, unit, now)
+                one = choose(experiment, unit, now)
                 if one is not None:
                     given.append((written, one))
                     if experiment.shadows and not one.forced:
@@ -210,9 +281,15 @@ class LiveExperiments:
         release = next((o for w, a in given if (o := opened(w.releases.get(a.arm), self._open)) is not None), None)
         return Given(arms, settings, release, () if release is not None else copies)
 
-    def count(self, given: Given) -> None:
+    def count(self, given: Given, request: recommender_pb2.RecommendRequest) -> None:
         """One more request was answered as these arms say."""
         self._tally.note((_COUNTED, (f"{a.experiment}={a.arm}",), 1) for a in given.assignments if not a.forced)
+        if self._learning is None:
+            return
+        for a in given.assignments:
+            if a.version and not a.forced and (of := self.bandits.get(a.experiment)) is not None:
+                who = Person(request.user_id, request.visitor_id).keys
+                self._learning.met(of, a, request.session_id, who[0] if who else "")
 
     def over(self, release: Release, given: Given) -> Release:
         """The release as these arms run it: its files with other settings."""
@@ -233,26 +310,34 @@ class LiveExperiments:
         return admin_pb2.ExperimentsStatus(
             folder="" if self._folder is None else str(self._folder),
             problem="" if self._followed is None else self._followed.problem,
-            experiments=[
-                admin_pb2.ExperimentStatus(
-                    name=written.experiment.name,
-                    id=written.id,
-                    state=self._state(written, now),
-                    share=written.experiment.share(now),
-                    shares=written.experiment.weights,
-                    requests={
-                        arm: counts.get(f"{written.experiment.name}={arm}", 0)
-                        for arm in (*written.experiment.served, HOLDOUT)
-                    },
-                    why=self._why(written),
-                    releases={arm: self._said(path) for arm, path in written.releases.items()},
-                    copies={
-                        arm: copied.get(f"{written.experiment.name}={arm}", 0) for arm in written.experiment.shadows
-                    },
-                )
-                for written in self.written
-            ],
+            experiments=[self._status_of(written, now, counts, copied) for written in self.written],
         )
+
+    def _status_of(
+        self, written: Written, now: int, counts: Mapping[str, int], copied: Mapping[str, int]
+    ) -> admin_pb2.ExperimentStatus:
+        experiment = written.experiment
+        said = admin_pb2.ExperimentStatus(
+            name=experiment.name,
+            id=written.id,
+            state=self._state(written, now),
+            share=experiment.share(now),
+            shares=experiment.weights,
+            requests={arm: counts.get(f"{experiment.name}={arm}", 0) for arm in (*experiment.served, HOLDOUT)},
+            policy=experiment.allocation.policy,
+            why=self._why(written),
+            releases={arm: self._said(path) for arm, path in written.releases.items()},
+            copies={arm: copied.get(f"{experiment.name}={arm}", 0) for arm in experiment.shadows},
+        )
+        of = self.bandits.get(experiment.name)
+        if of is not None and self._learning is not None:
+            shares, said.version, said.decided = self._learning.shares(of)
+            seen = self._learning.seen(of)
+            said.sample_ratio_p = seen.ratio_p
+            for field, values in ((said.exposed, seen.exposed), (said.rewarded, seen.rewarded)):
+                field.update(values)
+            said.shares.update(shares)
+        return said
 
     def _why(self, written: Written) -> str:
         """It is stopped, or not running yet."""
@@ -281,10 +366,7 @@ class LiveExperiments:
 
 
 def _servable(folder: Path, find: Find | None, most: int, now: int) -> tuple[Written, ...]:
-    """The experiments of a folder, whose arms name at most so many releases.
-
-    A bandit, which would learn from feedback that servers do not collect yet, is refused rather than run as a fixed split.
-    """
+    """The experiments of a folder, whose arms name at most so many releases."""
     found = load_experiments(folder, find)
     releases: set[Path] = set()
     for written in found:
@@ -295,12 +377,6 @@ def _servable(folder: Path, find: Find | None, most: int, now: int) -> tuple[Wri
             raise written.file.problem(
                 ("arms",),
                 f"arms would have {len(releases)} releases of their own open, and experiments.releases of the server allows {most}",
-            )
-        policy = written.experiment.allocation.policy
-        if policy != "fixed":
-            raise written.file.problem(
-                ("allocation", "policy"),
-                f"allocation.policy: {policy} can be simulated, but not served yet; expected fixed",
             )
     return found
 

@@ -345,6 +345,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
     ) -> Placed:
         """The page of one placement, without the rows `taken` (int32) that others show."""
         request_id = request.request_id or new_request_id()
+        way = self._ways.with_bandits(way, request, state.given)
         release, now, given = way.release, way.now, way.given
         request = given.told(request)
         asked, missing = self._asking.page(release, request, k, now, state, taken, within)
@@ -365,7 +366,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         arm = ",".join(f"{a.experiment}={a.arm}" for a in one.given.assignments if not a.forced)
         page_seen(self._tally, rpc, one.request_id, one.release.name, one.page, one.failures, one.watch, arm)
         if self._experiments is not None:
-            self._experiments.count(one.given)
+            self._experiments.count(one.given, one.request)
         self._log.offer(one.shown(response, pool))
         self._arms.answered(one, response)
         return response

@@ -26,6 +26,7 @@ from serving.events_service import EventsService
 from serving.experiments import LiveExperiments
 from serving.exploration import Exploration
 from serving.keys import Keys
+from serving.learning import Learning
 from serving.method_table import MethodTable
 from serving.online_state import OnlineState
 from serving.page_tokens import PageTokens, secret_of
@@ -68,25 +69,26 @@ class TenantParts:
         self._catalog = catalog = _catalog(options, clock)
         self.resident = Resident.open(options.release, self._prepare, catalog.over if catalog else None)
         keys = Keys(config.tenant)
-        self._state = OnlineState(link, keys, config.events.live_per_person)
-        self._store = EventStore(EventWriter(link, keys, config.events), _spool(options))
-        self._log = ShownLog(link, keys, config.log, self._tally, config.exploration.features_share)
         board, kept = options.board, config.experiments
         self._at_work = AtWork(None if board is None else board.folder / f"arms-{board.number}")
         opened = self._open_releases = OpenReleases(
             self.resident, self.open_next, self._lacks, kept.releases, kept.refresh_seconds, self._at_work
         )
+        find = finder(Work(options.work).releases, confined=options.confined)
+        experiments = LiveExperiments(config.experiments, config.tenant, self._tally, clock, opened, find)
+        self._experiments = experiments
+        self._learning = Learning(link, config, options.work, lambda: experiments.bandits, self._tally, clock)
+        experiments.learn_by(self._learning)
+        self._state = OnlineState(link, keys, config.events.live_per_person, lambda: experiments.tags)
+        self._store = EventStore(EventWriter(link, keys, config.events, self._learning.feedback), _spool(options))
+        self._log = ShownLog(link, keys, config.log, self._tally, config.exploration.features_share)
         self._trending = Trending(link, keys, config.trending, self.resident, clock, opened.every)
         rules = config.rules
         self.rules = LiveRules(rules.path, lambda: self.resident.release, clock, rules.refresh_seconds)
-        find = finder(Work(options.work).releases, confined=options.confined)
-        self._experiments = LiveExperiments(config.experiments, config.tenant, self._tally, clock, opened, find)
         shadows = ShownLog(link, keys, config.log, self._tally, stream=keys.shadows)
         self._shadows = Shadows(shadows, config.experiments.shadow_queue, self._tally)
-        self._watch = ArmWatch(link, keys, self._experiments)
-        self.seen = Parts(
-            self.resident, link, self._store, self._trending, self._catalog, self.rules, self._experiments
-        )
+        self._watch = ArmWatch(link, keys, experiments)
+        self.seen = Parts(self.resident, link, self._store, self._trending, self._catalog, self.rules, experiments)
         self.methods = self._services(keys, clock)
 
     def _services(self, keys: Keys, clock: Clock) -> MethodTable:
@@ -138,6 +140,7 @@ class TenantParts:
         if self._options.board is not None:
             self._watch.blame(self._at_work.left, self._options.board.number)
         self._experiments.start()
+        self._learning.start()
         if self._experiments.folder is not None:
             self._shadows.start()
             self._watch.start()
@@ -157,6 +160,7 @@ class TenantParts:
             self._watch.stop()
             self._shadows.stop()
         self._experiments.stop()
+        self._learning.stop()
         self._log.stop()
         self._store.stop()
         if self._catalog is not None:

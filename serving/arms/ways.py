@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from aisle.v1 import recommender_pb2 as pb
@@ -29,6 +29,7 @@ class Way:
     given: Given
     onward: Onward | None = None  # the list that it asks for a further page of
     failed: bool = False  # the arm's own release could not answer: the release of all does
+    settled: bool = False  # bandits have no word in it
 
     @property
     def arms_own(self) -> bool:
@@ -71,24 +72,30 @@ class Ways:
         now = self._now(main)
         given = _NOBODY if self._experiments is None else self._experiments.of(request, now, within)
         onward = self._paging.onward(request, now)
-        own = given.release
+        own, settled = given.release, False
         if onward is not None and onward.release != (main if own is None else own.base).name:
             begun = None if onward.release == main.name or self._open is None else self._open.named(onward.release)
             if begun is not None or own is not None:
-                given, own = replace(_NOBODY, release=begun), begun
+                given, own, settled = replace(_NOBODY, release=begun), begun, True
         if own is None:
-            return Way(main, self._resident.base.items.rows, now, given, onward)
+            return Way(main, self._resident.base.items.rows, now, given, onward, settled=settled)
         release = own.current
-        return Way(release, own.base.items.rows, self._now(release), given, onward)
+        return Way(release, own.base.items.rows, self._now(release), given, onward, settled=settled)
+
+    def with_bandits(self, way: Way, request: pb.RecommendRequest, kept: Mapping[str, bytes]) -> Way:
+        """The same with the arms of bandits, which need what is known of the session (`kept`: what they gave it); they change settings alone."""
+        if self._experiments is None or way.settled:
+            return way
+        return replace(way, given=self._experiments.with_bandits(way.given, request, way.now, kept))
 
     def instead(self, way: Way) -> Way:
         """The same by the release that answers everybody: that of the arm could not."""
         main = self._resident.release
-        return Way(main, self._resident.base.items.rows, self._now(main), way.given, way.onward, failed=True)
+        return Way(main, self._resident.base.items.rows, self._now(main), way.given, way.onward, True, way.settled)
 
     def of_copy(self, copy: Copy, one: Placed) -> Way:
         """How a shadow answers what `one` was answered."""
         held = OpenRelease(self._resident.held) if copy.release is None else copy.release
         release, settings = held.current, () if copy.settings == Settings() else (copy.settings,)
         given = replace(one.given, assignments=(copy.assignment,), settings=settings, release=copy.release, copies=())
-        return Way(release, held.base.items.rows, max(one.now, release.window_end), given)
+        return Way(release, held.base.items.rows, max(one.now, release.window_end), given, settled=True)
