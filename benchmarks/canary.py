@@ -293,6 +293,8 @@ def shadowed(place: Place, seconds: float) -> dict[str, Any]:
         "with": ms(found[True]),
         "copies": copies,
         "failed": sum(p.status != "OK" for p in pages),
+        "sent_again": sum(p.again > 0 for p in pages),
+        "statuses": dict(Counter(p.status for p in pages if p.status != "OK")),
         "releases": sorted({p.release for p in pages if p.release}),
     }
 
