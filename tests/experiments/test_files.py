@@ -75,7 +75,6 @@ def test_the_example_of_the_configuration_fits_and_is_off() -> None:
         (("control: a", "control: a\nunit: session\nwatch: {}\nallocation: {policy: ucb}"), 1, "watch: needs"),
         (("control: a", "control: a\nwatch: {slow_ms: 0}"), 9, "watch.slow_ms"),
         (
-            (
             ('  b:\n    settings: {ranker: "off"}\n', "  b: {release: r}\nunit: session\nallocation: {policy: ucb}\n"),
             1,
             "arms.b: a release and a shadow",
