@@ -9,6 +9,7 @@ experiment file is dropped in, whose arm is the candidate (docs/experiments.md).
     slow       a ranker with many times the trees, all of which are scored
     worse      a ranker whose trees say the opposite
     innocent   nothing
+    shadow     nothing, and nobody is answered by it: of every page a copy is made; how long answers take with it and without, by turns
 
 `switched_after_seconds`, `requests`: from the first page of the candidate to the switch, and to its last page. `failed` must be 0. `others`
 are latencies on the server of all but the candidate: in the calm, beside it and afterwards. The last line of stdout is JSON; exit 1 where a
@@ -50,6 +51,7 @@ from core.work import Work
 from experiments.files import STOPPED
 from experiments.stops import read_stop
 from pipeline.served import Served
+from serving.client import Client
 from serving.release import Release
 from serving.user_state import UserState
 
@@ -57,6 +59,7 @@ _PAGE: Final = 10
 _CALM_SECONDS: Final = 10.0
 _AFTER_SECONDS: Final = 5.0
 _CONNECTIONS: Final = 4
+_TRIES, _SHED_WAIT = 20, 0.25
 _WANTED: Final = 0.25  # the chance that the item of which the shop's people do most is clicked in the first place
 _TREES: Final = 30_000
 _FILE: Final = """\
@@ -73,6 +76,19 @@ guardrails:
   - {{name: clicks, events: [click], most_lost: 0.1, stops: true}}
 watch: {{slow_ms: {slow_ms}}}
 """
+_SHADOW: Final = """\
+name: canary
+owner: benchmark
+hypothesis: Nobody notices.
+unit: session
+arms:
+  usual: {{}}
+  candidate: {{release: {release}, shadow: 1.0}}
+control: usual
+primary: {{name: clicks, events: [click]}}
+"""
+_TURNS: Final = 3
+_OPEN_SECONDS: Final = 3.0  # for the folder to be read, and the release to be opened
 
 
 @dataclass(frozen=True)
@@ -85,6 +101,7 @@ class Page:
     ms: float  # on the server
     status: str  # OK, or the gRPC code
     clicked: bool
+    again: int  # how often it was sent again, because the server had too much to do
     reason: str = ""
 
 
@@ -125,19 +142,32 @@ class Shoppers:
     async def _visit(self, number: int, recommender: Any, events: Any) -> None:
         user, session = self._random.choice(self._users), f"{self._seed}-{number}"
         request = RecommendRequest(user_id=user, session_id=session, page_size=_PAGE, explore=False)
+        again = 0
         try:
-            page = await recommender.Recommend(request, timeout=10)
+            while True:
+                try:
+                    page = await recommender.Recommend(request, timeout=10)
+                    break
+                except (
+                    grpc.aio.AioRpcError
+                ) as e:  # a server that sheds asks for another try, which a storefront's client makes
+                    if e.code() != grpc.StatusCode.RESOURCE_EXHAUSTED or again == _TRIES:
+                        raise
+                    again += 1
+                    await asyncio.sleep(_SHED_WAIT)
             clicked = self._click([r.item_id for r in page.results])
             if clicked:
                 event = Event(event_type="click", item_id=clicked, user_id=user, session_id=session, event_id=session)
                 event.attribution_token = page.attribution_token
                 await events.WriteEvents(WriteEventsRequest(events=[event]), timeout=10)
         except grpc.aio.AioRpcError as e:
-            self.pages.append(Page(time.perf_counter(), "", "", 0.0, f"{e.code().name}: {e.details()}", clicked=False))
+            self.pages.append(Page(time.perf_counter(), "", "", 0.0, f"{e.code().name}: {e.details()}", False, again))
             return
         arm = next((a.arm for a in page.experiment_assignments), "")
         ms = page.stage_latency_ms["total"]
-        self.pages.append(Page(time.perf_counter(), arm, page.release, ms, "OK", bool(clicked), page.fallback_reason))
+        self.pages.append(
+            Page(time.perf_counter(), arm, page.release, ms, "OK", bool(clicked), again, page.fallback_reason)
+        )
 
     def _click(self, items: list[str]) -> str:
         """The first that is looked at and wanted."""
@@ -206,10 +236,6 @@ def figures(pages: Sequence[Page], dropped: float, first: float, stopped: float 
     end = last if stopped is not None else float("inf")
     ok = [p for p in pages if p.status == "OK"]
 
-    def ms(some: Sequence[Page]) -> dict[str, float]:
-        took = [p.ms for p in some] or [float("nan")]
-        return {"pages": len(some)} | {f"p{q}_ms": round(float(np.percentile(took, q)), 1) for q in (50, 99)}
-
     return {
         "opened_seconds": round(first - dropped, 2),
         "switched_after_seconds": None if stopped is None else round(stopped - first, 2),
@@ -218,6 +244,7 @@ def figures(pages: Sequence[Page], dropped: float, first: float, stopped: float 
         "requests": sum(first <= p.at <= end for p in pages),
         "requests_of_candidate": len(own),
         "failed": len(pages) - len(ok),
+        "sent_again": sum(p.again > 0 for p in pages),
         "statuses": dict(Counter(p.status for p in pages if p.status != "OK")),
         "degraded": dict(Counter(p.reason for p in ok if p.reason)),
         "candidate": ms(own) | {"clicked": round(sum(p.clicked for p in own) / len(own), 3)},
@@ -227,6 +254,48 @@ def figures(pages: Sequence[Page], dropped: float, first: float, stopped: float 
             "beside": ms([p for p in ok if dropped <= p.at <= end and p.arm != "candidate"]),
             "afterwards": ms([p for p in ok if p.at > end]),
         },
+    }
+
+
+def ms(some: Sequence[Page]) -> dict[str, float | None]:
+    """How long they took on the server."""
+    took = [p.ms for p in some]
+    found = {f"p{q}_ms": round(float(np.percentile(took, q)), 1) if took else None for q in (50, 99)}
+    return {"pages": len(some), **found}
+
+
+def shadowed(place: Place, seconds: float) -> dict[str, Any]:
+    """The release in its own shadow, of every page, in turn with nothing: what that does to what is served."""
+    made = candidate(place.work.current, "shadow", lambda _: None)
+    (folder := place.folder / "experiments-shadow").mkdir()
+    options = ("--redis", place.redis, "--experiments", folder)  # one worker, whose count is the whole
+    text = _SHADOW.format(release=made.name)
+    found: dict[bool, list[Page]] = {False: [], True: []}
+    with (
+        Served(place.work.current, *options) as served,
+        Shoppers(served.address, place.users, place.wants, place.rate, place.seed) as shoppers,
+        Client(served.address) as ask,
+    ):
+        time.sleep(_CALM_SECONDS)
+        for turn in range(2 * _TURNS):
+            on = turn % 2 == 1
+            (folder / f"canary{STOPPED}").unlink(missing_ok=True) if on else (folder / f"canary{STOPPED}").touch()
+            if turn == 0:
+                (folder / "canary.yaml").write_text(text)
+            time.sleep(_OPEN_SECONDS)
+            since = time.perf_counter()
+            time.sleep(seconds / (2 * _TURNS))
+            found[on] += [p for p in list(shoppers.pages) if p.at >= since]
+        copies = dict(ask.status().experiments.experiments[0].copies)
+    pages = [p for part in found.values() for p in part]
+    return {
+        "without": ms(found[False]),
+        "with": ms(found[True]),
+        "copies": copies,
+        "failed": sum(p.status != "OK" for p in pages),
+        "sent_again": sum(p.again > 0 for p in pages),
+        "statuses": dict(Counter(p.status for p in pages if p.status != "OK")),
+        "releases": sorted({p.release for p in pages if p.release}),
     }
 
 
@@ -263,6 +332,9 @@ def run(release: Path, a: argparse.Namespace) -> dict[str, Any]:
             if name in a.only.split(","):
                 found[name] = one(place, name, change, seconds)
                 print(f"{name}: {json.dumps(found[name])}", file=sys.stderr)
+        if "shadow" in a.only.split(","):
+            found["shadow"] = shadowed(place, a.shadow)
+            print(f"shadow: {json.dumps(found['shadow'])}", file=sys.stderr)
         about = {"share": a.share, "rate": a.rate, "workers": a.workers, "seed": a.seed}
         return {"release": release.resolve().name, **about, **found}
 
@@ -271,6 +343,8 @@ def fine(found: dict[str, Any]) -> bool:
     """Whether it shows what it should."""
     right = {"slow": "slow", "worse": "guardrail:clicks", "innocent": None}
     there = [name for name in right if name in found]
+    if "shadow" in found and (found["shadow"]["failed"] or not sum(found["shadow"]["copies"].values())):
+        return False
     return all(found[name]["guard"] == right[name] and not found[name]["failed"] for name in there)
 
 
@@ -282,9 +356,10 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=40, help="shoppers a second")
     parser.add_argument("--seconds", type=float, default=300, help="after which a planted candidate counts as unseen")
     parser.add_argument("--innocent", type=float, default=120, help="seconds of the innocent one")
+    parser.add_argument("--shadow", type=float, default=60, help="seconds with and without a shadow")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", default="slow,worse,innocent")
+    parser.add_argument("--only", default="slow,worse,innocent,shadow")
     a = parser.parse_args()
     try:
         with given_or_small(a.release) as release:

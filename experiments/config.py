@@ -157,6 +157,12 @@ class Experiment(Section):
                 raise ValueError(f"{what}: no arm {arm!r}; the arms are {', '.join(self.arms)}")
             if arm not in self.served:
                 raise ValueError(f"{what}: nobody is answered by {arm!r}, which is a shadow")
+        own = [name for name, arm in self.arms.items() if arm.release or arm.shadow]
+        if self.allocation.policy != "fixed" and own:
+            raise ValueError(
+                f"arms.{own[0]}: a release and a shadow need `allocation: {{policy: fixed}}`: "
+                "a bandit chooses when the person is read already, which is as the release knows them"
+            )
         if self.watch is not None and self.allocation.policy != "fixed":
             raise ValueError("watch: needs `allocation: {policy: fixed}`: it knows whose shares stay as they are")
         if self.allocation.policy != "fixed" and self.unit != "session":

@@ -86,6 +86,12 @@ def stopped(folder: Path) -> frozenset[str]:
         return frozenset()
 
 
+def wanted(written: Written, now: float) -> bool:
+    """Whether it runs, or may yet: it is not off, over or stopped. `now`: microseconds."""
+    experiment, folder = written.experiment, written.file.path.parent
+    return experiment.enabled and now < experiment.in_force[1] and experiment.name not in stopped(folder)
+
+
 def named(found: Sequence[Written], name: str) -> Written:
     """The experiment of that name.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -13,12 +14,15 @@ from experiments.files import Find, Written
 _STATE: Final = "user_state"  # of a manifest's `about`; a twin has none
 
 
-def finder(releases: Path | None, *, confined: bool = False) -> Find:
+def finder(
+    releases: Path | None, *, confined: bool = False, needed: Callable[[Written], bool] = lambda written: True
+) -> Find:
     """Finds an arm's release: a name is one of `releases`, anything with a slash a path, seen from the folder of the experiment's file.
 
     Args:
         releases: WORK/releases; None: names mean nothing.
         confined: A release outside of it is refused, as for a tenant.
+        needed: Whether an experiment's releases must be there: one that is over may name what was pruned since, and must keep no server from starting.
 
     Returns:
         From an experiment and the name of an arm that has a release the directory. It raises ConfigError, with file and line, where that is
@@ -33,6 +37,10 @@ def finder(releases: Path | None, *, confined: bool = False) -> Find:
                 place, f"release {text!r}: a name means one of WORK/releases: say which WORK (--work), or write a path"
             )
         path = written.file.path.parent / text if "/" in text or releases is None else releases / text
+        if confined and (releases is None or path.resolve().parent != releases.resolve()):
+            raise written.file.problem(place, f"release {text!r} is not one of the releases of this tenant")
+        if not needed(written):
+            return path.resolve()
         if not path.is_dir():
             hint = "" if "/" in text or releases is None else f"; {nearest(text, _names(releases))}"
             raise written.file.problem(place, f"release {text!r}: {path} is no directory{hint}")
@@ -41,8 +49,6 @@ def finder(releases: Path | None, *, confined: bool = False) -> Find:
                 place, f"release {text!r} is a link, which moves: name {path.resolve().name!r} itself"
             )
         path = path.resolve()
-        if confined and (releases is None or path.parent != releases.resolve()):
-            raise written.file.problem(place, f"release {text!r} is not one of the releases of this tenant")
         try:
             manifest = open_artifact(path, kind=KIND, format_version=FORMAT_VERSION)
         except (AisleError, OSError) as e:

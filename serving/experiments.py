@@ -14,7 +14,7 @@ from core.marked import signature
 from core.schema import MINUTE
 from experiments.assign import Assignment, assign, overridden, said
 from experiments.config import HOLDOUT, Experiment, Settings
-from experiments.files import Find, Written, load_experiments, stopped
+from experiments.files import Find, Written, load_experiments, stopped, wanted
 from experiments.learning import Rewarding
 from experiments.stops import read_stop
 from serving.arms.chosen import Copy, all_open, copies_of, opened, served_releases
@@ -368,8 +368,7 @@ def _servable(folder: Path, find: Find | None, most: int, now: int) -> tuple[Wri
     found = load_experiments(folder, find)
     releases: set[Path] = set()
     for written in found:
-        experiment = written.experiment
-        if experiment.enabled and now < experiment.in_force[1]:
+        if wanted(written, now):
             releases |= set(written.releases.values())
         if len(releases) > most:
             raise written.file.problem(

@@ -9,6 +9,7 @@ from typing import Any
 from aisle.v1 import admin_pb2_grpc, catalog_pb2_grpc, events_pb2_grpc, recommender_pb2_grpc, users_pb2_grpc
 from core.errors import ConfigError
 from core.work import Work
+from experiments.files import wanted
 from experiments.releases import finder
 from serving.admin_service import AdminService, Loaded
 from serving.arms.arms import Arms
@@ -74,7 +75,8 @@ class TenantParts:
         opened = self._open_releases = OpenReleases(
             self.resident, self.open_next, self._lacks, kept.releases, kept.refresh_seconds, self._at_work
         )
-        find = finder(Work(options.work).releases, confined=options.confined)
+        releases = Work(options.work).releases
+        find = finder(releases, confined=options.confined, needed=lambda written: wanted(written, clock()))
         experiments = LiveExperiments(config.experiments, config.tenant, self._tally, clock, opened, find)
         self._experiments = experiments
         self._learning = Learning(link, config, options.work, lambda: experiments.bandits, self._tally, clock)

@@ -31,7 +31,7 @@ class Shadows:
     Args:
         log: Takes the copies.
         most: That may wait.
-        tally: Counts them: copied, dropped, failed, by experiment and arm; and how long they took.
+        tally: Counts them: copied, dropped, failed, by experiment and arm.
     """
 
     def __init__(self, log: ShownLog, most: int, tally: Tally) -> None:
@@ -75,7 +75,6 @@ class Shadows:
     def _copy(self, one: Placed, copy: Copy) -> None:
         if self.make is None:
             return
-        began = time.perf_counter()
         try:
             shown = self.make(one, copy)
         except Exception as e:  # noqa: BLE001 - nobody waits for it; it is counted
@@ -83,9 +82,7 @@ class Shadows:
             self._count(copy, "failed")
             return
         self._log.offer(shown)
-        took = (f"{copy.assignment.experiment}={copy.assignment.arm}",)
         self._count(copy, "copied")
-        self._tally.note((), (("shadow_seconds", took, time.perf_counter() - began),))
 
     def _count(self, copy: Copy, outcome: str) -> None:
         arm = f"{copy.assignment.experiment}={copy.assignment.arm}"

@@ -65,7 +65,6 @@ METRICS: Final[tuple[Metric, ...]] = (
     _counter("events", "events", ("outcome",), "events written: accepted, duplicate; spooled ones are accepted too"),
     _counter("pages", "log_pages", ("outcome",), "pages for the log of recommendations: logged, dropped"),
     _counter("shadows", "shadow_copies", ("arm", "outcome"), "copies for shadows: copied, dropped, failed"),
-    _histogram("shadow_seconds", "shadow_seconds", ("arm",), "how long a copy took"),
     _histogram("redis", "redis_read_seconds", ("outcome",), "reads of Redis for answers: ok, or the failure"),
     _histogram("swaps", "release_swap_seconds", ("outcome",), "LoadRelease: ok, refused"),
     _gauge("ready", "1 while requests are answered"),

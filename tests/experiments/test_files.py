@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import ConfigError, NotFoundError
+from experiments.assign import shadowed
 from experiments.config import Experiment
 from experiments.files import STOPPED, load_experiments, named, read_experiment, stopped
 
@@ -68,6 +69,16 @@ def test_the_example_of_the_configuration_fits_and_is_off() -> None:
         ),
         (("control: a", "control: a\nforced: {u1: c}"), 1, "forced.u1: no arm 'c'"),
         (("primary: {name: buys", "primary: {kind: ratio, name: buys"), 9, "`per` is for kind ratio"),
+        (("  a: {}", "  a: {}\n  s: {shadow: 0.1}"), 6, "the arm answers as ever; name a release or settings"),
+        (("  a: {}", "  a: {}\n  s: {release: r, shadow: 0.1, weight: 2}"), 6, "nobody is answered by a shadow"),
+        (("  a: {}", "  a: {release: r, shadow: 0.1}"), 1, "control: nobody is answered by 'a', which is a shadow"),
+        (("control: a", "control: a\nunit: session\nwatch: {}\nallocation: {policy: ucb}"), 1, "watch: needs"),
+        (("control: a", "control: a\nwatch: {slow_ms: 0}"), 9, "watch.slow_ms"),
+        (
+            ('  b:\n    settings: {ranker: "off"}\n', "  b: {release: r}\nunit: session\nallocation: {policy: ucb}\n"),
+            1,
+            "arms.b: a release and a shadow",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_with_its_place(tmp_path: Path, change: tuple[str, str], line: int, said: str) -> None:
@@ -95,6 +106,18 @@ def test_experiments_of_a_layer_exclude_each_other(tmp_path: Path) -> None:
     for fits in ("traffic: {first: 0.6, share: 0.4}", "layer: other", "enabled: false"):
         second.write_text(text.replace("control: a", f"control: a\n{fits}"))
         assert len(load_experiments(tmp_path)) == 2
+
+
+def test_a_shadow_takes_nobody_from_the_arms_that_answer(tmp_path: Path) -> None:
+    write(tmp_path, GOOD.replace("  a: {}", "  a: {weight: 3}\n  s: {release: r, shadow: 0.25}"))
+    (found,) = load_experiments(tmp_path)
+    experiment = found.experiment
+    assert (experiment.served, experiment.shadows) == (("a", "b"), {"s": 0.25})
+    assert experiment.weights == {"a": 0.75, "b": 0.25}
+    of = [shadowed(experiment, f"u{n}") for n in range(4_000)]
+    assert set(of) == {(), ("s",)}
+    # 1,000 expected, a standard error of sqrt(4,000 x .25 x .75) = 27
+    assert abs(sum(map(len, of)) - 1_000) < 4 * 27
 
 
 def test_the_kill_switch_is_a_file_beside_it(tmp_path: Path) -> None:

@@ -236,6 +236,23 @@ def test_a_release_that_does_not_fit_is_refused_by_file_and_line(
         load_experiments(folder, finder(work.releases))
 
 
+def test_what_is_over_or_stopped_keeps_no_server_from_starting(
+    folder: Path, work: Work, redis_url: str, config: ServingConfig
+) -> None:
+    write(folder, CANARY.replace("release: other", "release: pruned") + "end: 2020-01-01\n")
+    write(folder, CANARY.replace("release: other", "release: pruned") + "start: 2020-01-01\n", "again")
+    (folder / f"again{STOPPED}").touch()
+    process = ServingProcess(options_for(work, redis_url, config))
+    process.start()
+    with Client(f"127.0.0.1:{process.port}", timeout=20) as client:
+        states = [e.state for e in client.status().experiments.experiments]
+        assert states == ["stopped", "over"]
+        (folder / f"again{STOPPED}").unlink()  # taken back by mistake: nobody is in it
+        until(lambda: client.status().experiments.experiments[0].state == "opening")
+        assert given(recommend(client, "tester")) == {}
+    process.stop()
+
+
 def test_a_tenant_names_only_releases_of_its_own(folder: Path, work: Work) -> None:
     write(folder, CANARY.replace("release: other", f"release: {work.releases / 'other'}"))
     assert load_experiments(folder, finder(work.releases, confined=True))[0].releases["other"].name == "other"
