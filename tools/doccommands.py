@@ -26,6 +26,7 @@ RUN_BY = {
     "catalog upsert": "tests/serving/test_catalog_processes.py",
     "evaluate": "tests/pipeline/nightly/test_night.py",
     "events sink": "tests/pipeline/test_sink_command.py",
+    "experiment demo": "tests/pipeline/test_experiment_demo.py",
     "experiment evaluate": "tests/pipeline/test_experiment_commands.py",
     "experiment plan": "tests/pipeline/test_experiment_commands.py",
     "experiment simulate": "tests/pipeline/test_experiment_commands.py",
