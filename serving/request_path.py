@@ -207,7 +207,9 @@ def _left_over(line: Array, ranked: int, page: Array, arranged: Arranged | None)
         left[page] = False
         return {Removal.CAPPED: _NONE, Removal.BELOW: line[:ranked][left[:ranked]]}
     rest = arranged.rest[arranged.rest < ranked]
-    capped = np.array([at in arranged.held for at in rest.tolist()], bool)
+    held = np.zeros(len(line), bool)
+    held[list(arranged.held)] = True
+    capped = held[rest]
     return {Removal.CAPPED: line[rest[capped]], Removal.BELOW: line[rest[~capped]]}
 
 
