@@ -297,7 +297,8 @@ def _speakers(
     """For each item the source whose weighted, normalised score is highest among those that proposed it; `otherwise` where none did."""
     if not len(page):
         return ()
-    top, proposed = candidates.scores.max(axis=0, initial=0), candidates.ranks[page] >= 0
+    # numpy goes through the longer axis sooner where that is the last one
+    top, proposed = np.ascontiguousarray(candidates.scores.T).max(axis=1, initial=0), candidates.ranks[page] >= 0
     weight = np.array([weights.get(s, 0.0) for s in candidates.sources], np.float32)
     part = np.where(proposed, candidates.scores[page] / np.where(top > 0, top, 1) * weight, -1)
     best, spoken = part.argmax(axis=1).tolist(), np.asarray(proposed.any(axis=1))

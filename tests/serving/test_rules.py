@@ -121,7 +121,7 @@ def test_fatigue_counts_what_was_shown_lately() -> None:
     assert page(ten(), 10, rule, history=history).rows.tolist() == [2, 3, 1, 4, 0, 5, 6, 7, 8, 9]
 
 
-@given(st.lists(st.floats(-1e30, 1e30, width=32), min_size=1, max_size=9))
+@given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=9))
 def test_the_median_is_numpys(values: list[float]) -> None:
     prices = np.array(values, np.float32)
     assert median(prices) == float(np.median(prices))
