@@ -207,7 +207,9 @@ def _left_over(line: Array, ranked: int, page: Array, arranged: Arranged | None)
         left[page] = False
         return {Removal.CAPPED: _NONE, Removal.BELOW: line[:ranked][left[:ranked]]}
     rest = arranged.rest[arranged.rest < ranked]
-    capped = np.array([at in arranged.held for at in rest.tolist()], bool)
+    held = np.zeros(len(line), bool)
+    held[list(arranged.held)] = True
+    capped = held[rest]
     return {Removal.CAPPED: line[rest[capped]], Removal.BELOW: line[rest[~capped]]}
 
 
@@ -295,7 +297,8 @@ def _speakers(
     """For each item the source whose weighted, normalised score is highest among those that proposed it; `otherwise` where none did."""
     if not len(page):
         return ()
-    top, proposed = candidates.scores.max(axis=0, initial=0), candidates.ranks[page] >= 0
+    # numpy goes through the longer axis sooner where that is the last one
+    top, proposed = np.ascontiguousarray(candidates.scores.T).max(axis=1, initial=0), candidates.ranks[page] >= 0
     weight = np.array([weights.get(s, 0.0) for s in candidates.sources], np.float32)
     part = np.where(proposed, candidates.scores[page] / np.where(top > 0, top, 1) * weight, -1)
     best, spoken = part.argmax(axis=1).tolist(), np.asarray(proposed.any(axis=1))

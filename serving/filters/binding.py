@@ -5,6 +5,7 @@ A test of a value that is missing does not hold; `!=` and `NOT` hold wherever th
 
 from __future__ import annotations
 
+import functools
 from bisect import bisect_left
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -57,10 +58,10 @@ def bind(node: Node, release: Release, now: int) -> Holds:
             return lambda rows: ~inner(rows)
         case All(of):
             every = [bind(one, release, now) for one in of]
-            return lambda rows: np.logical_and.reduce([holds(rows) for holds in every])
+            return lambda rows: functools.reduce(np.logical_and, (holds(rows) for holds in every))
         case Some(of):
             some = [bind(one, release, now) for one in of]
-            return lambda rows: np.logical_or.reduce([holds(rows) for holds in some])
+            return lambda rows: functools.reduce(np.logical_or, (holds(rows) for holds in some))
         case _:
             return _test(node, release, now)
 
@@ -181,12 +182,11 @@ def _coded(node: OneOf | Between | Under | Exists, column: Coded) -> Holds:
     if len(wanted) <= _FEW:
         return lambda rows: _equal_to(codes[rows], wanted)
     n = len(column.values)
-    table = np.zeros(n + 1, bool)  # the last for what is missing, and for values that came later
-    table[wanted] = True
+    table = np.zeros(n + 2, bool)  # by code from 1: the first for what is missing, the last for values that came later
+    table[wanted[wanted < n] + 1] = True
 
     def among(rows: Rows) -> Array:
-        mine = codes[rows]
-        found: Array = table[np.where((mine >= 0) & (mine < n), mine, n)]
+        found: Array = table.take(codes[rows] + 1, mode="clip")
         return found
 
     return among

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Final
 
@@ -98,7 +99,7 @@ def _moved(shifts: list[Array], n: int, n_candidates: int) -> Array:
     at = np.arange(n)
     if not shifts:
         return at
-    shift = np.sum(shifts, axis=0)
+    shift = functools.reduce(np.add, shifts)
     key = at - shift - 0.5 * np.sign(shift)
     key[n_candidates:] += _BEHIND
     return np.argsort(key, kind="stable")

@@ -69,10 +69,11 @@ def _price_band(spec: PriceBand, release: Release) -> Places:
         if spec.times_price_of is not None:
             history = query.history
             those = query.context if spec.times_price_of == "context" else history.items[history.gains > 0]
-            known = prices[those][~np.isnan(prices[those])]
+            found = prices[those]
+            known = found[~np.isnan(found)]
             if not len(known):
                 return np.zeros(len(rows))
-            scale = float(np.median(known))
+            scale = median(known)
         price = prices[rows]  # of an unknown one nothing is said
         outside = np.zeros(len(rows), bool)
         if spec.least is not None:
@@ -84,13 +85,18 @@ def _price_band(spec: PriceBand, release: Release) -> Places:
     return places
 
 
+def median(values: Array) -> float:
+    """numpy's, of float `[n]`, n above 0 and all of them numbers, without what that looks at first: the mean of the two in the middle."""
+    ordered, half = np.sort(values), len(values) // 2
+    return float(ordered[half] if len(values) % 2 else (ordered[half - 1] + ordered[half]) / values.dtype.type(2))
+
+
 def _fatigue(spec: Fatigue, query: Query, rows: Array) -> Array:
     history = query.history
     lately = (history.types == _SHOWN) & (history.times >= query.time - spec.days * DAY)
     if not lately.any():
         return np.zeros(len(rows))
-    items, times = np.unique(history.items[lately], return_counts=True)
-    at = np.minimum(np.searchsorted(items, rows), len(items) - 1)
-    shown = np.where(items[at] == rows, times[at], 0)
+    items = np.sort(history.items[lately])
+    shown = np.searchsorted(items, rows, "right") - np.searchsorted(items, rows)
     found: Array = np.maximum(shown - spec.after + 1, 0) * -spec.places
     return found

@@ -28,6 +28,7 @@ from serving.rules.bound import PageRules, bound
 from serving.rules.caps import CapCount, Capped
 from serving.rules.live import Rules
 from serving.rules.load import Rule, RuleSet
+from serving.rules.movers import median
 from serving.rules.schema import KINDS, RuleSpec, Sponsor
 from serving.rules.similarity import category_levels, likeness
 from tests.serving.exploring import drawing
@@ -118,6 +119,12 @@ def test_fatigue_counts_what_was_shown_lately() -> None:
     rule = {"kind": "fatigue", "after": 2, "days": 7, "places": 2}
     # i0 three times: 2 x 2 places, to the fifth; i1 twice: 2 places, from the second to the fourth; i2 too long ago
     assert page(ten(), 10, rule, history=history).rows.tolist() == [2, 3, 1, 4, 0, 5, 6, 7, 8, 9]
+
+
+@given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=9))
+def test_the_median_is_numpys(values: list[float]) -> None:
+    prices = np.array(values, np.float32)
+    assert median(prices) == float(np.median(prices))
 
 
 def test_pins() -> None:
