@@ -88,6 +88,11 @@ class Story:
         """Of the nights."""
         return Work(self.folder / "work")
 
+    @property
+    def frozen(self) -> Path:
+        """A copy of the first night's release."""
+        return self.folder / "first-night"
+
 
 def main() -> None:
     """Run it; a line of JSON at the end."""
@@ -113,6 +118,7 @@ def tell(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
     story = Story(folder, days, load_pipeline(folder / "night.yaml"))
     first_day = _day_of(days[0]) - dt.timedelta(days=1)
     end(story, 0, None, nightly(story, first_day))
+    shutil.copytree(story.work.current.resolve(), story.frozen)  # the nights prune their oldest releases
     for number, day in enumerate(days, 1):
         mishap = MISHAPS.get(number)
         tonight = deliver(story, number, day, mishap)
@@ -209,8 +215,8 @@ def end(story: Story, number: int, mishap: str | None, said: dict[str, Any]) -> 
 
 def look_back(story: Story) -> None:
     """What the champion of the night before and that of the first night find of what people then did."""
-    first, last = story.releases[0], next((r for r in reversed(story.releases[:-1]) if r is not None), None)
-    if story.releases[-1] is None or first is None or last is None or last == first:
+    last = next((r for r in reversed(story.releases[:-1]) if r is not None), None)
+    if story.releases[-1] is None or last is None or last == story.releases[0]:
         return  # tonight's data are not to be trusted, or there is nothing to compare
     prepared = Prepared(story.work.latest("prepare"))
     since = prepared.split_at(int(artifact.read_manifest(last).about["window"][1]))
@@ -219,7 +225,8 @@ def look_back(story: Story) -> None:
         return
     pairs, at = asked.main[asked.relevance.queries], list(METRICS).index("ndcg@10")
     ours, theirs = (
-        measure(find(pages(release, since, asked), asked.relevance).only(pairs)[0])[:, at] for release in (last, first)
+        measure(find(pages(release, since, asked), asked.relevance).only(pairs)[0])[:, at]
+        for release in (last, story.frozen)
     )
     story.lifts.append((ours, theirs))
 

@@ -1,6 +1,6 @@
 """Changes in the days of events that are new since last night, held against the days before them.
 
-What is as it was on the same weekday a week before is no change. Events come in sessions, not one by one, so the number of sessions is the
+What is as it was on the same weekday of the weeks before is no change. Events come in sessions, not one by one, so the number of sessions is the
 size of the sample.
 """
 
@@ -20,6 +20,7 @@ from data_prep.drift_findings import Drift, Profile, Sample, drift, mover, numbe
 
 _GROWN: Final = 1.1  # a day with this many times the events that it had last night was not over then
 _LEAST_DAYS: Final = 3
+_WEEKS: Final = (1, 2)  # back, whose weekdays say what a weekday is like; profiles.DAYS has so many
 
 
 def new_days(before: Profile | None, now: Profile) -> list[str]:
@@ -86,7 +87,7 @@ def event_drifts(before: Profile | None, now: Profile, config: DriftConfig) -> I
     new, old = _Pool(fresh, now), _Pool(usual, now)
     stopped = list(_stopped(new, old, config))
     yield from stopped
-    volumes = list(_volumes(new, old, {d.column for d in stopped}, config))
+    volumes = list(_volumes(new, old, earliest, {d.column for d in stopped}, config))
     yield from volumes
     then = f"the {len(usual)} days before"
     mix = [] if stopped or volumes else list(_type_mix(new, old, config, then))
@@ -104,7 +105,7 @@ class Volume:
 
     here: int
     expected: float
-    factor: float  # here / expected or, where that is nearer to 1, against the same weekdays a week before
+    factor: float  # here / expected or, where that is nearer to 1, against the same weekdays of the weeks before
     sure: bool  # beyond what chance makes
     line: str
 
@@ -120,8 +121,7 @@ def volume(before: Profile | None, now: Profile, config: DriftConfig) -> Volume 
         return None
     new, old = _Pool(fresh, now), _Pool(usual, now)
     here, expected = new.type_counts().total(), sum(_expected(new, old, d, None) for d in fresh)
-    week = [_week_before(new, old, d, None) for d in fresh]
-    promises = [expected] + ([sum(w for w in week if w is not None)] if None not in week else [])
+    promises = [expected, *_promised_by_weekdays(new, earliest, None)]
     factors = [max(here, 0.5) / max(p, 0.5) for p in promises]
     nearest = min(factors, key=lambda f: abs(np.log(f)))
     crowd = 1 + 2 * old.type_counts().total() / max(1, old.sessions())
@@ -151,6 +151,20 @@ def _week_before(new: _Pool, old: _Pool, day: str, type_: str | None) -> float |
     return _expected(new, _Pool([earlier], old.profile), day, type_) if earlier in old.days else None
 
 
+def _promised_by_weekdays(new: _Pool, earliest: str, type_: str | None) -> list[float]:
+    """Events that the same weekdays of the weeks before promise for all new days; empty where a new day has none to go by.
+
+    Of two weeks where the log has them: one quiet Wednesday is no habit, and would excuse half a feed on the next.
+    """
+    promises = []
+    for day in new.days:
+        same = [d for k in _WEEKS if earliest <= (d := _shifted(day, -7 * k)) < new.days[0]]
+        if not same:
+            return []
+        promises.append(_expected(new, _Pool(same, new.profile), day, type_))
+    return [sum(promises)]
+
+
 def _stopped(new: _Pool, old: _Pool, config: DriftConfig) -> Iterator[Drift]:
     """New days without any event, or without one of a type; `column` is the type."""
     for day in new.days:
@@ -164,22 +178,21 @@ def _stopped(new: _Pool, old: _Pool, config: DriftConfig) -> Iterator[Drift]:
                 yield from drift("events", type_ or "", "stopped", expected, config.stopped, line)
 
 
-def _volumes(new: _Pool, old: _Pool, stopped: set[str], config: DriftConfig) -> Iterator[Drift]:
+def _volumes(new: _Pool, old: _Pool, earliest: str, stopped: set[str], config: DriftConfig) -> Iterator[Drift]:
     """Many more or many fewer events than expected: of all or, where that is as ever, of a type that still comes."""
     if "" in stopped:
         return
-    found = list(_volume(new, old, None, config))
+    found = list(_volume(new, old, earliest, None, config))
     yield from found
     for type_ in () if found else sorted(set(old.type_counts()) - stopped):
-        yield from _volume(new, old, type_, config)
+        yield from _volume(new, old, earliest, type_, config)
 
 
-def _volume(new: _Pool, old: _Pool, type_: str | None, config: DriftConfig) -> Iterator[Drift]:
+def _volume(new: _Pool, old: _Pool, earliest: str, type_: str | None, config: DriftConfig) -> Iterator[Drift]:
     counts = new.type_counts()
     here = counts.total() if type_ is None else counts[type_]
     expected = sum(_expected(new, old, d, type_) for d in new.days)
-    week = [_week_before(new, old, d, type_) for d in new.days]
-    promises = [expected] + ([sum(w for w in week if w is not None)] if None not in week else [])
+    promises = [expected, *_promised_by_weekdays(new, earliest, type_)]
     # events come by the session; the variance of a sum of sessions that are as unlike as waiting times is twice a session's size times the sum
     crowd = 1 + 2 * old.type_counts().total() / max(1, old.sessions())
     if max(here, expected) < config.min_count or abs(here - expected) <= DEVIATIONS * np.sqrt(expected * crowd):

@@ -19,6 +19,7 @@ class ServerConfig(Section):
     """One serving process."""
 
     threads: int = Field(ge=1, le=256)
+    computing: int = Field(ge=1, le=256)
     drain_seconds: float = Field(gt=0)
     lame_duck_seconds: float = Field(ge=0)
     reply_ms: float = Field(ge=0)
@@ -108,6 +109,8 @@ class ExperimentsConfig(Section):
 
     folder: str = Field(min_length=1)
     refresh_seconds: float = Field(gt=0)
+    releases: int = Field(default=2, ge=0, le=16)
+    shadow_queue: int = Field(default=64, ge=1)
 
     @property
     def path(self) -> Path | None:

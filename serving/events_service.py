@@ -6,8 +6,10 @@ import grpc
 
 from aisle.v1 import events_pb2 as pb
 from aisle.v1 import events_pb2_grpc
+from core.attribution import MAX_TOKEN_BYTES
 from core.errors import nearest
 from core.schema import MINUTE, Column, EventType
+from serving.arms.watch import ArmWatch
 from serving.config import EventsConfig
 from serving.event_store import EventStore
 from serving.event_writer import WrittenEvent
@@ -24,8 +26,8 @@ _TEXTS = (
     Column.CURRENCY,
     Column.PLACEMENT,
     Column.QUERY,
-    Column.ATTRIBUTION_TOKEN,
 )
+_WRITTEN = (*_TEXTS, Column.ATTRIBUTION_TOKEN)
 _NUMBERS = {str(c) for c in (Column.QUANTITY, Column.PRICE, Column.POSITION, Column.VALUE)}
 _TYPES = [str(t) for t in EventType]
 
@@ -33,7 +35,15 @@ _TYPES = [str(t) for t in EventType]
 class EventsService(events_pb2_grpc.EventsServicer):
     """Takes events for the online state and the log."""
 
-    def __init__(self, store: EventStore, config: EventsConfig, tally: Tally, clock: Clock = wall_clock) -> None:
+    def __init__(
+        self,
+        store: EventStore,
+        config: EventsConfig,
+        tally: Tally,
+        clock: Clock = wall_clock,
+        watch: ArmWatch | None = None,
+    ) -> None:
+        self._watch = watch
         self._store, self._tally, self._clock = store, tally, clock
         self._ahead = round(config.future_minutes * MINUTE)
 
@@ -48,6 +58,9 @@ class EventsService(events_pb2_grpc.EventsServicer):
             self._check(problems, f"events[{at}]", event, now)
         problems.refuse()
         taken = self._store.write([_written(e, now) for e in request.events])
+        if self._watch is not None:
+            for event in request.events:
+                self._watch.followed(event, now)
         self._tally.add("events", "accepted", taken.accepted)
         self._tally.add("events", "duplicate", taken.duplicates)
         self._tally.add("events", "spooled", taken.spooled)
@@ -68,6 +81,7 @@ class EventsService(events_pb2_grpc.EventsServicer):
             problems.add(f"{at}.user_id", "is required, or visitor_id")
         for name in _TEXTS:
             problems.text(f"{at}.{name}", getattr(event, name))
+        problems.text(f"{at}.{Column.ATTRIBUTION_TOKEN}", event.attribution_token, most=MAX_TOKEN_BYTES)
         # an absent number is 0, which is fine
         for name in (Column.QUANTITY, Column.PRICE, Column.POSITION):
             problems.number(f"{at}.{name}", getattr(event, name), least=0)
@@ -81,6 +95,6 @@ def _written(event: pb.Event, now: int) -> WrittenEvent:
         Column.EVENT_TIME: event.event_time or now,
         Column.ITEM_ID: event.item_id,
     }
-    columns |= {name: text for name in _TEXTS if (text := getattr(event, name))}
+    columns |= {name: text for name in _WRITTEN if (text := getattr(event, name))}
     columns |= {field.name: value for field, value in event.ListFields() if field.name in _NUMBERS}
     return WrittenEvent.of(columns)

@@ -9,11 +9,18 @@
 | `aisle:T:event:<hash>`                                 | there while an event with this id is remembered as written                  |
 | `aisle:T:events`                                       | stream of every event written, as JSON, for the log that `prepare` reads    |
 | `aisle:T:shown`                                        | stream of pages served (serving.shown), for the log of recommendations      |
+| `aisle:T:shadows`                                      | stream of pages that shadows would have answered (serving.arms.shadow)      |
+| `aisle:T:watch:<experiment>:<id>:<guard>:<arm>`        | set of hashes of units to which it happened (serving.arms.watch)            |
 | `aisle:T:trending`                                     | stream of what trended (serving.trending_log), for the log                  |
 | `aisle:T:trending:<period>`                            | there while a process has logged what trended in this period                |
 | `aisle:T:erasures`                                     | hash of people to be forgotten in the files (serving.forget.Wishes)         |
 | `aisle:T:tokens:<API key's id, or nothing>`            | hash: what is left of a rate limit, and when it was last refilled           |
 | `aisle:T:takers:<API key's id, or nothing>`            | sorted set of the processes that take from it, by time                      |
+| `aisle:T:unit:<session>`                               | hash: what bandits gave a session, and its rewards (serving.feedback)       |
+| `aisle:T:units:<person key>`                           | set of the sessions of a person that are such units                         |
+| `aisle:T:bandit:<tag>:counts`                          | hash: units and rewards of a bandit, by time, version and arm               |
+| `aisle:T:bandit:<tag>:shares`                          | hash: the versions of its shares, and the newest as JSON (serving.bandits)  |
+| `aisle:T:bandits`                                      | which process learns now                                                    |
 
 T is the tenant; `<schema>` fingerprints the packed layout, so that another version of Aisle never misreads; `<state>` fingerprints the user
 state, so that two data sets that end at the same moment never mix.
@@ -75,6 +82,15 @@ class Keys:
         return f"aisle:{self.tenant}:shown"
 
     @property
+    def shadows(self) -> str:
+        """Stream of pages that shadows would have answered."""
+        return f"aisle:{self.tenant}:shadows"
+
+    def watched(self, experiment: str, id: str, guard: str, arm: str) -> str:
+        """Units of an arm to which something happened that a guard counts; `id` is of what the experiment's file says."""
+        return f"aisle:{self.tenant}:watch:{experiment}:{id}:{guard}:{arm}"
+
+    @property
     def trending(self) -> str:
         """Stream of what trended."""
         return f"aisle:{self.tenant}:trending"
@@ -95,6 +111,27 @@ class Keys:
     def takers(self, api_key: str) -> str:
         """Who takes from that budget."""
         return f"aisle:{self.tenant}:takers:{api_key}"
+
+    def unit(self, session_id: str) -> str:
+        """What bandits know of a session."""
+        return f"aisle:{self.tenant}:unit:{session_id}"
+
+    def units(self, who: str) -> str:
+        """Sessions of a person key that bandits know."""
+        return f"aisle:{self.tenant}:units:{who}"
+
+    def counts(self, tag: str) -> str:
+        """What a bandit has seen (`experiments.learning.Rewarding.tag`)."""
+        return f"aisle:{self.tenant}:bandit:{tag}:counts"
+
+    def shares(self, tag: str) -> str:
+        """What a bandit made of it."""
+        return f"aisle:{self.tenant}:bandit:{tag}:shares"
+
+    @property
+    def learner(self) -> str:
+        """The lease of the process that learns."""
+        return f"aisle:{self.tenant}:bandits"
 
 
 def session_key(session_id: str) -> str:

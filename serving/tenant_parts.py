@@ -9,7 +9,13 @@ from typing import Any
 from aisle.v1 import admin_pb2_grpc, catalog_pb2_grpc, events_pb2_grpc, recommender_pb2_grpc, users_pb2_grpc
 from core.errors import ConfigError
 from core.work import Work
+from experiments.releases import finder
 from serving.admin_service import AdminService, Loaded
+from serving.arms.arms import Arms
+from serving.arms.at_work import AtWork
+from serving.arms.open_releases import OpenReleases
+from serving.arms.shadow import Shadows
+from serving.arms.watch import ArmWatch
 from serving.caller import ForbiddenError
 from serving.catalog import Catalog
 from serving.catalog_service import CatalogService
@@ -20,6 +26,7 @@ from serving.events_service import EventsService
 from serving.experiments import LiveExperiments
 from serving.exploration import Exploration
 from serving.keys import Keys
+from serving.learning import Learning
 from serving.method_table import MethodTable
 from serving.online_state import OnlineState
 from serving.page_tokens import PageTokens, secret_of
@@ -37,6 +44,7 @@ from serving.spool import Spool
 from serving.state_loading import materialize_if_missing
 from serving.tally import Tally
 from serving.trending import Trending
+from serving.turns import Turns
 from serving.users_service import UsersService
 
 _LOG = logging.getLogger(__name__)
@@ -48,23 +56,39 @@ class TenantParts:
     Args:
         options: Of the process, with this tenant's release, work directory, board and settings.
         link: To the Redis that all tenants share.
+        turns: At the processor, which they share too.
         clock: Microseconds.
         tally: Counts what they do.
     """
 
-    def __init__(self, options: ProcessOptions, link: RedisLink, clock: Clock, tally: Tally | None = None) -> None:
-        self._options, self._link, self._tally, config = options, link, tally or Tally(), options.config
+    def __init__(
+        self, options: ProcessOptions, link: RedisLink, turns: Turns, clock: Clock, tally: Tally | None = None
+    ) -> None:
+        self._options, self._link, self._turns = options, link, turns
+        self._tally, config = tally or Tally(), options.config
         self._catalog = catalog = _catalog(options, clock)
         self.resident = Resident.open(options.release, self._prepare, catalog.over if catalog else None)
         keys = Keys(config.tenant)
-        self._state = OnlineState(link, keys, config.events.live_per_person)
-        self._store = EventStore(EventWriter(link, keys, config.events), _spool(options))
+        board, kept = options.board, config.experiments
+        self._at_work = AtWork(None if board is None else board.folder / f"arms-{board.number}")
+        opened = self._open_releases = OpenReleases(
+            self.resident, self.open_next, self._lacks, kept.releases, kept.refresh_seconds, self._at_work
+        )
+        find = finder(Work(options.work).releases, confined=options.confined)
+        experiments = LiveExperiments(config.experiments, config.tenant, self._tally, clock, opened, find)
+        self._experiments = experiments
+        self._learning = Learning(link, config, options.work, lambda: experiments.bandits, self._tally, clock)
+        experiments.learn_by(self._learning)
+        self._state = OnlineState(link, keys, config.events.live_per_person, lambda: experiments.tags)
+        self._store = EventStore(EventWriter(link, keys, config.events, self._learning.feedback), _spool(options))
         self._log = ShownLog(link, keys, config.log, self._tally, config.exploration.features_share)
-        self._trending = Trending(link, keys, config.trending, self.resident, clock)
+        self._trending = Trending(link, keys, config.trending, self.resident, clock, opened.every)
         rules = config.rules
         self.rules = LiveRules(rules.path, lambda: self.resident.release, clock, rules.refresh_seconds)
-        self._experiments = LiveExperiments(config.experiments, config.tenant, self._tally, clock)
-        self.seen = Parts(self.resident, link, self._store, self._trending, self._catalog, self.rules)
+        shadows = ShownLog(link, keys, config.log, self._tally, stream=keys.shadows)
+        self._shadows = Shadows(shadows, config.experiments.shadow_queue, self._tally)
+        self._watch = ArmWatch(link, keys, experiments)
+        self.seen = Parts(self.resident, link, self._store, self._trending, self._catalog, self.rules, experiments)
         self.methods = self._services(keys, clock)
 
     def _services(self, keys: Keys, clock: Clock) -> MethodTable:
@@ -73,6 +97,7 @@ class TenantParts:
         recommender = RecommenderService(
             self.resident,
             self._state,
+            self._turns,
             self._log,
             tally,
             self._trending,
@@ -82,6 +107,7 @@ class TenantParts:
             exploration=Exploration(config.exploration, config.log.share),
             reply_ms=config.server.reply_ms,
             experiments=self._experiments,
+            arms=Arms(self._open_releases, self._watch, self._shadows, self._at_work),
         )
         admin = AdminService(
             self.resident,
@@ -97,7 +123,7 @@ class TenantParts:
             experiments=self._experiments,
             metrics_at=config.metrics.listen if config.metrics.on else "",
         )
-        events = EventsService(self._store, config.events, tally, clock)
+        events = EventsService(self._store, config.events, tally, clock, self._watch)
         recommender_pb2_grpc.add_RecommenderServicer_to_server(recommender, table)
         events_pb2_grpc.add_EventsServicer_to_server(events, table)
         users_pb2_grpc.add_UsersServicer_to_server(UsersService(self._link, keys), table)
@@ -111,7 +137,13 @@ class TenantParts:
         self._log.start()
         self._trending.start()
         self.rules.start()
+        if self._options.board is not None:
+            self._watch.blame(self._at_work.left, self._options.board.number)
         self._experiments.start()
+        self._learning.start()
+        if self._experiments.folder is not None:
+            self._shadows.start()
+            self._watch.start()
         if self._catalog is not None:
             self._catalog.start(lambda: self.resident.live)
 
@@ -124,7 +156,11 @@ class TenantParts:
         """End it; requests are over."""
         self._trending.stop()
         self.rules.stop()
+        if self._experiments.folder is not None:
+            self._watch.stop()
+            self._shadows.stop()
         self._experiments.stop()
+        self._learning.stop()
         self._log.stop()
         self._store.stop()
         if self._catalog is not None:
@@ -160,6 +196,12 @@ class TenantParts:
         before = self.resident.swap(to)
         self._trending.publish()  # what trended before does so in the new one, at once
         return before
+
+    def _lacks(self, release: Release) -> str:
+        """What a release needs and has not: an arm that knows nobody would be judged for that."""
+        if self._state.holds(release):
+            return ""
+        return f"Redis at {self._link.address} lacks its user state: run `./aisle materialize` with this release"
 
     def _prepare(self, release: Release) -> None:
         if self._options.embedded:

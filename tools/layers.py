@@ -27,7 +27,12 @@ ONLINE = (
     "experiments.assign",
     "experiments.config",
     "experiments.files",
+    "experiments.learning",
+    "experiments.inference.arrivals",
+    "experiments.inference.sample_ratio",
     "experiments.policies",
+    "experiments.releases",
+    "experiments.stops",
 )
 
 # `aisle` is the generated protobuf code.

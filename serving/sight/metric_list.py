@@ -51,7 +51,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         "stages",
         "stage_seconds",
         ("rpc", "stage"),
-        "what the time went to: `wait` for a thread, `hydrate`, `recommend` and within it `gather`, `rank`, `page`; `reasons`",
+        "what the time went to: `wait` for a thread, `hydrate`, `turn` to compute, `recommend` and within it `gather`, `rank`, `page`; `reasons`",
     ),
     _counter(
         "answers", "answers", ("rpc", "level", "release", "arm"), "pages answered, by rung of the fallback ladder"
@@ -64,6 +64,8 @@ METRICS: Final[tuple[Metric, ...]] = (
     _counter("exploration", "explored", ("kind",), "pages of which something was left to chance"),
     _counter("events", "events", ("outcome",), "events written: accepted, duplicate; spooled ones are accepted too"),
     _counter("pages", "log_pages", ("outcome",), "pages for the log of recommendations: logged, dropped"),
+    _counter("shadows", "shadow_copies", ("arm", "outcome"), "copies for shadows: copied, dropped, failed"),
+    _histogram("shadow_seconds", "shadow_seconds", ("arm",), "how long a copy took"),
     _histogram("redis", "redis_read_seconds", ("outcome",), "reads of Redis for answers: ok, or the failure"),
     _histogram("swaps", "release_swap_seconds", ("outcome",), "LoadRelease: ok, refused"),
     _gauge("ready", "1 while requests are answered"),
@@ -86,6 +88,8 @@ METRICS: Final[tuple[Metric, ...]] = (
     _gauge("catalog_log_bytes", "size of the log"),
     _gauge("rules", "rules of the shop by state: on, off (the release does not fit them)", "state"),
     _gauge("rules_readable", "0 while the newest files of rules are not in use because they are wrong"),
+    _gauge("arm_open", "0 while the release of an arm of a running experiment is not open", "experiment", "arm"),
+    _gauge("experiment_stopped", "1 for an experiment that a server stopped by itself", "experiment", "arm", "guard"),
     _gauge("memory_bytes", "memory of the process by kind: resident, anonymous (no page of a file)", "kind"),
     _gauge("cpu_seconds", "CPU time of the process, user and system (ever rising)"),
     _gauge("worker_up", "1 for a worker that runs and says so within ten seconds"),

@@ -117,6 +117,14 @@ def test_a_shop_that_is_closed_on_sundays() -> None:
     assert of_events(usual) == []
 
 
+def test_one_quiet_weekday_is_no_habit_and_two_are() -> None:
+    """300 events on Wednesday the 17th; 1,000 on other days, 300 on the Wednesday before: (6 x 1,000 + 300) / 7 = 900 are expected. With 1,000 on the
+    Wednesday before that, Wednesdays promise 650, 2.2 times as many as came; with 300 they promise 300."""
+    days = week("2024-01-17", {"click": 300}, days=15, usual={"click": 1000}) | {"2024-01-10": {"click": 300}}
+    assert of_events(days) == ["events: 300 in all on 2024-01-17, about 900 expected from the 7 days before"]
+    assert of_events(days | {"2024-01-03": {"click": 300}}) == []
+
+
 def test_a_day_that_was_not_over_is_new_again() -> None:
     half = log(week("2024-01-10", {"click": 40}), clock=43_200)
     # at noon the 40 clicks are all that usually comes by then

@@ -11,6 +11,7 @@ import pytest
 import redis as redis_py
 
 from aisle.v1.recommender_pb2 import RecommendRequest, RecommendResponse
+from core.attribution import Attribution, GivenArm, read_token
 from core.errors import ConfigError, InputError
 from core.work import Work
 from experiments.assign import Assignment, assign
@@ -171,6 +172,14 @@ def test_the_log_keeps_the_arms(ask: Client, store: redis_py.Redis, settings: Se
     assert orjson.loads(entry[b"page"])["experiments"] == ["order=other@0:1.0!"]
 
 
+def test_the_attribution_token_names_the_arms_that_count(ask: Client) -> None:
+    response = recommend(ask, user_id="u1", request_id="r1")
+    arm = given(response)["order"]
+    assert read_token(response.attribution_token) == Attribution(response.release, "r1", (GivenArm("order", arm, 0),))
+    forced = recommend(ask, user_id="tester", request_id="r1")
+    assert read_token(forced.attribution_token) == Attribution(forced.release, "r1")
+
+
 def test_the_kill_switch_works_within_a_second_whatever_the_files_say(ask: Client, folder: Path) -> None:
     assert given(recommend(ask, user_id="tester")) == {"order": "other"}
     (folder / "order.yaml").write_text("name: [half written")
@@ -183,16 +192,6 @@ def test_the_kill_switch_works_within_a_second_whatever_the_files_say(ask: Clien
     (folder / "order.yaml").write_text(ORDER.replace("owner: ann", "owner: ann\nenabled: false"))
     until(lambda: ask.status().experiments.experiments[0].state == "off")
     assert given(recommend(ask, user_id="tester")) == {}
-
-
-def test_a_bandit_is_refused_rather_than_run_as_a_fixed_split(
-    shop: Work, redis_url: str, settings: ServingConfig, folder: Path
-) -> None:
-    (folder / "order.yaml").write_text(ORDER + "unit: session\nallocation: {policy: ucb}\n")
-    with pytest.raises(
-        ConfigError, match=r"order.yaml:13: allocation.policy: ucb can be simulated, but not served yet"
-    ):
-        ServingProcess(options_for(shop, redis_url, settings))
 
 
 def test_a_server_does_not_start_with_a_file_that_does_not_fit(
