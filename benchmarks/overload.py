@@ -2,7 +2,7 @@
 
     .venv/bin/python -m benchmarks.overload --release WORK/releases/current [--seconds 60]
 
-One worker on a copy of the release, with a Redis of its own. First its saturation: calls answered a second, eight under way at a time. Then an open loop
+One worker on a copy of the release, with a Redis of its own. First its saturation: calls answered a second, three under way at a time. Then an open loop
 (benchmarks/open_loop.py) at half of that, at four times that, and at half again: calls begin on a fixed schedule, late or not, and latency counts from the
 scheduled moment. `served`: what was answered under overload; the rest must be refused as RESOURCE_EXHAUSTED, by the protection of the server, at
 once. `recovered_seconds`: from the end of the overload to the last call after it that was refused, or answered later than the goal. `unprotected` is the
@@ -36,7 +36,7 @@ from core.errors import AisleError
 from core.work import Work
 from pipeline.served import Served
 
-_AT_ONCE, _FIND_SECONDS, _WARM_UP = 8, 8.0, 300
+_AT_ONCE, _FIND_SECONDS, _WARM_UP = 3, 8.0, 300
 _TIMES: Final = 4.0
 _CALM: Final = 0.5  # of saturation, before and after
 _CALM_SECONDS: Final = 6.0
@@ -47,7 +47,7 @@ _SHED: Final = "RESOURCE_EXHAUSTED"
 
 
 def saturation(served: Served, users: Sequence[str]) -> float:
-    """Calls answered a second, eight at a time."""
+    """Calls answered a second, three at a time: none is shed, and one always computes."""
 
     async def find() -> float:
         async with grpc.aio.insecure_channel(served.address) as channel:

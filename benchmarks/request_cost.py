@@ -56,6 +56,7 @@ from serving.shown import ShownLog
 from serving.state_loading import materialize_if_missing
 from serving.tally import Tally
 from serving.trending import Trending
+from serving.turns import Turns
 
 _PAGE: Final = 20
 # where each stage is a function: who calls it, its name there, and the stage
@@ -134,7 +135,7 @@ def service(work: Work) -> Iterator[tuple[RecommenderService, Release]]:
         trending = Trending(link, keys, config.trending, resident, lambda: 0)
         state = OnlineState(link, keys, config.events.live_per_person)
         paging = Paging(PageTokens(secret_of(None), config.tenant, config.paging.hours))
-        yield RecommenderService(resident, state, log, tally, trending, paging), resident.release
+        yield RecommenderService(resident, state, Turns(1), log, tally, trending, paging), resident.release
     finally:
         redis.stop()
 

@@ -44,7 +44,7 @@ Say = Callable[[str], None]
 
 _PAGE: Final = 20
 _WARM_UP, _ONE_BY_ONE, _PEOPLE = 300, 1000, 2000
-_AT_ONCE: Final = 8
+_AT_ONCE: Final = 3  # of which none is shed, and one always computes
 _SECONDS: Final = 10.0  # of each load with several calls under way
 _SHARE: Final = 0.6  # of saturation
 _FLOOR: Final = 300  # requests of the floor

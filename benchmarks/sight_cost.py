@@ -128,7 +128,7 @@ def cost(release: Path, names: list[str], requests: int, rounds: int) -> dict[st
 def _started(
     name: str, work: Work, redis: str, folder: Path, config: dict[str, Any], security: ClientSecurity
 ) -> Iterator[Arm]:
-    path = folder / f"{name}.yaml"
+    path = folder / f"arm-{name}.yaml"  # beside the keys.yaml of the callers
     # what runs beside the answers costs the same in every arm, and would be noise in each
     path.write_text(yaml.safe_dump({"trending": {"enabled": False}, "log": {"share": 0.0}, **config}))
     with (

@@ -272,7 +272,7 @@ def _read_entities(job: Job, contract: TableContract, groups: list[Group]) -> ta
     name, table = contract.table.value, read(job.spark, groups, contract, job.say)
     for column, n in unread(table, contract).items():
         job.say(f"warning: {name}: {n:,} values of {column} cannot be read and count as missing")
-    found = tables.entities(table, contract, rejects.file_name(job.data))
+    found = tables.entities(table, contract, rejects.file_name(job.data), job.scratch)
     return replace(found, rows=currency.normalised(found.rows, Rates.of(job.config.data), job.say, table=name))
 
 

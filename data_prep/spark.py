@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from py4j.protocol import Py4JError
 from pyspark import SparkContext
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from core.errors import EnvironmentGapError
@@ -30,6 +33,7 @@ rootLogger.appenderRef.none.ref = none
 
 # 10 million events sort and join within this heap, spilling to disk: with Python beside it the tree stays below 8 GB.
 _HEAP: Final = "3g"
+_ENDING_SECONDS: Final = 1.0
 
 
 def defaults(spill: Path, *, small: bool) -> dict[str, str]:
@@ -69,7 +73,7 @@ def session(spill: Path, *, small: bool = True) -> Iterator[SparkSession]:
     """The session of this process, or one of our own whose Java process ends with the block.
 
     Raises:
-        EnvironmentGapError: The machine has no Java 17.
+        EnvironmentGapError: The machine has no Java 17, or its process ended before the block did.
     """
     if (active := SparkSession.getActiveSession()) is not None:
         yield active
@@ -87,6 +91,13 @@ def session(spill: Path, *, small: bool = True) -> Iterator[SparkSession]:
         spark = builder.getOrCreate()
     try:
         yield spark
+    except (PySparkException, Py4JError, ConnectionError) as e:
+        if _ended():
+            raise EnvironmentGapError(
+                f"Spark's Java process ended before its work did, most likely for want of memory: its heap is {_HEAP}, and another "
+                "spark.driver.memory in $SPARK_CONF_DIR/spark-defaults.conf holds instead"
+            ) from e
+        raise
     finally:
         _end(spark)
 
@@ -127,13 +138,28 @@ def _user_settings() -> set[str]:
     return {line.split("=")[0].split()[0] for line in lines if line and not line.startswith("#")}
 
 
+def _ended() -> bool:
+    """Whether the Java process is no more; one that is ending has a moment for it."""
+    process = getattr(SparkContext._gateway, "proc", None)
+    if process is None:  # Java started us
+        return False
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_ENDING_SECONDS)
+    return process.poll() is not None
+
+
 def _end(spark: SparkSession) -> None:
     """Stop Spark and its Java process: what follows (numpy here, training in a night) needs the memory."""
-    spark.stop()
     gateway = SparkContext._gateway
+    try:
+        spark.stop()
+        if gateway is not None:
+            gateway.shutdown()
+    except (Py4JError, ConnectionError):  # it is gone; pyspark would go on with what it remembers of it
+        SparkContext._active_spark_context = None
+        SparkSession._instantiatedSession = SparkSession._activeSession = None
     if gateway is None:
         return
-    gateway.shutdown()
     process = getattr(gateway, "proc", None)
     SparkContext._gateway = SparkContext._jvm = None
     if process is not None:

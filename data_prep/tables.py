@@ -73,14 +73,16 @@ def empty(contract: TableContract) -> Entities:
     )
 
 
-def entities(table: TableRows, contract: TableContract, file_name: Expr) -> Entities:
-    """Validate a table of items or users and bring it to the driver."""
+def entities(table: TableRows, contract: TableContract, file_name: Expr, scratch: Path) -> Entities:
+    """Validate a table of items or users, and bring it here by way of files in `scratch`: Java's heap does not hold ten million items."""
     id_column = contract.required[0].value
     bad = F.coalesce(F.col(BAD), F.when(F.col(id_column).isNull(), F.lit(f"missing {id_column}")))
     judged = table.rows.withColumns({REASON: bad, _FILE_NAME: file_name}).withColumn(
         RAW, F.when(F.col(REASON).isNotNull(), F.col(RAW))
     )
-    rows = judged.drop(BAD).toArrow().sort_by([(c, "ascending") for c in (FILE, BLOCK, LINE)])
+    folder = scratch / f"judged-{contract.table.value}"
+    judged.drop(BAD).write.parquet(str(folder))
+    rows = pq.read_table(folder).sort_by([(c, "ascending") for c in (FILE, BLOCK, LINE)])
     good = pc.is_null(rows.column(REASON))
     usable, faulty = rows.filter(good), rows.filter(pc.invert(good))
     newest = _last_of_each(usable.column(id_column))

@@ -93,7 +93,8 @@ class Allocation(Section):
 
     policy: Literal["fixed", "epsilon-greedy", "ucb", "thompson", "gaussian-thompson"] = "fixed"
     epsilon: float = Field(default=0.1, gt=0, le=1)
-    minutes: float = Field(default=10.0, gt=0)  # between two versions of the shares
+    update_seconds: float = Field(default=600.0, ge=1)  # between two versions of the shares
+    cap: float | None = Field(default=None, gt=0)  # of a unit's reward, where the primary metric is a count or a value
     half_life_days: float | None = Field(default=None, gt=0)  # what was seen so long ago counts half; none: all counts
 
 
@@ -135,6 +136,7 @@ class Experiment(Section):
             raise ValueError(
                 f"allocation: {self.allocation.policy} moves units between arms; only `unit: session` may be"
             )
+        self._learnable()
         since, until = self.in_force
         if since >= until:
             raise ValueError(f"end {self.end} is not after start {self.start}")
@@ -149,6 +151,20 @@ class Experiment(Section):
         if self.traffic.first + max(shares) > 1 + _EPSILON:
             raise ValueError(f"traffic: {self.traffic.first:g} + {max(shares):g} is more than the whole layer")
         return self
+
+    def _learnable(self) -> None:
+        """Refuse a bandit whose rewards cannot be counted unit by unit, between 0 and a cap."""
+        a, kind = self.allocation, self.primary.kind
+        if a.policy == "fixed":
+            return
+        if kind == "ratio":
+            raise ValueError("primary: a ratio is of all units together; a bandit needs a rate, a count or a value")
+        if kind == "rate" and a.cap is not None:
+            raise ValueError("allocation.cap: a rate is 0 or 1 already; leave it out")
+        if kind != "rate" and a.cap is None:
+            raise ValueError(f"allocation.cap: say which {kind} of one unit counts as 1; more counts as much")
+        if kind == "count" and a.cap is not None and a.cap != int(a.cap):
+            raise ValueError(f"allocation.cap: {a.cap:g} is no count; expected a whole number")
 
     @cached_property
     def in_force(self) -> tuple[float, float]:

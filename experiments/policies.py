@@ -45,6 +45,12 @@ def floored(shares: Array) -> Array:
     return np.asarray((1 - FLOOR) * shares + FLOOR / shares.shape[-1])
 
 
+def without_floor(shares: Array) -> Array:
+    """What `floored` made these of, for simulations."""
+    found = np.clip((shares - FLOOR / shares.shape[-1]) / (1 - FLOOR), 0, 1)
+    return np.asarray(found / found.sum(axis=-1, keepdims=True))
+
+
 def fixed(weights: Array) -> Policy:
     """The same shares whatever is seen."""
     even = np.asarray(weights, np.float64) / np.sum(weights)
@@ -55,7 +61,7 @@ def epsilon_greedy(epsilon: float) -> Policy:
     """All but `epsilon` to the arm with the best mean (Sutton and Barto, 2018, section 2.2); arms that nobody has seen come first."""
 
     def shares(seen: Seen) -> Array:
-        best = _best(np.where(seen.count > 0, seen.mean, np.inf))
+        best = best_of(np.where(seen.count > 0, seen.mean, np.inf))
         return floored((1 - epsilon) * best + epsilon / seen.mean.shape[-1])
 
     return shares
@@ -68,7 +74,7 @@ def ucb() -> Policy:
         n = np.maximum(seen.count, 1.0)
         log = np.log(np.maximum(seen.count.sum(-1, keepdims=True), 1.0))
         spread = np.minimum(0.25, seen.variance + np.sqrt(2 * log / n))
-        return floored(_best(np.where(seen.count > 0, seen.mean + np.sqrt(log / n * spread), np.inf)))
+        return floored(best_of(np.where(seen.count > 0, seen.mean + np.sqrt(log / n * spread), np.inf)))
 
     return shares
 
@@ -101,15 +107,19 @@ def gaussian_thompson() -> Policy:
         whole = np.maximum(seen.variance.max(-1, keepdims=True), 1e-12)
         pooled = np.where(seen.count > 1, np.maximum(seen.variance, 1e-6 * whole), whole)
         centre = np.where(seen.count > 0, seen.mean, seen.mean.max(-1, keepdims=True))
-        wide = np.sqrt(pooled / np.maximum(seen.count, 1.0))
-        grid = _grid(centre - _WIDE * wide, centre + _WIDE * wide)
-        scaled = (grid - centre[..., None]) / wide[..., None]
-        return floored(_best_by_density(grid, np.exp(-0.5 * scaled**2) / wide[..., None]))
+        return floored(best_of_normals(centre, np.sqrt(pooled / np.maximum(seen.count, 1.0))))
 
     return shares
 
 
-def _best(values: Array) -> Array:
+def best_of_normals(centre: Array, wide: Array) -> Array:
+    """The chance of each arm to be the greatest, of independent normals with these means and deviations (above 0), float64 `[..., K]`."""
+    grid = _grid(centre - _WIDE * wide, centre + _WIDE * wide)
+    scaled = (grid - centre[..., None]) / wide[..., None]
+    return _best_by_density(grid, np.exp(-0.5 * scaled**2) / wide[..., None])
+
+
+def best_of(values: Array) -> Array:
     """1 for the greatest, shared where several are."""
     top = values == values.max(-1, keepdims=True)
     return np.asarray(top / top.sum(-1, keepdims=True))

@@ -20,11 +20,11 @@ from typing import Final
 import numpy as np
 
 from core.columns import Array
-from experiments.policies import FLOOR, Policy, Seen, epsilon_greedy, fixed, gaussian_thompson, thompson, ucb
+from experiments.policies import Policy, Seen, epsilon_greedy, fixed, gaussian_thompson, thompson, ucb, without_floor
 
 GROWTHS: Final = ("log", "sqrt", "linear")
 _SEASON: Final = 0.2  # by how much the hour moves everybody's rate
-_ROUNDS_A_DAY: Final = 96
+ROUNDS_A_DAY: Final = 96
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Shop:
 
     def at(self, round: int) -> Array:
         """Rates of the arms in a round: float64 `[K]`."""
-        season = 1 + _SEASON * np.sin(2 * np.pi * round / _ROUNDS_A_DAY)
+        season = 1 + _SEASON * np.sin(2 * np.pi * round / ROUNDS_A_DAY)
         return np.asarray(season * np.array(self.rates if round < self.rounds // 2 else self.later))
 
 
@@ -85,8 +85,7 @@ def run(shop: Shop, learner: Learner, seeds: int, seed: int) -> Curves:
     for t in range(shop.rounds):
         shares = learner.policy(Seen.of(sums[0], sums[1], sums[1]))
         if not learner.floor:
-            shares = np.clip((shares - FLOOR / arms) / (1 - FLOOR), 0, 1)
-            shares = shares / shares.sum(axis=1, keepdims=True)
+            shares = without_floor(shares)
         rates = shop.at(t)
         came = rng.multinomial(shop.sessions, shares)
         waiting.append(np.stack([came, rng.binomial(came, rates)]).astype(np.float64))

@@ -1,8 +1,8 @@
 """How many requests may be inside a process at once: as many as keep the wait short, found by trying.
 
 Additive increase, multiplicative decrease (Chiu and Jain 1989, section 3; as a limit of concurrency: `AIMDLimit` of Netflix's concurrency-limits). The
-signal is the delay of a request: the time from its arrival to its answer, less the processor time that it took itself. So a costly request is no sign of
-overload, while every queue is one, be it for a thread, for the interpreter or for a core.
+signal is the delay of a request: how long it stood in line, for a thread and for its turn to compute. So neither a costly request nor a slow Redis is a
+sign of overload.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ class AdaptiveLimit:
     Args:
         delay: Seconds; nine of ten requests shall be delayed by less.
         least: The limit never falls below.
-        first: It begins here.
+        first: It begins here, and comes back here when nobody is late.
         most: It never rises above.
         now: time.monotonic() of the start.
     """
 
     def __init__(self, delay: float, least: int, first: int, most: int, now: float) -> None:
-        self._delay, self._least, self._most = delay, least, most
+        self._delay, self._least, self._first, self._most = delay, least, first, most
         self._limit = float(first)
         self.over = False  # in the newest window more than one in ten was late
         self._lock = threading.Lock()
@@ -62,6 +62,6 @@ class AdaptiveLimit:
             self.over and 2 * self._peak >= self._limit
         ):  # else it is others who make this machine slow, and refusing would not help
             self._limit = max(self._least, self._limit * _DECREASE)
-        elif self._reached and not self.over:
+        elif not self.over and (self._reached or self._limit < self._first):
             self._limit = min(self._most, self._limit + 1)
         self._delays, self._reached, self._peak = [], False, 0

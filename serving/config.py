@@ -19,6 +19,7 @@ class ServerConfig(Section):
     """One serving process."""
 
     threads: int = Field(ge=1, le=256)
+    computing: int = Field(ge=1, le=256)
     drain_seconds: float = Field(gt=0)
     lame_duck_seconds: float = Field(ge=0)
     reply_ms: float = Field(ge=0)

@@ -13,6 +13,7 @@ from core.ids import hash64
 from core.schema import Column, EventType
 from serving.config import EventsConfig
 from serving.failures import Failure, StoreError
+from serving.feedback import FUNCTIONS, Feedback
 from serving.keys import Keys
 from serving.online_state import Person
 from serving.packing import LiveEvent, pack_live
@@ -21,13 +22,15 @@ from serving.redis_link import DURABILITY, RedisLink, failure_of, is_durable
 _DAY_SECONDS = 86_400
 _FULL_RETRY_SECONDS = 5.0  # a sink needs a moment to make room
 
-# One call, one atomic step. Per event: KEYS its memory and its lists; ARGV the number of lists, the packed value and the JSON.
-# It answers how many events were new, and the newest id of the stream.
-_WRITE = """
+# One call, one atomic step. Per event: KEYS its memory, its lists, and two per bandit that learns from it; ARGV the number of lists, the packed value, the
+# JSON, the number of bandits, and four for each. It answers how many events were new, and the newest id of the stream.
+_WRITE = (
+    FUNCTIONS
+    + """
 if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[4]) then return {-1, ''} end
 local accepted, k, a = 0, 2, 5
 while a <= #ARGV do
-  local lists = tonumber(ARGV[a])
+  local lists, bandits = tonumber(ARGV[a]), tonumber(ARGV[a + 3])
   if redis.call('SET', KEYS[k], '', 'NX', 'EX', ARGV[3]) then
     for i = k + 1, k + lists do
       redis.call('LPUSH', KEYS[i], ARGV[a + 1])
@@ -35,13 +38,18 @@ while a <= #ARGV do
       redis.call('EXPIRE', KEYS[i], ARGV[2])
     end
     redis.call('XADD', KEYS[1], '*', 'event', ARGV[a + 2])
+    for i = 0, bandits - 1 do
+      local keys, said = k + lists + 1 + 2 * i, a + 4 + 4 * i
+      rewarded(KEYS[keys], KEYS[keys + 1], ARGV[said], ARGV[said + 1], ARGV[said + 2], ARGV[said + 3])
+    end
     accepted = accepted + 1
   end
-  k, a = k + 1 + lists, a + 3
+  k, a = k + 1 + lists + 2 * bandits, a + 4 + 4 * bandits
 end
 local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
 return {accepted, newest[1] and newest[1][1] or '0-0'}
 """
+)
 
 
 @dataclass(frozen=True)
@@ -87,7 +95,9 @@ _OF_REDIS: Final = frozenset({Failure.REDIS_UNREACHABLE, Failure.REDIS_TIMEOUT, 
 class EventWriter:
     """Stores events in Redis, each once."""
 
-    def __init__(self, link: RedisLink, keys: Keys, config: EventsConfig) -> None:
+    def __init__(self, link: RedisLink, keys: Keys, config: EventsConfig, feedback: Feedback | None = None) -> None:
+        """`feedback`: what bandits learn from events."""
+        self._feedback = feedback
         self._keys, self._config, self._redis, self._breaker = keys, config, link.writes, link.writing
         self._durable = (
             False  # as of the last answer: a Redis that is not known to be durable is asked before it is given anything
@@ -166,5 +176,10 @@ class EventWriter:
             lists = [self._keys.live(k) for k in event.person.live_keys]
             keys += [self._keys.event(event.hash), *lists]
             packed = pack_live(LiveEvent(event.hash, event.type.code, event.time, event.item_id))
+            rewards = [] if self._feedback is None else self._feedback.of(event.hash, event.time, event.columns)
             arguments += [len(lists), packed, json.dumps(event.columns, ensure_ascii=False, separators=(",", ":"))]
+            arguments.append(len(rewards))
+            for reward in rewards:
+                keys += reward.keys
+                arguments += reward.arguments
         return keys, arguments

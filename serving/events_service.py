@@ -6,6 +6,7 @@ import grpc
 
 from aisle.v1 import events_pb2 as pb
 from aisle.v1 import events_pb2_grpc
+from core.attribution import MAX_TOKEN_BYTES
 from core.errors import nearest
 from core.schema import MINUTE, Column, EventType
 from serving.config import EventsConfig
@@ -24,8 +25,8 @@ _TEXTS = (
     Column.CURRENCY,
     Column.PLACEMENT,
     Column.QUERY,
-    Column.ATTRIBUTION_TOKEN,
 )
+_WRITTEN = (*_TEXTS, Column.ATTRIBUTION_TOKEN)
 _NUMBERS = {str(c) for c in (Column.QUANTITY, Column.PRICE, Column.POSITION, Column.VALUE)}
 _TYPES = [str(t) for t in EventType]
 
@@ -68,6 +69,7 @@ class EventsService(events_pb2_grpc.EventsServicer):
             problems.add(f"{at}.user_id", "is required, or visitor_id")
         for name in _TEXTS:
             problems.text(f"{at}.{name}", getattr(event, name))
+        problems.text(f"{at}.{Column.ATTRIBUTION_TOKEN}", event.attribution_token, most=MAX_TOKEN_BYTES)
         # an absent number is 0, which is fine
         for name in (Column.QUANTITY, Column.PRICE, Column.POSITION):
             problems.number(f"{at}.{name}", getattr(event, name), least=0)
@@ -81,6 +83,6 @@ def _written(event: pb.Event, now: int) -> WrittenEvent:
         Column.EVENT_TIME: event.event_time or now,
         Column.ITEM_ID: event.item_id,
     }
-    columns |= {name: text for name in _TEXTS if (text := getattr(event, name))}
+    columns |= {name: text for name in _WRITTEN if (text := getattr(event, name))}
     columns |= {field.name: value for field, value in event.ListFields() if field.name in _NUMBERS}
     return WrittenEvent.of(columns)

@@ -22,10 +22,18 @@ class Followed(Generic[T]):
         sign: Says something else when the files change (`files_sign`).
         load: Reads them. AisleError or OSError: they do not fit, which only the first time is an error of the caller.
         seconds: Between two looks.
+        said: A few words of a value, for the log.
     """
 
-    def __init__(self, what: str, sign: Callable[[], object], load: Callable[[], T], seconds: float) -> None:
-        self._what, self._sign, self._load, self._seconds = what, sign, load, seconds
+    def __init__(
+        self,
+        what: str,
+        sign: Callable[[], object],
+        load: Callable[[], T],
+        seconds: float,
+        said: Callable[[T], str] | None = None,
+    ) -> None:
+        self._what, self._sign, self._load, self._seconds, self._said = what, sign, load, seconds, said
         self.problem = ""  # why the newest files are not in use
         self._signature = self._seen = self._sign()
         self.value = load()
@@ -56,7 +64,7 @@ class Followed(Generic[T]):
             _LOG.error("the %s stay as they were: %s", self._what, e)
             return False
         self.problem = ""
-        _LOG.warning("new %s", self._what)
+        _LOG.warning("new %s%s", self._what, "" if self._said is None else f": {self._said(self.value)}")
         return True
 
     def _follow(self) -> None:

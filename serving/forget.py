@@ -19,6 +19,7 @@ from core.artifact import hash_json
 from core.erasure import Forgotten, Verdict
 from core.event_log import EVENT, PAGE
 from core.schema import Column
+from serving.feedback import forget_units
 from serving.keys import Keys, session_key
 
 _CHUNK: Final = 1_000
@@ -35,6 +36,7 @@ class Removed:
     live_lists: int = 0
     events: int = 0
     pages: int = 0
+    units: int = 0  # sessions that bandits had counted
     streams_done: bool = True
     sessions: set[str] = field(default_factory=set)  # of the entries removed
 
@@ -94,6 +96,7 @@ def forget(store: redis.Redis, keys: Keys, gone: Forgotten, seconds: float | Non
     removed.pages = _leave(store, keys.shown, gone, removed, deadline)
     who = [*gone.keys, *(session_key(s) for s in sorted(removed.sessions))]
     removed.live_lists = _deleted(store, [keys.live(w) for w in who])
+    removed.units = forget_units(store, keys, gone.keys, sorted(removed.sessions))
     return removed
 
 

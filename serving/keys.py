@@ -14,6 +14,11 @@
 | `aisle:T:erasures`                                     | hash of people to be forgotten in the files (serving.forget.Wishes)         |
 | `aisle:T:tokens:<API key's id, or nothing>`            | hash: what is left of a rate limit, and when it was last refilled           |
 | `aisle:T:takers:<API key's id, or nothing>`            | sorted set of the processes that take from it, by time                      |
+| `aisle:T:unit:<session>`                               | hash: what bandits gave a session, and its rewards (serving.feedback)       |
+| `aisle:T:units:<person key>`                           | set of the sessions of a person that are such units                         |
+| `aisle:T:bandit:<tag>:counts`                          | hash: units and rewards of a bandit, by time, version and arm               |
+| `aisle:T:bandit:<tag>:shares`                          | hash: the versions of its shares, and the newest as JSON (serving.bandits)  |
+| `aisle:T:bandits`                                      | which process learns now                                                    |
 
 T is the tenant; `<schema>` fingerprints the packed layout, so that another version of Aisle never misreads; `<state>` fingerprints the user
 state, so that two data sets that end at the same moment never mix.
@@ -95,6 +100,27 @@ class Keys:
     def takers(self, api_key: str) -> str:
         """Who takes from that budget."""
         return f"aisle:{self.tenant}:takers:{api_key}"
+
+    def unit(self, session_id: str) -> str:
+        """What bandits know of a session."""
+        return f"aisle:{self.tenant}:unit:{session_id}"
+
+    def units(self, who: str) -> str:
+        """Sessions of a person key that bandits know."""
+        return f"aisle:{self.tenant}:units:{who}"
+
+    def counts(self, tag: str) -> str:
+        """What a bandit has seen (`experiments.learning.Rewarding.tag`)."""
+        return f"aisle:{self.tenant}:bandit:{tag}:counts"
+
+    def shares(self, tag: str) -> str:
+        """What a bandit made of it."""
+        return f"aisle:{self.tenant}:bandit:{tag}:shares"
+
+    @property
+    def learner(self) -> str:
+        """The lease of the process that learns."""
+        return f"aisle:{self.tenant}:bandits"
 
 
 def session_key(session_id: str) -> str:

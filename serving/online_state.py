@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,12 +51,17 @@ class PersonState:
     )  # uint64: tokens of what the person says of themselves (core.tokens)
     live: tuple[int, ...] = ()  # hashes of the live events that were there, each once
     failure: Failure | None = None  # why more could not be known
+    given: Mapping[str, bytes] = field(default_factory=dict)  # by tag: what bandits gave the session (serving.feedback)
 
 
 class OnlineState:
     """Reads person states for a release."""
 
-    def __init__(self, link: RedisLink, keys: Keys, live_events: int) -> None:
+    def __init__(
+        self, link: RedisLink, keys: Keys, live_events: int, tags: Callable[[], Sequence[str]] = tuple
+    ) -> None:
+        """`tags`: of the bandits that run."""
+        self._tags = tags
         self._link, self._keys, self._live_events = link, keys, live_events
 
     def read(self, release: Release, person: Person, now: int, within: float | None = None) -> PersonState:
@@ -67,7 +72,7 @@ class OnlineState:
         if not person.live_keys:
             return PersonState()
         try:
-            complete, packed, live = self._fetch(release, person, within)
+            complete, packed, live, given = self._fetch(release, person, within)
             people = [unpack_person(p) for p in packed if p]
             events = [unpack_live(e) for e in live]
         except StoreError as e:
@@ -80,9 +85,9 @@ class OnlineState:
         )  # somebody may be there who only said something of themselves
         if known is None:
             history = joined(release, History(), events, now)
-            return PersonState(history=history, attributes=told, live=written, failure=failure)
+            return PersonState(history=history, attributes=told, live=written, failure=failure, given=given)
         history = joined(release, known.history, events, now)
-        return PersonState(known.user, history, known.snapshot.at(now), told, written, failure)
+        return PersonState(known.user, history, known.snapshot.at(now), told, written, failure, given)
 
     def holds(self, release: Release) -> bool:
         """Whether the user state of `release` is there, complete."""
@@ -96,16 +101,22 @@ class OnlineState:
 
     def _fetch(
         self, release: Release, person: Person, within: float | None
-    ) -> tuple[bool, list[bytes | None], list[bytes]]:
+    ) -> tuple[bool, list[bytes | None], list[bytes], dict[str, bytes]]:
         window, keys, live_keys = self._window(release), person.keys, person.live_keys
         commands: list[Command] = [
             ("MGET", self._keys.complete(window), *(self._keys.history(window, k) for k in keys))
         ]
         commands += [("LRANGE", self._keys.live(k), 0, self._live_events - 1) for k in live_keys]
+        tags = self._tags() if person.session_id else ()
+        if tags:
+            commands.append(("HMGET", self._keys.unit(person.session_id), *tags))
         replies: list[Any] = self._link.read(commands, within)
+        told = replies.pop() if tags else ()
+        given = {tag: said for tag, said in zip(tags, told, strict=True) if said is not None}
         complete, *histories = replies[0]
         # before the marker is there, histories are those that happen to be written already
-        return complete is not None, histories if complete else [], [e for reply in replies[1:] for e in reply]
+        live = [e for reply in replies[1:] for e in reply]
+        return complete is not None, histories if complete else [], live, given
 
 
 def joined(release: Release, history: History, events: Sequence[LiveEvent], now: int) -> History:

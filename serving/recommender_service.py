@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from types import MappingProxyType
 
 import grpc
 import numpy as np
 
 from aisle.v1 import recommender_pb2 as pb
 from aisle.v1 import recommender_pb2_grpc
+from core.attribution import token_of
 from core.columns import Array
 from core.history import Query
 from core.ids import NO_ROW
@@ -47,6 +49,7 @@ from serving.sight.observation import current, new_request_id, page_seen
 from serving.stage_watch import StageWatch
 from serving.tally import Tally
 from serving.trending import Trending
+from serving.turns import Turns
 
 _SIMILAR_SOURCES = ("item_knn", "transitions", "covisitation", "content")
 _NONE = np.empty(0, np.int32)
@@ -66,6 +69,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         self,
         resident: Resident,
         state: OnlineState,
+        turns: Turns,
         log: ShownLog,
         tally: Tally,
         trending: Trending,
@@ -76,7 +80,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         reply_ms: float = 0.0,
         experiments: LiveExperiments | None = None,
     ) -> None:
-        self._resident, self._state, self._log, self._tally = resident, state, log, tally
+        self._resident, self._state, self._turns, self._log, self._tally = resident, state, turns, log, tally
         self._trending, self._paging = trending, paging
         self._asking = Asking(trending, rules, clock)
         self._exploration, self._experiments, self._reply = exploration, experiments, reply_ms / 1e3
@@ -93,9 +97,11 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         deadline = self._deadline(context)
         state = self._hydrated(release, request, now, deadline)
         watch.lap("hydrate")
-        response = self._answered(self._placed(release, request, k, now, state, watch, deadline))
-        if deadline is not None:
-            deadline.end(Step.FINISH)
+        with self._turns.one(deadline):
+            watch.lap("turn")
+            response = self._answered(self._placed(release, request, k, now, state, watch, deadline))
+            if deadline is not None:
+                deadline.end(Step.FINISH)
         return response
 
     @guarded
@@ -117,7 +123,9 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         placed, taken = [], _NONE
         for at in wanted:
             deadline = self._deadline(context)
-            placed.append(self._placed(release, asked[at], sizes[at], now, state, watch, deadline, taken))
+            with self._turns.one(deadline):  # a turn for each: others need not wait for all of them
+                watch.lap("turn")
+                placed.append(self._placed(release, asked[at], sizes[at], now, state, watch, deadline, taken))
             taken, watch = np.concatenate([taken, placed[-1].page.rows]), StageWatch()
         for at, one in zip(wanted, placed, strict=True):
             one.watch.resume()
@@ -136,14 +144,16 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         rows, unknown = known_rows(release, request.item_ids)
         on_page, missing = known_rows(release, request.context_item_ids)
         query = Query(now, state.user, state.history, on_page, request.placement, state.facts, state.attributes)
-        page = rank(release, query, np.unique(rows), deadline)
+        with self._turns.one(deadline):
+            watch.lap("turn")
+            page = rank(release, query, np.unique(rows), deadline)
         failures = failures_of(state.failure, page.missed)
         watch.lap("rank")
 
         request_id = request.request_id or new_request_id()
         response = pb.RankResponse(
             results=results_of(release, query, page),
-            attribution_token=f"{release.name}.{request_id}",
+            attribution_token=token_of(release.name, request_id),
             level=page.level,
             degraded=len(failures) > 0,
             fallback_reason=_first_of(failures),
@@ -177,10 +187,11 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         if request.validate_only:
             return response
         sources = (*(s for s in release.sources if s.name in _SIMILAR_SOURCES), *release.newcomers)
-        page = answer(release, asked, sources)
+        with self._turns.one(asked.deadline):
+            page = answer(release, asked, sources)
         anchored = Query(asked.query.time, context=asked.query.context)  # so that no reason speaks of a person
         response.results.extend(results_of(release, anchored, page))
-        response.attribution_token = f"{release.name}.{request_id}"
+        response.attribution_token = token_of(release.name, request_id)
         response.degraded, response.fallback_reason = page.missed is not None, page.missed or ""
         add_rules(response.results, asked, page)
         return response
@@ -251,7 +262,8 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         release, watch = self._resident.release, StageWatch()
         now = self._asking.now(release)
         state = self._hydrated(release, request, now)
-        return self._placed(release, request, k, now, state, watch, within="request.", by_chance=by_chance)
+        with self._turns.one():
+            return self._placed(release, request, k, now, state, watch, within="request.", by_chance=by_chance)
 
     def _deadline(self, context: grpc.ServicerContext, costs: Costs | None = None) -> Deadline | None:
         """The caller's, where there is one."""
@@ -312,7 +324,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
     ) -> Placed:
         """The page of one placement, without the rows `taken` (int32) that others show."""
         request_id = request.request_id or new_request_id()
-        given = self._given(request, now, within)
+        given = self._given(request, now, within, state.given)
         request = given.told(request)
         asked, missing = self._asking.page(release, request, k, now, state, taken, within)
         chance = self._chance(release, request, request_id, now) if by_chance else None
@@ -324,9 +336,11 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         alone = not len(taken)
         return Placed(request, k, now, release, state, asked, missing, onward, page, watch, alone, request_id, given)
 
-    def _given(self, request: pb.RecommendRequest, now: int, within: str) -> Given:
-        """The arms of the experiments that a request is in."""
-        return Given() if self._experiments is None else self._experiments.of(request, now, within)
+    def _given(
+        self, request: pb.RecommendRequest, now: int, within: str, kept: Mapping[str, bytes] = MappingProxyType({})
+    ) -> Given:
+        """The arms of the experiments that a request is in; `kept`: of its session."""
+        return Given() if self._experiments is None else self._experiments.of(request, now, within, kept)
 
     def _answered(self, one: Placed, taken: Array = _NONE) -> pb.RecommendResponse:
         """The page in the shop's ids, counted and logged; `taken` as for Paging.token."""
@@ -335,7 +349,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         first = 1 if one.onward is None else one.onward.shown + 1
         response = pb.RecommendResponse(
             results=results_of(release, asked.query, page, self._trending.of(release), first),
-            attribution_token=f"{release.name}.{request_id}",
+            attribution_token=token_of(release.name, request_id, one.given.arms),
             level=page.level,
             degraded=len(one.failures) > 0,
             fallback_reason=_first_of(one.failures),
@@ -358,7 +372,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         arm = ",".join(f"{a.experiment}={a.arm}" for a in one.given.assignments if not a.forced)
         page_seen(self._tally, rpc, request_id, release.name, page, one.failures, one.watch, arm)
         if self._experiments is not None:
-            self._experiments.count(one.given)
+            self._experiments.count(one.given, request)
         self._log.offer(one.shown(response, pool))
         return response
 

@@ -19,6 +19,8 @@ from serving.caller import TooMuchError
 
 RETRY_SECONDS: Final = 0.25
 """When a call that was shed may be made again: a burst is over by then."""
+_LEAST: Final = 3
+"""Calls inside: one that computes, one that is next, and one that is nearly over or has just come."""
 _MOST_PER_THREAD: Final = 8
 
 
@@ -50,6 +52,9 @@ class Ticket:
     def begin(self) -> None:
         """A thread has taken the call up."""
 
+    def waited(self, seconds: float) -> None:
+        """It stood in line for so long since."""
+
     def end(self) -> None:
         """It is answered, or refused."""
 
@@ -59,7 +64,7 @@ class _Timed(Ticket):
 
     def __init__(self, shedding: Shedding, sampled: bool, queued: bool) -> None:
         self._shedding, self._sampled, self._arrived, self._queued = shedding, sampled, time.monotonic(), queued
-        self._cpu = 0.0
+        self._waited = 0.0
 
     def begin(self) -> None:
         """See Ticket.
@@ -67,15 +72,18 @@ class _Timed(Ticket):
         Raises:
             TooMuchError: It has waited too long in a line: its caller has better use for a quick no.
         """
-        self._cpu = time.thread_time()
-        if self._queued and self._shedding.limit.over and time.monotonic() - self._arrived > self._shedding.delay:
+        self._waited = time.monotonic() - self._arrived
+        if self._queued and self._shedding.limit.over and self._waited > self._shedding.delay:
             raise overloaded()
+
+    def waited(self, seconds: float) -> None:
+        """See Ticket."""
+        self._waited += seconds
 
     def end(self) -> None:
         """See Ticket."""
         if self._sampled:
-            now = time.monotonic()
-            self._shedding.sample(now - self._arrived - (time.thread_time() - self._cpu), now)
+            self._shedding.sample(self._waited, time.monotonic())
 
 
 class Shedding:
@@ -84,15 +92,14 @@ class Shedding:
     Args:
         pool: Where they are answered.
         threads: Of the pool.
-        delay: Seconds; nine of ten calls shall be delayed by less in all, and under overload none waits longer to begin.
+        delay: Seconds; nine of ten calls shall wait less in all, and under overload none waits longer to begin.
     """
 
     def __init__(self, pool: CountedPool, threads: int, delay: float) -> None:
         self._pool, self.delay = pool, delay
         self._threads = threads
-        # a caller for each thread is no overload, whatever makes them slow; two more, for one asks again before his last call is quite over
         self.limit = AdaptiveLimit(
-            delay, threads + 2, 2 * threads + 2, _MOST_PER_THREAD * threads + 2, time.monotonic()
+            delay, _LEAST, max(_LEAST, threads), max(_LEAST, _MOST_PER_THREAD * threads), time.monotonic()
         )
 
     def admit(self, sampled: bool) -> Ticket:

@@ -20,6 +20,7 @@ from serving.events_service import EventsService
 from serving.experiments import LiveExperiments
 from serving.exploration import Exploration
 from serving.keys import Keys
+from serving.learning import Learning
 from serving.method_table import MethodTable
 from serving.online_state import OnlineState
 from serving.page_tokens import PageTokens, secret_of
@@ -37,6 +38,7 @@ from serving.spool import Spool
 from serving.state_loading import materialize_if_missing
 from serving.tally import Tally
 from serving.trending import Trending
+from serving.turns import Turns
 from serving.users_service import UsersService
 
 _LOG = logging.getLogger(__name__)
@@ -48,22 +50,29 @@ class TenantParts:
     Args:
         options: Of the process, with this tenant's release, work directory, board and settings.
         link: To the Redis that all tenants share.
+        turns: At the processor, which they share too.
         clock: Microseconds.
         tally: Counts what they do.
     """
 
-    def __init__(self, options: ProcessOptions, link: RedisLink, clock: Clock, tally: Tally | None = None) -> None:
-        self._options, self._link, self._tally, config = options, link, tally or Tally(), options.config
+    def __init__(
+        self, options: ProcessOptions, link: RedisLink, turns: Turns, clock: Clock, tally: Tally | None = None
+    ) -> None:
+        self._options, self._link, self._turns = options, link, turns
+        self._tally, config = tally or Tally(), options.config
         self._catalog = catalog = _catalog(options, clock)
         self.resident = Resident.open(options.release, self._prepare, catalog.over if catalog else None)
         keys = Keys(config.tenant)
-        self._state = OnlineState(link, keys, config.events.live_per_person)
-        self._store = EventStore(EventWriter(link, keys, config.events), _spool(options))
+        self._experiments = LiveExperiments(config.experiments, config.tenant, self._tally, clock)
+        experiments = self._experiments
+        self._learning = Learning(link, config, options.work, lambda: experiments.bandits, self._tally, clock)
+        experiments.learn_by(self._learning)
+        self._state = OnlineState(link, keys, config.events.live_per_person, lambda: experiments.tags)
+        self._store = EventStore(EventWriter(link, keys, config.events, self._learning.feedback), _spool(options))
         self._log = ShownLog(link, keys, config.log, self._tally, config.exploration.features_share)
         self._trending = Trending(link, keys, config.trending, self.resident, clock)
         rules = config.rules
         self.rules = LiveRules(rules.path, lambda: self.resident.release, clock, rules.refresh_seconds)
-        self._experiments = LiveExperiments(config.experiments, config.tenant, self._tally, clock)
         self.seen = Parts(self.resident, link, self._store, self._trending, self._catalog, self.rules)
         self.methods = self._services(keys, clock)
 
@@ -73,6 +82,7 @@ class TenantParts:
         recommender = RecommenderService(
             self.resident,
             self._state,
+            self._turns,
             self._log,
             tally,
             self._trending,
@@ -112,6 +122,7 @@ class TenantParts:
         self._trending.start()
         self.rules.start()
         self._experiments.start()
+        self._learning.start()
         if self._catalog is not None:
             self._catalog.start(lambda: self.resident.live)
 
@@ -125,6 +136,7 @@ class TenantParts:
         self._trending.stop()
         self.rules.stop()
         self._experiments.stop()
+        self._learning.stop()
         self._log.stop()
         self._store.stop()
         if self._catalog is not None:

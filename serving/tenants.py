@@ -26,6 +26,7 @@ from serving.sight.gauges import Parts
 from serving.tally import Tally
 from serving.tenant_parts import TenantParts
 from serving.tenants_file import TenantSpec
+from serving.turns import Turns
 
 _LOG = logging.getLogger(__name__)
 _GRACE_SECONDS: Final = 1.0  # for requests that have their parts already, before these are closed
@@ -37,6 +38,7 @@ class Tenants:
     Args:
         options: Of each tenant's parts, by its name.
         link: To the Redis that they share.
+        turns: At the processor, which they share too.
         clock: Microseconds.
         most: Tenants whose release is open at once; one more while it is being opened.
         tallies: Count what each tenant's parts do, also across being closed; None: each counts for itself.
@@ -46,11 +48,13 @@ class Tenants:
         self,
         options: Mapping[str, ProcessOptions],
         link: RedisLink,
+        turns: Turns,
         clock: Clock,
         most: int,
         tallies: Mapping[str, Tally] | None = None,
     ) -> None:
         self._options, self._link, self._clock, self._most = dict(options), link, clock, most
+        self._turns = turns
         self._tallies = tallies or {}
         self._open: dict[str, TenantParts] = {}
         self._used: dict[str, float] = {}
@@ -58,7 +62,7 @@ class Tenants:
         self._lock = threading.Lock()
         self._opener = futures.ThreadPoolExecutor(1, "tenant-opener")
         for name in list(self._options)[:most]:
-            self._open[name] = TenantParts(self._options[name], link, clock, self._tallies.get(name))
+            self._open[name] = TenantParts(self._options[name], link, turns, clock, self._tallies.get(name))
             self._used[name] = time.monotonic()
 
     @property
@@ -127,7 +131,7 @@ class Tenants:
             options = self._options[name]
             agreed = None if options.board is None else options.board.announced()
             found = replace(options, release=agreed or options.release)
-            parts = TenantParts(found, self._link, self._clock, self._tallies.get(name))
+            parts = TenantParts(found, self._link, self._turns, self._clock, self._tallies.get(name))
             parts.start()
             self._used[name] = time.monotonic()
             self._open[name] = parts

@@ -27,7 +27,9 @@ ONLINE = (
     "experiments.assign",
     "experiments.config",
     "experiments.files",
+    "experiments.learning",
     "experiments.policies",
+    "experiments.inference.sample_ratio",
 )
 
 # `aisle` is the generated protobuf code.

@@ -10,16 +10,13 @@ import numpy as np
 from core.columns import Array
 from core.history import Query
 from serving.rules.bound import PageRules
-from serving.rules.caps import CapCount
+from serving.rules.caps import Capped
+from serving.rules.filling import Diversity, Line, fill
 from serving.rules.load import Rule
-from serving.rules.schema import Diversify, Sponsor
-from serving.rules.similarity import Likeness
+from serving.rules.schema import Sponsor
 
 _EPSILON: Final = 1e-9
 _BEHIND: Final = 1e13  # places: what fills stands behind all candidates, wherever rules move it
-_SECOND: Final = 4  # more than any worth and likeness: the same for diversity
-_NEVER: Final = np.float32(-np.inf)
-_NOTHING: Final = -1
 
 
 @dataclass(frozen=True)
@@ -54,20 +51,46 @@ def arrange(rules: PageRules, query: Query, rows: Array, n_candidates: int, k: i
     put: dict[int, Rule] = {}
     short: Rule | None = None
     if rules.caps or sponsored or rules.diversify is not None:
-        place_of = np.empty(len(order), np.int64)  # in the moved order
-        place_of[order] = np.arange(len(order))
-        filling = _Filling(rules, rows[order], n_candidates, k, {p: int(place_of[at]) for p, at in fixed.items()})
-        filling.run({place: (rule, mask[order]) for place, (rule, mask) in sponsored.items()})
-        chosen = order[np.array(filling.page, np.int64)]
-        put = {int(order[at]): rule for at, rule in filling.put.items()}
-        held = {int(order[at]): rule for at, rule in filling.held.items()}
-        short = filling.short
+        filled = fill(_line(rules, rows, order, n_candidates, k, fixed, sponsored))
+        chosen = order[np.array(filled.page, np.int64)]
+        put = {int(order[at]): sponsored[place][0] for at, place in filled.put.items()}
+        held = {int(order[at]): rules.caps[cap][0] for at, cap in filled.held.items()}
+        if len(filled.page) < k and filled.first_held is not None:
+            short = rules.caps[filled.first_held][0]
     else:
         chosen = _around(order, fixed, k)
     left = np.ones(len(order), bool)
     left[chosen] = False
     put |= {at: by_rule[at] for at in fixed.values() if not left[at]}
     return Arranged(chosen, order[left[order]], moves, put, {at: r for at, r in held.items() if left[at]}, short)
+
+
+def _line(
+    rules: PageRules,
+    rows: Array,
+    order: Array,
+    n_candidates: int,
+    k: int,
+    fixed: dict[int, int],
+    sponsored: dict[int, tuple[Rule, Array]],
+) -> Line:
+    """What there is to fill a page with, in the moved order."""
+    place_of = np.empty(len(order), np.int64)
+    place_of[order] = np.arange(len(order))
+    moved = rows[order]
+    diversity = None
+    if rules.diversify is not None:
+        _, spec, likeness = rules.diversify
+        diversity = Diversity(spec.level, min(spec.first, k), likeness(moved))
+    return Line(
+        len(order),
+        n_candidates,
+        k,
+        {place: int(place_of[at]) for place, at in fixed.items()},
+        {place: mask[order] for place, (_, mask) in sponsored.items()},
+        [Capped(*cap.allowed(k), *values(moved)) for _, cap, values in rules.caps],
+        diversity,
+    )
 
 
 def _moved(shifts: list[Array], n: int, n_candidates: int) -> Array:
@@ -132,84 +155,3 @@ def _around(order: Array, fixed: dict[int, int], k: int) -> Array:
         else:
             break
     return np.array(page, np.int64)
-
-
-class _Filling:
-    """Place by place, over positions of the moved order."""
-
-    def __init__(self, rules: PageRules, rows: Array, n_candidates: int, k: int, fixed: dict[int, int]) -> None:
-        self._k, self._fixed = k, fixed
-        self._left = np.ones(len(rows), bool)
-        self._left[list(fixed.values())] = False
-        self._blocks = np.zeros(len(rows), np.int32)
-        self._caps = [
-            (rule, CapCount(*cap.allowed(k), k, *values(rows), fixed, self._blocks)) for rule, cap, values in rules.caps
-        ]
-        self._unseen = self._left.copy()  # what is left, and no cap was seen to hold back
-        self._diverse = None if rules.diversify is None else _Diverse(rules.diversify, rows, n_candidates)
-        self._first = 0 if rules.diversify is None else min(rules.diversify[1].first, k)
-        self.page: list[int] = []
-        self.put: dict[int, Rule] = {}  # by sponsor rules
-        self.held: dict[int, Rule] = {}
-        self.short: Rule | None = None
-
-    def run(self, sponsored: dict[int, tuple[Rule, Array]]) -> None:
-        """Fill the page."""
-        for place in range(self._k):
-            at = self._fixed[place] if place in self._fixed else self._next(place, sponsored.get(place))
-            if at == _NOTHING:
-                self.short = next(iter(self.held.values()), None)
-                return
-            self._left[at] = self._unseen[at] = False
-            self.page.append(at)
-            for _, count in self._caps:
-                count.put(at)
-            if self._diverse is not None and place + 1 < self._first:
-                self._diverse.put(at)
-
-    def _next(self, place: int, sponsored: tuple[Rule, Array] | None) -> int:
-        """The position for a place; _NOTHING where nothing fits."""
-        able = self._left & (self._blocks == 0) if self._caps else self._left
-        if sponsored is not None:
-            rule, mask = sponsored
-            paid = able & mask
-            at = int(paid.argmax())
-            if paid[at]:
-                self.put[at] = rule
-                return at
-        at = int(able.argmax())
-        if not able[at]:
-            self._note(len(able))
-            return _NOTHING
-        self._note(at)
-        return at if self._diverse is None or place >= self._first else self._diverse.best(able)
-
-    def _note(self, end: int) -> None:
-        """Caps hold back what is left before `end`."""
-        if not self._caps or int(self._unseen.argmax()) == end:
-            return
-        for at in np.flatnonzero(self._unseen[:end]).tolist():
-            self._unseen[at] = False
-            self.held[at] = next(rule for rule, count in self._caps if count.holds_back(at))
-
-
-class _Diverse:
-    """Maximal marginal relevance (Carbonell and Goldstein, 1998): worth of a place against likeness to what stands above.
-
-    An item at place p (from 1) of the order is worth `1 / log2(1 + p)`, as in NDCG: so the level means the same whatever the scores are.
-    """
-
-    def __init__(self, by: tuple[Rule, Diversify, Likeness], rows: Array, n_candidates: int) -> None:
-        _, spec, likeness = by
-        self._level, self._against = np.float32(spec.level), likeness(rows)
-        self._worth = ((1 - spec.level) / np.log2(np.arange(2, len(rows) + 2))).astype(np.float32)
-        self._worth[n_candidates:] -= _SECOND
-        self._nearest = np.zeros(len(rows), np.float32)  # likeness to the most alike item above
-
-    def put(self, at: int) -> None:
-        """An item stands on the page."""
-        np.maximum(self._nearest, self._against(at), out=self._nearest)
-
-    def best(self, able: Array) -> int:
-        """The best of what can come next."""
-        return int(np.where(able, self._worth - self._level * self._nearest, _NEVER).argmax())

@@ -5,33 +5,39 @@ from __future__ import annotations
 from bisect import insort
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from core.columns import Array
 
 
+@dataclass(frozen=True)
+class Capped:
+    """What a cap says of the items of a line."""
+
+    most: int  # items with one value that any `window` places may hold
+    window: int  # at most the length of the page
+    codes: Array  # the values of the items, int `[t]`
+    owner: Array  # the item that each is of, int64 `[t]`, ascending
+
+
 class CapCount:
     """The state of one cap while a page is put together from its first place to its last.
 
     Args:
-        most: Items with one value that any `window` places may hold.
-        window: At most the length of the page.
+        cap: It.
         k: Length of the page.
-        codes: The values of the items, int `[t]`.
-        owner: The item that each is of, int64 `[t]`, ascending.
         fixed: Place -> item, of what is in its place already.
         blocks: int32 `[items]`, kept up to date: of each item, how many values of how many caps hold it back at the place that is next.
     """
 
-    def __init__(
-        self, most: int, window: int, k: int, codes: Array, owner: Array, fixed: Mapping[int, int], blocks: Array
-    ) -> None:
-        self._most, self._window, self._k, self._codes, self._owner = most, window, k, codes, owner
+    def __init__(self, cap: Capped, k: int, fixed: Mapping[int, int], blocks: Array) -> None:
+        self._most, self._window, self._k, self._codes, self._owner = cap.most, cap.window, k, cap.codes, cap.owner
         self._blocks = blocks
-        self._listed = codes.tolist()
+        self._listed = cap.codes.tolist()
         self._often = {value for value, n in Counter(self._listed).items() if n > 1}  # the others hold nothing back
-        self._ends = np.cumsum(np.bincount(owner, minlength=len(blocks))).tolist()
+        self._ends = np.cumsum(np.bincount(cap.owner, minlength=len(blocks))).tolist()
         self._full: set[int] = set()
         self._near: dict[
             int, int

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from core.errors import AisleError
 from core.marked import signature
 from core.schema import MINUTE
 from serving.filters.binding import changes_by_itself
 from serving.filters.syntax import parse
+from serving.followed import Followed
 from serving.release import Release
 from serving.rules.bound import PageRules, Problem, bound, check_fit
 from serving.rules.load import Rule, RuleSet, load_rules
@@ -73,27 +73,37 @@ class LiveRules:
     def __init__(
         self, folder: Path | None, release: Callable[[], Release], clock: Callable[[], int], seconds: float
     ) -> None:
-        self.folder, self._release, self._clock, self._seconds = folder, release, clock, seconds
-        self.problem = ""  # why the newest files are not in use
-        self._signature = self._seen = "" if folder is None else signature(folder)
-        self.rules = Rules(RuleSet() if folder is None else load_rules(folder))
+        self.folder, self._release, self._clock = folder, release, clock
         self._off: tuple[Rules | None, Release | None, tuple[Problem, ...]] = (None, None, ())  # what `off` said last
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._followed: Followed[Rules] | None = None
+        if folder is not None:
+            self._followed = Followed("rules", lambda: signature(folder), lambda: self._read(folder), seconds, _said)
+
+    @property
+    def rules(self) -> Rules:
+        """Those that fit last."""
+        return _NONE if self._followed is None else self._followed.value
+
+    @property
+    def problem(self) -> str:
+        """Why the newest files are not in use."""
+        return "" if self._followed is None else self._followed.problem
 
     def start(self) -> None:
         """Say what is off, and begin to look for changes."""
         for problem in self.off():
             _LOG.warning("%s/%s", self.folder, problem)
-        if self.folder is not None:
-            self._thread = threading.Thread(target=self._follow, name="rules", daemon=True)
-            self._thread.start()
+        if self._followed is not None:
+            self._followed.start()
 
     def stop(self) -> None:
         """Look no more."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join()
+        if self._followed is not None:
+            self._followed.stop()
+
+    def look(self) -> bool:
+        """Take up what changed in the folder, once it has stayed the same for two looks; whether the rules are new."""
+        return self._followed is not None and self._followed.look()
 
     def off(self) -> tuple[Problem, ...]:
         """The rules that the release of now cannot follow, in force or not."""
@@ -105,25 +115,16 @@ class LiveRules:
             self._off = (rules, release, bound(rules.set.rules, release, self._clock()).problems)
         return self._off[2]
 
-    def look(self) -> bool:
-        """Take up what changed in the folder, once it has stayed the same for two looks; whether the rules are new."""
-        if self.folder is None:
-            return False
-        seen, self._seen = self._seen, signature(self.folder)
-        if self._seen != seen or self._seen == self._signature:
-            return False
-        self._signature = seen
-        try:
-            found = load_rules(self.folder)
-            check_fit(found.rules, self._release(), self._clock(), self.folder)
-        except (AisleError, OSError) as e:
-            self.problem = str(e)
-            _LOG.error("the rules stay as they were: %s", e)
-            return False
-        self.rules, self.problem = Rules(found), ""
-        _LOG.warning("new rules: %d of %d files, %s", len(found.rules), found.files, found.id or "none")
-        return True
+    def _read(self, folder: Path) -> Rules:
+        """The rules of the files; once there are some, others must fit the release (at the start a server says what does not, and goes on)."""
+        found = load_rules(folder)
+        if self._followed is not None:
+            check_fit(found.rules, self._release(), self._clock(), folder)
+        return Rules(found)
 
-    def _follow(self) -> None:
-        while not self._stopping.wait(self._seconds):
-            self.look()
+
+_NONE: Final = Rules(RuleSet())
+
+
+def _said(rules: Rules) -> str:
+    return f"{len(rules.set.rules)} of {rules.set.files} files, {rules.set.id or 'none'}"

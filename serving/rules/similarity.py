@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
@@ -14,9 +15,40 @@ from serving.release import Release
 
 _NOTHING: Final = -1
 
-Against = Callable[[int], Array]
-Likeness = Callable[[Array], Against]
-"""Item rows int32 `[n]` to a function of a position among them, which returns the likeness of all to that one: float32 `[n]`."""
+
+@dataclass(frozen=True)
+class AlikeVectors:
+    """Items of a line by the cosine of their vectors; below 0 counts as 0."""
+
+    columns: Array  # float32 [d, n], of unit length
+
+    def to(self, at: int) -> Array:
+        """How alike all are to item `at`: float32 `[n]`. Summed in the order of the dimensions, as the kernel does."""
+        alike = np.zeros(self.columns.shape[1], np.float32)
+        for column in self.columns:
+            alike += column * column[at]
+        return np.maximum(alike, 0)
+
+
+@dataclass(frozen=True)
+class AlikePaths:
+    """Items of a line by how much of their category paths they share."""
+
+    columns: Array  # int32 [deepest, n]: codes of the prefixes, the shortest first; below 0 where the path has ended
+    depth: Array  # float32 [n], at least 1
+
+    def to(self, at: int) -> Array:
+        """How alike all are to item `at`: float32 `[n]`."""
+        mine = self.columns[:, at, None]
+        # a prefix has one code, so that levels agree down to where the paths part
+        shared = ((self.columns == mine) & (mine >= 0)).view(np.uint8).sum(axis=0, dtype=np.uint8)
+        alike: Array = shared / np.maximum(self.depth, self.depth[at])
+        return alike
+
+
+Alike = AlikeVectors | AlikePaths
+Likeness = Callable[[Array], Alike]
+"""Item rows int32 `[n]` to how alike they are."""
 
 
 def likeness(by: Literal["vectors", "category"], release: Release) -> Likeness | None:
@@ -49,36 +81,22 @@ def category_prefixes(values: Texts, levels: int) -> Array:
 
 
 def of_vectors(vectors: Array) -> Likeness:
-    """The cosine of item vectors float32 `[items, d]`; below 0 counts as 0."""
+    """By item vectors float32 `[items, d]`."""
 
-    def of(rows: Array) -> Against:
+    def of(rows: Array) -> AlikeVectors:
         mine = vectors[rows].astype(np.float32)
         lengths = np.linalg.norm(mine, axis=1, keepdims=True)
         mine /= np.where(lengths > 0, lengths, 1)
-
-        def against(at: int) -> Array:
-            alike: Array = np.maximum(mine @ mine[at], 0)
-            return alike
-
-        return against
+        return AlikeVectors(np.ascontiguousarray(mine.T))
 
     return of
 
 
 def _of_paths(codes: Array, levels: Array) -> Likeness:
-    def of(rows: Array) -> Against:
+    def of(rows: Array) -> AlikePaths:
         mine = levels[codes[rows]]
         mine[codes[rows] < 0] = _NOTHING
         depth = np.maximum((mine >= 0).sum(axis=1), 1).astype(np.float32)
-        columns = np.ascontiguousarray(mine.T)
-        own = np.where(columns >= 0, columns, _NOTHING - 1)  # so that no level that is not there equals another
-
-        def against(at: int) -> Array:
-            # a prefix has one code, so that levels agree down to where the paths part
-            shared = (columns == own[:, at, None]).view(np.uint8).sum(axis=0, dtype=np.uint8)
-            alike: Array = shared / np.maximum(depth, depth[at])
-            return alike
-
-        return against
+        return AlikePaths(np.ascontiguousarray(mine.T), depth)
 
     return of

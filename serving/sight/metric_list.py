@@ -51,7 +51,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         "stages",
         "stage_seconds",
         ("rpc", "stage"),
-        "what the time went to: `wait` for a thread, `hydrate`, `recommend` and within it `gather`, `rank`, `page`; `reasons`",
+        "what the time went to: `wait` for a thread, `hydrate`, `turn` to compute, `recommend` and within it `gather`, `rank`, `page`; `reasons`",
     ),
     _counter(
         "answers", "answers", ("rpc", "level", "release", "arm"), "pages answered, by rung of the fallback ladder"

@@ -56,6 +56,16 @@ def test_rises_by_one_where_somebody_was_refused_and_nobody_is_late() -> None:
     assert window(limit, 0.3, [0.001] * 5) == 11
 
 
+def test_comes_back_to_where_it_began_when_nobody_is_late() -> None:
+    """After an overload a small burst is none."""
+    limit = made()
+    for n in range(1, 4):
+        window(limit, n / 5, [1.0] * 5)
+    assert limit.limit == 7  # 10 * .9 ** 3 = 7.29
+    found = [window(limit, n / 5, [0.001] * 5, inside=1) for n in range(4, 9)]
+    assert found == [8, 9, 10, 10, 10]  # 8.29, 9.29, 10.29: it began at 10
+
+
 def test_few_answers_say_nothing() -> None:
     limit = made()
     for at in (0.2, 0.3, 0.4, 0.5):

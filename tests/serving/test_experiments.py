@@ -11,6 +11,7 @@ import pytest
 import redis as redis_py
 
 from aisle.v1.recommender_pb2 import RecommendRequest, RecommendResponse
+from core.attribution import Attribution, GivenArm, read_token
 from core.errors import ConfigError, InputError
 from core.work import Work
 from experiments.assign import Assignment, assign
@@ -169,6 +170,14 @@ def test_the_log_keeps_the_arms(ask: Client, store: redis_py.Redis, settings: Se
     until(lambda: store.xlen(shown) == 1)
     ((_, entry),) = store.xrange(shown)
     assert orjson.loads(entry[b"page"])["experiments"] == ["order=other@0:1.0!"]
+
+
+def test_the_attribution_token_names_the_arms_that_count(ask: Client) -> None:
+    response = recommend(ask, user_id="u1", request_id="r1")
+    arm = given(response)["order"]
+    assert read_token(response.attribution_token) == Attribution(response.release, "r1", (GivenArm("order", arm, 0),))
+    forced = recommend(ask, user_id="tester", request_id="r1")
+    assert read_token(forced.attribution_token) == Attribution(forced.release, "r1")
 
 
 def test_the_kill_switch_works_within_a_second_whatever_the_files_say(ask: Client, folder: Path) -> None:

@@ -173,11 +173,13 @@ def test_traces_reach_a_collector(shop: Work, redis_url: str, config: ServingCon
     assert (about["rpc.grpc.status_code"], about["aisle.request_id"]) == ("OK", answer.request_id)
     assert bad.status.code == bad.status.STATUS_CODE_ERROR
     steps = {s.name: s for s in collector.spans if s.parent_span_id == good.span_id}
-    assert set(steps) == {"wait", "hydrate", "recommend", "gather", "rank", "page", "reasons"}
+    assert set(steps) == {"wait", "hydrate", "turn", "recommend", "gather", "rank", "page", "reasons"}
     for step in steps.values():
         assert good.start_time_unix_nano <= step.start_time_unix_nano <= step.end_time_unix_nano
         assert step.end_time_unix_nano <= good.end_time_unix_nano
-    order = [steps[name].start_time_unix_nano for name in ("wait", "hydrate", "gather", "rank", "page", "reasons")]
+    order = [
+        steps[name].start_time_unix_nano for name in ("wait", "hydrate", "turn", "gather", "rank", "page", "reasons")
+    ]
     assert order == sorted(order)
     assert steps["recommend"].start_time_unix_nano <= steps["gather"].start_time_unix_nano
     assert collector.resources[0]["service.name"] == "aisle"

@@ -50,7 +50,7 @@ def test_what_is_known_comes_back_once(ask: Client) -> None:
     assert [r.rank for r in found.results] == [1, 2, 3]
     assert found.results[0].item_id == "tea-1"  # which ann bought three times
     assert "you bought it 3 times" in found.results[0].reasons
-    assert set(found.stage_latency_ms) == {"hydrate", "rank", "reasons", "total"}
+    assert set(found.stage_latency_ms) == {"hydrate", "turn", "rank", "reasons", "total"}
     scores = [r.score for r in found.results]
     assert scores == sorted(scores, reverse=True)
     assert all(r.reasons and r.title == TITLES[r.item_id] for r in found.results)

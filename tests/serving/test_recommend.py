@@ -51,7 +51,7 @@ def test_a_page_says_what_it_is(ask: Client, shop: Work) -> None:
     assert all(r.title == TITLES[r.item_id] and r.source and r.reasons and r.contributions for r in found.results)
     scores = [r.score for r in found.results]
     assert scores == sorted(scores, reverse=True)
-    assert set(found.stage_latency_ms) == {"hydrate", "recommend", "reasons", "total"}
+    assert set(found.stage_latency_ms) == {"hydrate", "turn", "recommend", "reasons", "total"}
 
 
 def test_reasons_are_true_of_the_person(ask: Client) -> None:

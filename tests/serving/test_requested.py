@@ -278,8 +278,8 @@ def test_no_item_twice_on_one_page(ask: Client) -> None:
     assert found[0].request_id == "a"
     # the person was read for the first; what one placement took is not counted for another
     assert [sorted(r.stage_latency_ms) for r in found] == [
-        ["hydrate", "reasons", "recommend", "total"],
-        *[["reasons", "recommend", "total"]] * 2,
+        ["hydrate", "reasons", "recommend", "total", "turn"],
+        *[["reasons", "recommend", "total", "turn"]] * 2,
     ]
     for r in found:
         stages = [ms for stage, ms in r.stage_latency_ms.items() if stage != "total"]

@@ -116,7 +116,7 @@ def test_similar_names_the_field(channel: grpc.Channel, request_: SimilarItemsRe
         ({"currency": LONG}, "currency"),
         ({"placement": LONG}, "placement"),
         ({"query": LONG}, "query"),
-        ({"attribution_token": LONG}, "attribution_token"),
+        ({"attribution_token": "x" * 4097}, "attribution_token"),
         ({"event_time": -1}, "event_time"),
         ({"event_time": wall_clock() + 3 * HOUR}, "event_time"),
         ({"quantity": -1.0}, "quantity"),

@@ -25,7 +25,7 @@ from serving.request_path import answer
 from serving.ruled_answer import preview, ruled
 from serving.rules.arrange import sponsored_places
 from serving.rules.bound import PageRules, bound
-from serving.rules.caps import CapCount
+from serving.rules.caps import CapCount, Capped
 from serving.rules.live import Rules
 from serving.rules.load import Rule, RuleSet
 from serving.rules.schema import KINDS, RuleSpec, Sponsor
@@ -230,7 +230,7 @@ def test_likeness_of_categories_is_the_shared_part_of_the_longer_path() -> None:
     )
     alike = likeness("category", shop.release)
     assert alike is not None
-    against = alike(np.arange(5, dtype=np.int32))
+    against = alike(np.arange(5, dtype=np.int32)).to
     assert against(0) == pytest.approx([1, 2 / 3, 1 / 3, 0, 0])
     assert against(1) == pytest.approx([2 / 3, 1, 1 / 2, 0, 0])
     assert against(4) == pytest.approx([0] * 5)  # what is not known is like nothing
@@ -386,7 +386,7 @@ def test_a_cap_blocks_exactly_what_would_break_it(data: st.DataObject) -> None:
     value = data.draw(st.lists(st.integers(0, 2), min_size=n, max_size=n))
     fixed = dict(zip(data.draw(st.sets(st.integers(0, k - 1), max_size=3)), (9, 10, 11), strict=False))
     blocks = np.zeros(n, np.int32)
-    count = CapCount(most, window, k, np.array(value), np.arange(n), fixed, blocks)
+    count = CapCount(Capped(most, window, np.array(value), np.arange(n)), k, fixed, blocks)
     on_page = dict(fixed)
     left = list(range(9))
     for place in range(k):

@@ -51,11 +51,11 @@ def test_counts_what_runs_and_what_waits() -> None:
 def test_lets_in_up_to_the_limit() -> None:
     pool = CountedPool(2)
     shedding = Shedding(pool, threads=2, delay=0.05)
-    # the limit begins at twice 2 threads, and 2
-    with busy(pool, 5):
+    # the limit begins at the number of threads, but never below 3
+    with busy(pool, 2):
         shedding.admit(sampled=True)
     until(lambda: pool.inside == 0)
-    with busy(pool, 6), pytest.raises(TooMuchError) as refused:
+    with busy(pool, 3), pytest.raises(TooMuchError) as refused:
         shedding.admit(sampled=True)
     assert refused.value.retry_seconds == RETRY_SECONDS
     until(lambda: pool.inside == 0)
@@ -85,25 +85,19 @@ def test_what_is_never_admitted_is_never_late() -> None:
     free.end()
 
 
-def test_processor_time_is_no_delay() -> None:
-    """Of what a call takes, what it computes itself does not count: 30 ms of computing is fine, 30 ms of waiting is late."""
+def test_standing_in_line_is_delay_and_what_follows_is_not() -> None:
+    """Of 20 ms before a thread is there, 30 ms for a turn and any time of its own, a call was delayed by 50 ms."""
     seen: list[float] = []
     shedding = Shedding(CountedPool(1), threads=1, delay=0.02)
     shedding.sample = lambda delay, now: seen.append(delay)  # type: ignore[method-assign]
-
-    def one(ended: Any) -> float:
-        call, start = shedding.admit(sampled=True), time.monotonic()
-        call.begin()
-        until(ended)
-        call.end()
-        return time.monotonic() - start
-
-    begun = time.thread_time()
-    took = one(lambda: time.thread_time() - begun > 0.03)
-    assert seen.pop() < took - 0.03 + 0.001  # the rest: what others did on this core meanwhile
-    pause = threading.Event()
-    one(lambda: pause.wait(0.03) or True)
-    assert seen.pop() > 0.025
+    call, pause = shedding.admit(sampled=True), threading.Event()
+    pause.wait(0.02)
+    call.begin()
+    began = time.monotonic()
+    call.waited(0.03)
+    pause.wait(0.04)  # Redis is slow, or it computes
+    call.end()
+    assert 0.05 <= seen.pop() < 0.05 + time.monotonic() - began
 
 
 @pytest.fixture

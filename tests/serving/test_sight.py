@@ -81,7 +81,7 @@ def test_a_scrape_says_what_was_asked_and_answered(seen: ServingProcess, ask_see
     assert at.value("aisle_candidates_count") == 5
     assert at.value("aisle_events_total", outcome="accepted") == 1
     assert at.value("aisle_events_total", outcome="duplicate") == 1
-    assert {"wait", "hydrate", "recommend", "gather", "rank", "page", "reasons"} <= at.labels(
+    assert {"wait", "hydrate", "turn", "recommend", "gather", "rank", "page", "reasons"} <= at.labels(
         "aisle_stage_seconds_count", "stage"
     )
     # ann's three pages, the list she had ranked, and what `_warn` asks at the start

@@ -1,4 +1,4 @@
-"""`experiment simulate`: what bandits lose by learning, and how soon they follow a change, where the truth is known."""
+"""`experiment simulate`: what bandits lose by learning, and how soon they follow a change, where the truth is known, and what it brings to know who asks."""
 
 from __future__ import annotations
 
@@ -22,14 +22,20 @@ def simulate_(
     round_size: Annotated[int, typer.Option("--round", min=1, help="sessions between two versions of shares")] = 100,
     seeds: Annotated[int, typer.Option(min=2, help="shops")] = 50,
     half_life: Annotated[int, typer.Option(min=1, help="sessions until what was seen counts half")] = 20_000,
+    kinds: Annotated[
+        int,
+        typer.Option(min=1, help="kinds of shoppers, each of which likes another arm best; 1: nobody is told apart"),
+    ] = 3,
     delay: Annotated[int, typer.Option(min=0, help="rounds until successes are known")] = 1,
     seed: Annotated[int, typer.Option(help="another seed is other chance")] = 1,
     out: Annotated[Path | None, typer.Option(help="also write the curves as an HTML page")] = None,
 ) -> None:
-    """Regret of every policy and of a fixed split: as served, without the floor, and after the best arm changes."""
+    """Regret of every policy and of a fixed split: with the floor, without it, and after the best arm changes; and where kinds of shoppers differ."""
     import time
 
+    from experiments import simulate_contexts
     from experiments.simulate import Curves, Shop, lai_robbins, learners, run, summary
+    from experiments.simulate_contexts import KindsShop
 
     began = time.monotonic()
     before, after = _rates("--rates", rates), _rates("--later", later)
@@ -37,6 +43,10 @@ def simulate_(
         from core.errors import InputError
 
         raise InputError(f"--later {later}: {len(after)} arms, but --rates has {len(before)}")
+    if kinds > len(before):
+        from core.errors import InputError
+
+        raise InputError(f"--kinds {kinds}: each likes another arm best, and there are {len(before)} arms")
     rounds = max(sessions // round_size, 4)
     steady = Shop(before, before, rounds, round_size, delay)
     scenarios: dict[str, tuple[Shop, bool]] = {
@@ -48,13 +58,19 @@ def simulate_(
     result |= {"later": after, "lai_robbins": lai_robbins(before), "half_life": half_life}
     drawn: dict[str, dict[str, Curves]] = {}
     for scenario, (shop, floor) in scenarios.items():
-        curves: dict[str, Curves] = {}
-        for name, learner in learners(len(before), half_life / round_size, floor).items():
-            curves[name] = run(shop, learner, seeds, seed)
-        drawn[scenario] = curves
-        result[scenario] = summary(shop, curves)
-        show(scenario, result[scenario])
-        step(f"{scenario}: {time.monotonic() - began:.0f} s")
+        drawn[scenario] = {
+            name: run(shop, learner, seeds, seed)
+            for name, learner in learners(len(before), half_life / round_size, floor).items()
+        }
+        _say(result, scenario, summary(shop, drawn[scenario]), began)
+    for scenario, (shop, floor) in scenarios.items() if kinds > 1 else ():
+        several = KindsShop(shop.rates, shop.later, rounds, round_size, delay, kinds)
+        name_of_all = f"{kinds} kinds of shoppers, {scenario}"
+        drawn[name_of_all] = {
+            name: simulate_contexts.run(several, told, seeds, seed)
+            for name, told in simulate_contexts.learners(len(before), half_life / round_size, floor).items()
+        }
+        _say(result, name_of_all, summary(several, drawn[name_of_all]), began)
     if out is not None:
         from core.atomic import write_bytes
         from pipeline.regret_page import page
@@ -63,6 +79,14 @@ def simulate_(
         write_bytes(out, page(drawn, round_size, seeds).encode())
         step(f"the page: {out}")
     finish(result | {"seconds": round(time.monotonic() - began, 1)})
+
+
+def _say(result: dict[str, Any], scenario: str, found: dict[str, dict[str, float]], began: float) -> None:
+    import time
+
+    result[scenario] = found
+    show(scenario, found)
+    step(f"{scenario}: {time.monotonic() - began:.0f} s")
 
 
 def _rates(option: str, text: str) -> tuple[float, ...]:
