@@ -132,8 +132,8 @@ def sent(made: list[Event], batch: int, rng: np.random.Generator) -> Iterator[li
     again = [e for e, d in zip(made, draw, strict=True) if d > 0.95]
     late = [e for e, d in zip(made, draw, strict=True) if d < 0.05]
     usual = [e for e, d in zip(made, draw, strict=True) if d >= 0.05] + again
-    rng.shuffle(usual)  # type: ignore[arg-type]
-    rng.shuffle(late)  # type: ignore[arg-type]
+    rng.shuffle(usual)
+    rng.shuffle(late)
     for part in (usual, late):
         for at in range(0, len(part), batch):
             yield part[at : at + batch]

@@ -3,6 +3,7 @@
 DATA/
   events/day=YYYY-MM-DD/part-<first>-<last>.parquet             the events table of the data contract, by the UTC day of the event
   recommendations/day=YYYY-MM-DD/part-<first>-<last>.parquet    pages served
+  shadows/day=YYYY-MM-DD/part-<first>-<last>.parquet            what shadows would have shown (docs/experiments.md): no id of a person is in it
   trending/day=YYYY-MM-DD/part-<first>-<last>.parquet           what trended, once a minute
   _sink/                                                        what `events sink` has done so far
 
@@ -21,6 +22,7 @@ from core.schema import EVENTS, SECOND
 
 SINK: Final = "_sink"
 RECOMMENDATIONS: Final = "recommendations"
+SHADOWS: Final = "shadows"
 TRENDING: Final = "trending"
 
 # Fields of a stream entry.

@@ -84,6 +84,13 @@ def overridden(experiment: Experiment, arm: str) -> Assignment:
     return Assignment(experiment.name, arm, 1.0, forced=True)
 
 
+def shadowed(experiment: Experiment, unit: str) -> tuple[str, ...]:
+    """The shadows that make a copy of what the experiment, which takes the unit, answers it: by its point under `shadow:EXPERIMENT:ARM`."""
+    return tuple(
+        arm for arm, share in experiment.shadows.items() if point(f"shadow:{experiment.name}:{arm}", unit) < share
+    )
+
+
 def said(assignments: Iterable[Assignment]) -> list[str]:
     """For the log: `experiment=arm@version:probability`, with `!` where it was forced."""
     return [f"{a.experiment}={a.arm}@{a.version}:{a.probability!r}{'!' if a.forced else ''}" for a in assignments]

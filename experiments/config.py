@@ -37,10 +37,32 @@ class Settings(Section):
 
 
 class Arm(Section):
-    """One way to answer: the shop's own settings, but for what is named."""
+    """One way to answer: the shop's own release and settings, but for what is named."""
 
     weight: float = Field(default=1.0, gt=0)
     settings: Settings = Settings()
+    release: str | None = Field(default=None, min_length=1)  # one of WORK/releases, or a path
+    shadow: Share = (
+        0.0  # nobody is answered by it; of so many units what it would answer is computed beside, and logged
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.shadow and "weight" in self.model_fields_set:
+            raise ValueError("weight: nobody is answered by a shadow; `shadow` says of how many units it makes copies")
+        if self.shadow and self.release is None and self.settings == Settings():
+            raise ValueError("shadow: the arm answers as ever; name a release or settings to compare")
+        return self
+
+
+class Watch(Section):
+    """What is watched of the arms while they answer (experiments.inference.arrivals). A breach stops the experiment by itself."""
+
+    errors: float | None = Field(default=1.5, ge=1)  # so many times the control's may be; null: not watched
+    slow: float | None = Field(default=1.5, ge=1)  # of answers that take more than `slow_ms`, likewise
+    slow_ms: float = Field(default=50.0, gt=0)
+    alpha: float = Field(default=0.01, gt=0, lt=0.5)  # the chance that it ever stops an experiment whose arms are fine
+    least: int = Field(default=5, ge=1)  # units to which it happened, over both arms, before anything is said
 
 
 class Step(Section):
@@ -120,6 +142,7 @@ class Experiment(Section):
     lift: float = Field(default=0.05, gt=0, le=10)  # smallest of the primary metric worth finding: sharpens the report
     secondary: tuple[Metric, ...] = Field(default=(), max_length=20)
     guardrails: tuple[Guardrail, ...] = Field(default=(), max_length=20)
+    watch: Watch | None = None  # none: guardrails are for reports alone
     attribution_hours: float = Field(default=24.0, gt=0)
     start: Moment | None = None
     end: Moment | None = None
@@ -132,6 +155,10 @@ class Experiment(Section):
         for what, arm in (("control", self.control), *((f"forced.{unit}", arm) for unit, arm in self.forced.items())):
             if arm not in self.arms:
                 raise ValueError(f"{what}: no arm {arm!r}; the arms are {', '.join(self.arms)}")
+            if arm not in self.served:
+                raise ValueError(f"{what}: nobody is answered by {arm!r}, which is a shadow")
+        if self.watch is not None and self.allocation.policy != "fixed":
+            raise ValueError("watch: needs `allocation: {policy: fixed}`: it knows whose shares stay as they are")
         if self.allocation.policy != "fixed" and self.unit != "session":
             raise ValueError(
                 f"allocation: {self.allocation.policy} moves units between arms; only `unit: session` may be"
@@ -157,6 +184,8 @@ class Experiment(Section):
         a, kind = self.allocation, self.primary.kind
         if a.policy == "fixed":
             return
+        if self.shadows or any(arm.release for arm in self.arms.values()):
+            raise ValueError("arms: those of a bandit differ in settings; release and shadow are for `policy: fixed`")
         if kind == "ratio":
             raise ValueError("primary: a ratio is of all units together; a bandit needs a rate, a count or a value")
         if kind == "rate" and a.cap is not None:
@@ -204,10 +233,20 @@ class Experiment(Section):
         return not wanted.labels or all(labels.get(key) in values for key, values in wanted.labels.items())
 
     @cached_property
+    def served(self) -> tuple[str, ...]:
+        """The arms that somebody is answered by, in the order of the file: all but shadows."""
+        return tuple(name for name, arm in self.arms.items() if not arm.shadow)
+
+    @cached_property
+    def shadows(self) -> dict[str, float]:
+        """The other arms, and of which share of units each makes copies."""
+        return {name: arm.shadow for name, arm in self.arms.items() if arm.shadow}
+
+    @cached_property
     def weights(self) -> dict[str, float]:
-        """The share of each arm in a fixed split, in the order of the file; they add up to 1."""
-        whole = sum(arm.weight for arm in self.arms.values())
-        return {name: arm.weight / whole for name, arm in self.arms.items()}
+        """The share of each arm in a fixed split, in the order of the file; they add up to 1. Shadows have none."""
+        whole = sum(self.arms[name].weight for name in self.served)
+        return {name: self.arms[name].weight / whole for name in self.served}
 
     @cached_property
     def changes(self) -> dict[str, Settings]:

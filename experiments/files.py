@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -24,6 +24,7 @@ class Written:
 
     experiment: Experiment
     file: Marked
+    releases: Mapping[str, Path] = field(default_factory=dict)  # of the arms that have one of their own
 
     @property
     def id(self) -> str:
@@ -31,8 +32,16 @@ class Written:
         return hash_json(self.experiment.model_dump(mode="json"))[:12]
 
 
-def load_experiments(folder: Path) -> tuple[Written, ...]:
+Find = Callable[["Written", str], Path]
+"""The release of an arm, checked (experiments.releases)."""
+
+
+def load_experiments(folder: Path, find: Find | None = None) -> tuple[Written, ...]:
     """Read every `*.yaml` of a folder (not of those below).
+
+    Args:
+        folder: Of files.
+        find: Finds the releases of arms; None: they are not looked for.
 
     Raises:
         ConfigError: A file does not fit, or two do not fit together.
@@ -40,12 +49,12 @@ def load_experiments(folder: Path) -> tuple[Written, ...]:
     """
     if not folder.is_dir():
         raise NotFoundError(f"{folder}: no such folder of experiments")
-    found = tuple(read_experiment(path) for path in yaml_files(folder))
+    found = tuple(read_experiment(path, find) for path in yaml_files(folder))
     _together(found)
     return found
 
 
-def read_experiment(path: Path) -> Written:
+def read_experiment(path: Path, find: Find | None = None) -> Written:
     """The experiment of one file; see `load_experiments`."""
     file = read_marked(path)
     values = file.values
@@ -61,7 +70,12 @@ def read_experiment(path: Path) -> Written:
         raise file.problem(
             ("name",), f"name {experiment.name!r} is not that of the file, {path.stem!r}: make them the same"
         )
-    return Written(experiment, file)
+    written = Written(experiment, file)
+    if find is None:
+        return written
+    return replace(
+        written, releases={name: find(written, name) for name, arm in experiment.arms.items() if arm.release}
+    )
 
 
 def stopped(folder: Path) -> frozenset[str]:
@@ -96,3 +110,13 @@ def _together(found: Sequence[Written]) -> None:
                 f"takes {b.part[0]:g} to {b.part[1]:g} of layer {b.layer!r}, of which {a.name!r} has {a.part[0]:g} to {a.part[1]:g}: "
                 "set traffic.first and traffic.share, or another layer",
             )
+        if a.layer != b.layer and at_once and _serves_release(a) and _serves_release(b):
+            raise other.file.problem(
+                ("arms",),
+                f"has releases of its own in layer {b.layer!r}, and {a.name!r} has in {a.layer!r}: a request could be given two; "
+                "put both in one layer",
+            )
+
+
+def _serves_release(experiment: Experiment) -> bool:
+    return any(experiment.arms[name].release for name in experiment.served)

@@ -146,8 +146,8 @@ def learned(now: int, of: Rewarding, before: Shares, groups: Iterable[Group], li
         base, base_at = before.seen, before.at
     half_life = of.experiment.allocation.half_life_days
     seen = {arm: np.zeros(3) for arm in of.experiment.arms}
-    for arm, sums in base.items():
-        seen[arm] += np.array(sums) * _weight(now - base_at, half_life)
+    for arm, known_before in base.items():
+        seen[arm] += np.array(known_before) * _weight(now - base_at, half_life)
     for g in groups:
         end = (g.bucket + 1) * of.bucket
         if g.arm in seen and end + of.window <= now:

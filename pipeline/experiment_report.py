@@ -134,5 +134,5 @@ def says(metric: Metric) -> str:
 
 
 def _arms(experiment: Experiment) -> tuple[str, ...]:
-    others = [name for name in experiment.arms if name != experiment.control]
+    others = [name for name in experiment.served if name != experiment.control]
     return (experiment.control, *others, *((HOLDOUT,) if experiment.holdout else ()))

@@ -21,7 +21,7 @@ import redis
 
 from core import atomic
 from core.errors import BusyError, InputError
-from core.event_log import RECOMMENDATIONS, SINK, TRENDING, Page, Snapshot, day, part
+from core.event_log import RECOMMENDATIONS, SHADOWS, SINK, TRENDING, Page, Snapshot, day, part
 from core.schema import Column, Table
 from pipeline.log_tables import EVENT_ROWS, PAGE_ROWS, TREND_ROWS, Rows, write_parquet
 from serving.keys import Keys
@@ -90,6 +90,7 @@ class Sink:
         self._feeds = [
             Feed(store, keys.events, data, Table.EVENTS.value, Column.EVENT_TIME.value, EVENT_ROWS, batch, say),
             Feed(store, keys.shown, data, RECOMMENDATIONS, Page.TIME.value, PAGE_ROWS, batch, say),
+            Feed(store, keys.shadows, data, SHADOWS, Page.TIME.value, PAGE_ROWS, batch, say),
             Feed(store, keys.trending, data, TRENDING, Snapshot.TIME.value, TREND_ROWS, batch, say),
         ]
         for feed in self._feeds:

@@ -109,6 +109,8 @@ class ExperimentsConfig(Section):
 
     folder: str = Field(min_length=1)
     refresh_seconds: float = Field(gt=0)
+    releases: int = Field(default=2, ge=0, le=16)
+    shadow_queue: int = Field(default=64, ge=1)
 
     @property
     def path(self) -> Path | None:

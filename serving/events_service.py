@@ -9,6 +9,7 @@ from aisle.v1 import events_pb2_grpc
 from core.attribution import MAX_TOKEN_BYTES
 from core.errors import nearest
 from core.schema import MINUTE, Column, EventType
+from serving.arms.watch import ArmWatch
 from serving.config import EventsConfig
 from serving.event_store import EventStore
 from serving.event_writer import WrittenEvent
@@ -34,7 +35,15 @@ _TYPES = [str(t) for t in EventType]
 class EventsService(events_pb2_grpc.EventsServicer):
     """Takes events for the online state and the log."""
 
-    def __init__(self, store: EventStore, config: EventsConfig, tally: Tally, clock: Clock = wall_clock) -> None:
+    def __init__(
+        self,
+        store: EventStore,
+        config: EventsConfig,
+        tally: Tally,
+        clock: Clock = wall_clock,
+        watch: ArmWatch | None = None,
+    ) -> None:
+        self._watch = watch
         self._store, self._tally, self._clock = store, tally, clock
         self._ahead = round(config.future_minutes * MINUTE)
 
@@ -49,6 +58,9 @@ class EventsService(events_pb2_grpc.EventsServicer):
             self._check(problems, f"events[{at}]", event, now)
         problems.refuse()
         taken = self._store.write([_written(e, now) for e in request.events])
+        if self._watch is not None:
+            for event in request.events:
+                self._watch.followed(event, now)
         self._tally.add("events", "accepted", taken.accepted)
         self._tally.add("events", "duplicate", taken.duplicates)
         self._tally.add("events", "spooled", taken.spooled)

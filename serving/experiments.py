@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
+from pathlib import Path
 from typing import Final
 
 from aisle.v1 import admin_pb2, recommender_pb2
 from core.attribution import GivenArm
 from core.errors import nearest
 from core.marked import signature
+from core.schema import MINUTE
 from experiments.assign import Assignment, assign, overridden, said
 from experiments.config import HOLDOUT, Experiment, Settings
-from experiments.files import Written, load_experiments, stopped
+from experiments.files import Find, Written, load_experiments, stopped
 from experiments.learning import Rewarding
+from experiments.stops import read_stop
+from serving.arms.chosen import Copy, all_open, copies_of, opened, served_releases
+from serving.arms.open_releases import OpenRelease, OpenReleases
 from serving.config import ExperimentsConfig
 from serving.followed import Followed
 from serving.learning import Learning
@@ -26,6 +30,7 @@ from serving.validation import BadRequestError
 
 _MOST_VIEWS: Final = 1_000  # combinations of arms
 _COUNTED: Final = "experiment"
+_AHEAD: Final = 5 * MINUTE  # before its start an experiment's releases are opened
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,8 @@ class Given:
 
     assignments: tuple[Assignment, ...] = ()
     settings: tuple[Settings, ...] = ()  # of the arms that change anything
+    release: OpenRelease | None = None  # of an arm that has one of its own
+    copies: tuple[Copy, ...] = ()  # that shadows make
 
     @property
     def said(self) -> tuple[str, ...]:
@@ -69,6 +76,26 @@ class Given:
 
 
 _NOTHING: Final = Given()
+_Choose = Callable[[Experiment, str, float], Assignment | None]
+"""The arm of a unit at a moment (microseconds); None: the experiment does not take it."""
+
+
+@dataclass(frozen=True)
+class _Sorted:
+    """Experiments by how arms are given."""
+
+    written: Sequence[Written]  # all
+    fixed: tuple[Written, ...]
+    learning: tuple[Written, ...]
+    bandits: dict[str, Rewarding]
+    tags: tuple[str, ...]
+
+    @classmethod
+    def of(cls, written: Sequence[Written]) -> _Sorted:
+        fixed = tuple(w for w in written if w.experiment.allocation.policy == "fixed")
+        learning = tuple(w for w in written if w.experiment.allocation.policy != "fixed")
+        bandits = {w.experiment.name: Rewarding(w.experiment) for w in learning}
+        return cls(written, fixed, learning, bandits, tuple(of.tag for of in bandits.values()))
 
 
 class LiveExperiments:
@@ -79,21 +106,37 @@ class LiveExperiments:
         tenant: Whose requests these are.
         tally: Counts requests by arm.
         clock: Microseconds.
+        open_releases: Those of arms; None: there can be none.
+        find: Finds an arm's release when a file is read.
     """
 
-    def __init__(self, config: ExperimentsConfig, tenant: str, tally: Tally, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        config: ExperimentsConfig,
+        tenant: str,
+        tally: Tally,
+        clock: Callable[[], int],
+        open_releases: OpenReleases | None = None,
+        find: Find | None = None,
+    ) -> None:
+        self._open = open_releases
+        self._tripped: frozenset[str] = (
+            frozenset()
+        )  # stopped by this process, whether or not the switch could be written
         self._folder, self._tenant, self._tally, self._clock = config.path, tenant, tally, clock
         self._learning: Learning | None = None
-        self._bandits: tuple[Sequence[Written], dict[str, Rewarding], tuple[str, ...]] = ((), {}, ())
+        self._sorted_last = _Sorted.of(())
         self._views: dict[tuple[tuple[str, str], ...], tuple[Release, tuple[Settings, ...], Release]] = {}
         folder = self._folder
         self._followed: Followed[tuple[Written, ...]] | None = None
         self._switches: Followed[frozenset[str]] | None = None
         if folder is not None:
             seconds = config.refresh_seconds
-            self._followed = Followed(
-                "experiments", lambda: signature(folder), lambda: load_experiments(folder), seconds
-            )
+
+            def read() -> tuple[Written, ...]:
+                return _servable(folder, find, config.releases, clock())
+
+            self._followed = Followed("experiments", lambda: signature(folder), read, seconds)
             # followed by itself: a file that does not fit must not keep one from being stopped
             self._switches = Followed("stopped experiments", lambda: stopped(folder), lambda: stopped(folder), seconds)
 
@@ -104,33 +147,40 @@ class LiveExperiments:
     @property
     def bandits(self) -> dict[str, Rewarding]:
         """Those that learn, by name."""
-        return self._learners()[1]
+        return self._sorted.bandits
 
     @property
     def tags(self) -> tuple[str, ...]:
         """Of those that learn, what a session's state is to be asked for."""
-        return self._learners()[2]
+        return self._sorted.tags
 
-    def _learners(self) -> tuple[Sequence[Written], dict[str, Rewarding], tuple[str, ...]]:
+    @property
+    def _sorted(self) -> _Sorted:
         written = self.written
-        if self._bandits[0] is not written:
-            found = {
-                w.experiment.name: Rewarding(w.experiment) for w in written if w.experiment.allocation.policy != "fixed"
-            }
-            self._bandits = written, found, tuple(of.tag for of in found.values())
-        return self._bandits
+        if self._sorted_last.written is not written:
+            self._sorted_last = _Sorted.of(written)
+        return self._sorted_last
 
     def start(self) -> None:
         """Begin to look for changes."""
         for followed in (self._followed, self._switches):
             if followed is not None:
                 followed.start()
+        if self._open is not None and self._folder is not None:
+            self._open.start(self.wanted)
 
     def stop(self) -> None:
         """Look no more."""
+        if self._open is not None:
+            self._open.stop()
         for followed in (self._followed, self._switches):
             if followed is not None:
                 followed.stop()
+
+    @property
+    def folder(self) -> Path | None:
+        """Where they are; None: nowhere."""
+        return self._folder
 
     @property
     def written(self) -> Sequence[Written]:
@@ -140,52 +190,96 @@ class LiveExperiments:
     @property
     def stopped(self) -> frozenset[str]:
         """Names of those whose kill switch is on."""
-        return frozenset() if self._switches is None else self._switches.value
+        found = frozenset() if self._switches is None else self._switches.value
+        return found | self._tripped if self._tripped else found
 
-    def of(
-        self,
-        request: recommender_pb2.RecommendRequest,
-        now: int,
-        within: str = "",
-        kept: Mapping[str, bytes] = MappingProxyType({}),
-    ) -> Given:
-        """The arms of a request.
+    def trip(self, name: str) -> None:
+        """Stop one here and now; the file of the switch, which all look at, says so to the others and keeps it."""
+        self._tripped |= {name}
+
+    def untrip(self, name: str) -> None:
+        """The switch was taken back."""
+        self._tripped -= {name}
+
+    def wanted(self) -> list[Path]:
+        """The releases of arms that are needed now, or soon."""
+        now, off = self._clock(), self.stopped
+        found: list[Path] = []
+        for written in self.written:
+            experiment = written.experiment
+            if experiment.name not in off and (experiment.runs(now) or experiment.runs(now + _AHEAD)):
+                found += written.releases.values()
+        return found
+
+    def of(self, request: recommender_pb2.RecommendRequest, now: int, within: str = "") -> Given:
+        """The arms of a request, but for those of bandits.
 
         Args:
             request: It was checked.
             now: Microseconds.
             within: The path of the request in a larger one, for errors.
-            kept: What bandits gave the session before (serving.feedback), as far as Redis says.
 
         Raises:
             BadRequestError: It asks for an experiment or an arm that there is not.
         """
         found = self.written
-        asked = request.experiment_overrides
-        if asked:
-            _check(dict(asked), found, within)
-        if not found or (not is_personal(request) and not asked):
+        if request.experiment_overrides:
+            _check(dict(request.experiment_overrides), found, within)
+        return self._among(self._sorted.fixed, request, now, assign) if found else _NOTHING
+
+    def with_bandits(
+        self, given: Given, request: recommender_pb2.RecommendRequest, now: int, kept: Mapping[str, bytes]
+    ) -> Given:
+        """The same and the arms of bandits, which keep a session in the arm that it met first.
+
+        `kept`: what they gave it (serving.feedback), as far as Redis says.
+        """
+        learning, bandits = self._learning, self._sorted.bandits
+        if learning is None or not bandits:
+            return given
+
+        def learned(experiment: Experiment, unit: str, now: float) -> Assignment | None:
+            return learning.assign(bandits[experiment.name], unit, now, kept)
+
+        more = self._among(self._sorted.learning, request, now, learned)
+        if not more.assignments:
+            return given
+        return replace(given, assignments=given.assignments + more.assignments, settings=given.settings + more.settings)
+
+    def _among(
+        self, found: Sequence[Written], request: recommender_pb2.RecommendRequest, now: int, choose: _Choose
+    ) -> Given:
+        """The arms of a request in some of the experiments."""
+        asked, personal = request.experiment_overrides, is_personal(request)
+        if not found or (not personal and not asked):
             return _NOTHING
-        given, off, personal = [], self.stopped, is_personal(request)
+        given, off = [], self.stopped
         units = {"user": request.user_id, "visitor": request.visitor_id, "session": request.session_id}
-        placement, labels, bandits = request.placement, dict(request.labels), self.bandits
-        for experiment in (written.experiment for written in found):
+        placement, labels = request.placement, dict(request.labels)
+        copies: tuple[Copy, ...] = ()
+        for written in found:
+            experiment = written.experiment
             name = experiment.name
             if name in off or not experiment.runs(now) or not experiment.takes(placement, self._tenant, labels):
                 continue
+            if written.releases and not all_open(written, self._open):
+                continue
             if asked and name in asked:
-                given.append((experiment, overridden(experiment, asked[name])))
+                given.append((written, overridden(experiment, asked[name])))
             elif personal and (unit := units[experiment.unit]):
-                if (learner := bandits.get(name)) is None:
-                    one = assign(experiment, unit, now)
-                else:
-                    one = None if self._learning is None else self._learning.assign(learner, unit, now, kept)
+                one = choose(experiment, unit, now)
                 if one is not None:
-                    given.append((experiment, one))
+                    given.append((written, one))
+                    if experiment.shadows and not one.forced:
+                        copies += copies_of(written, unit, self._open)
         if not given:
             return _NOTHING
-        changing = (e.changes.get(a.arm) for e, a in given)
-        return Given(tuple(a for _, a in given), tuple(c for c in changing if c is not None))
+        changing = (w.experiment.changes.get(a.arm) for w, a in given)
+        arms, settings = tuple(a for _, a in given), tuple(c for c in changing if c is not None)
+        if not any(w.releases for w, _ in given):
+            return Given(arms, settings, copies=copies)
+        release = next((o for w, a in given if (o := opened(w.releases.get(a.arm), self._open)) is not None), None)
+        return Given(arms, settings, release, () if release is not None else copies)
 
     def count(self, given: Given, request: recommender_pb2.RecommendRequest) -> None:
         """One more request was answered as these arms say."""
@@ -212,23 +306,28 @@ class LiveExperiments:
 
     def status(self) -> admin_pb2.ExperimentsStatus:
         """For GetStatus."""
-        now, counts = self._clock(), self._tally.of(_COUNTED)
+        now, counts, copied = self._clock(), self._tally.of(_COUNTED), self._tally.of("shadows")
         return admin_pb2.ExperimentsStatus(
             folder="" if self._folder is None else str(self._folder),
             problem="" if self._followed is None else self._followed.problem,
-            experiments=[self._status_of(written, now, counts) for written in self.written],
+            experiments=[self._status_of(written, now, counts, copied) for written in self.written],
         )
 
-    def _status_of(self, written: Written, now: int, counts: Mapping[str, int]) -> admin_pb2.ExperimentStatus:
+    def _status_of(
+        self, written: Written, now: int, counts: Mapping[str, int], copied: Mapping[str, int]
+    ) -> admin_pb2.ExperimentStatus:
         experiment = written.experiment
         said = admin_pb2.ExperimentStatus(
             name=experiment.name,
             id=written.id,
-            state=self._state(experiment, now),
+            state=self._state(written, now),
             share=experiment.share(now),
             shares=experiment.weights,
-            requests={arm: counts.get(f"{experiment.name}={arm}", 0) for arm in (*experiment.arms, HOLDOUT)},
+            requests={arm: counts.get(f"{experiment.name}={arm}", 0) for arm in (*experiment.served, HOLDOUT)},
             policy=experiment.allocation.policy,
+            why=self._why(written),
+            releases={arm: self._said(path) for arm, path in written.releases.items()},
+            copies={arm: copied.get(f"{experiment.name}={arm}", 0) for arm in experiment.shadows},
         )
         of = self.bandits.get(experiment.name)
         if of is not None and self._learning is not None:
@@ -240,7 +339,20 @@ class LiveExperiments:
             said.shares.update(shares)
         return said
 
-    def _state(self, experiment: Experiment, now: int) -> str:
+    def _why(self, written: Written) -> str:
+        """It is stopped, or not running yet."""
+        stop = read_stop(self._folder, written.experiment.name)
+        if written.experiment.name in self.stopped:
+            return "" if stop is None else stop.why
+        waiting = [(p, self._said(p)) for p in served_releases(written).values()]
+        return "; ".join(f"{path.name} {said}" for path, said in waiting if said != "open")
+
+    def _said(self, path: Path) -> str:
+        """How it stands with the release of an arm."""
+        return "" if self._open is None else self._open.problem(path) or "open"
+
+    def _state(self, written: Written, now: int) -> str:
+        experiment = written.experiment
         since, until = experiment.in_force
         if experiment.name in self.stopped:
             return "stopped"
@@ -248,7 +360,25 @@ class LiveExperiments:
             return "off"
         if now < since:
             return "waiting"
-        return "over" if now >= until else "running"
+        if now >= until:
+            return "over"
+        return "running" if all_open(written, self._open) else "opening"
+
+
+def _servable(folder: Path, find: Find | None, most: int, now: int) -> tuple[Written, ...]:
+    """The experiments of a folder, whose arms name at most so many releases."""
+    found = load_experiments(folder, find)
+    releases: set[Path] = set()
+    for written in found:
+        experiment = written.experiment
+        if experiment.enabled and now < experiment.in_force[1]:
+            releases |= set(written.releases.values())
+        if len(releases) > most:
+            raise written.file.problem(
+                ("arms",),
+                f"arms would have {len(releases)} releases of their own open, and experiments.releases of the server allows {most}",
+            )
+    return found
 
 
 def _check(asked: dict[str, str], found: Sequence[Written], within: str) -> None:
@@ -259,6 +389,8 @@ def _check(asked: dict[str, str], found: Sequence[Written], within: str) -> None
             raise BadRequestError([(field, f"no experiment {name!r}; {nearest(name, experiments)}")])
         if arm not in experiments[name].arms:
             raise BadRequestError([(field, f"no arm {arm!r} of {name!r}; {nearest(arm, experiments[name].arms)}")])
+        if arm not in experiments[name].served:
+            raise BadRequestError([(field, f"nobody is answered by {arm!r} of {name!r}, which is a shadow")])
 
 
 def _changed(release: Release, changing: Sequence[Settings]) -> Release:

@@ -11,6 +11,7 @@ Every item of the page carries the exact chance that it had of its place. Rules 
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from core.history import Query
 from core.ids import hash64
 from core.schema import DAY, MINUTE, Column
 from serving.config import ExplorationConfig
+from serving.per_release import PerRelease
 from serving.plackett_luce import drawn, table, uniforms, worths
 from serving.release import Release
 from serving.rules.bound import PageRules
@@ -65,8 +67,8 @@ class Exploration:
 
     def __init__(self, config: ExplorationConfig, logged: float) -> None:
         """`logged`: the share of pages that the log takes. On others nothing is left to chance, since nobody would learn from it."""
-        self._config, self._logged = config, logged
-        self._newest: tuple[Release, int, Array] | None = None
+        self._config, self._logged, self._lock = config, logged, threading.Lock()
+        self._newest: PerRelease[dict[int, Array]] = PerRelease(dict)  # by minute, of which there is one
 
     def of(self, request_id: str, wanted: bool | None, release: Release, now: int, known: int) -> Chance | None:
         """What of the page of a request may be left to chance; None: nothing.
@@ -86,10 +88,16 @@ class Exploration:
 
     def _new(self, release: Release, now: int, known: int) -> Array:
         """The items that are new, looked for once a minute and view of the catalog."""
-        held, minute = self._newest, now // MINUTE
-        if held is None or held[0] is not release or held[1] != minute:
-            self._newest = held = (release, minute, new_items(release, now, self._config, known))
-        return held[2]
+        minute = now // MINUTE
+        with self._lock:
+            found = self._newest.of(release).get(minute)
+        if found is None:
+            found = new_items(release, now, self._config, known)
+            with self._lock:
+                kept = self._newest.of(release)
+                kept.clear()
+                kept[minute] = found
+        return found
 
 
 def new_items(release: Release, now: int, config: ExplorationConfig, known: int) -> Array:

@@ -25,6 +25,7 @@ class Failure(StrEnum):
     SPOOL_FULL = "event-spool-full"
     CATALOG_LOG = "catalog-log-unwritable"
     UNCALIBRATED = "uncalibrated"
+    ARM_FAILED = "arm-failed"
     DEADLINE_STATE = "deadline-state"
     DEADLINE_RANKER = "deadline-ranker"
     DEADLINE_SOURCES = "deadline-sources"
@@ -75,6 +76,11 @@ POLICIES: Final[dict[Failure, Policy]] = {
     ),
     Failure.CATALOG_LOG: Policy(
         Effect.ABORT, "UNAVAILABLE", "the catalog's log does not reach the disk; nothing was stored"
+    ),
+    Failure.ARM_FAILED: Policy(
+        Effect.DEGRADE,
+        "UNAVAILABLE",
+        "the release of an experiment's arm could not answer; the release that answers everybody did",
     ),
     Failure.DEADLINE_STATE: Policy(
         Effect.DEGRADE, "UNAVAILABLE", "the caller's deadline left no time to read what is known of the person"

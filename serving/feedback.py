@@ -219,5 +219,5 @@ def forget_units(store: redis.Redis, keys: Keys, people: Sequence[str], sessions
         tags = sorted({f.decode().split(":")[0] for f in fields})
         if tags:
             names = [keys.unit(session), *(keys.counts(t) for t in tags)]
-            removed += int(store.eval(_LEAVE, len(names), *names, *tags))  # type: ignore[arg-type]
+            removed += int(store.eval(_LEAVE, len(names), *names, *tags))
     return removed

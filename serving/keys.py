@@ -9,6 +9,8 @@
 | `aisle:T:event:<hash>`                                 | there while an event with this id is remembered as written                  |
 | `aisle:T:events`                                       | stream of every event written, as JSON, for the log that `prepare` reads    |
 | `aisle:T:shown`                                        | stream of pages served (serving.shown), for the log of recommendations      |
+| `aisle:T:shadows`                                      | stream of pages that shadows would have answered (serving.arms.shadow)      |
+| `aisle:T:watch:<experiment>:<id>:<guard>:<arm>`        | set of hashes of units to which it happened (serving.arms.watch)            |
 | `aisle:T:trending`                                     | stream of what trended (serving.trending_log), for the log                  |
 | `aisle:T:trending:<period>`                            | there while a process has logged what trended in this period                |
 | `aisle:T:erasures`                                     | hash of people to be forgotten in the files (serving.forget.Wishes)         |
@@ -78,6 +80,15 @@ class Keys:
     def shown(self) -> str:
         """Stream of pages served."""
         return f"aisle:{self.tenant}:shown"
+
+    @property
+    def shadows(self) -> str:
+        """Stream of pages that shadows would have answered."""
+        return f"aisle:{self.tenant}:shadows"
+
+    def watched(self, experiment: str, id: str, guard: str, arm: str) -> str:
+        """Units of an arm to which something happened that a guard counts; `id` is of what the experiment's file says."""
+        return f"aisle:{self.tenant}:watch:{experiment}:{id}:{guard}:{arm}"
 
     @property
     def trending(self) -> str:

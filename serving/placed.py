@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -36,12 +36,14 @@ class Placed:
     alone: bool  # no other placement kept items off it
     request_id: str
     given: Given  # its arms in experiments
+    arm_failed: bool = False  # the arm's own release could not answer
 
     @property
     def failures(self) -> list[Failure]:
         """What the answer does without, the gravest first."""
         unlimited = self.request.min_score and not is_calibrated(self.release)
-        return failures_of(self.state.failure, self.page.missed, Failure.UNCALIBRATED if unlimited else None)
+        failed = Failure.ARM_FAILED if self.arm_failed else None
+        return failures_of(failed, self.state.failure, self.page.missed, Failure.UNCALIBRATED if unlimited else None)
 
     @property
     def outside(self) -> int:
@@ -66,6 +68,12 @@ class Placed:
             pool,
             self.given.said,
         )
+
+    def copied(self, response: pb.RecommendResponse, pool: tuple[str, ...]) -> Shown:
+        """For the log of shadows: nobody saw it, and no id of a person is in it; `request_id` is that of the page that was answered."""
+        response.attribution_token = response.next_page_token = ""
+        shown = self.shown(response, pool)
+        return replace(shown, personal=False, candidates=None, features=None, live=())
 
     @property
     def _plain(self) -> bool:

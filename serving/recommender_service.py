@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, replace
-from types import MappingProxyType
+from functools import partial
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -16,10 +17,14 @@ from core.attribution import token_of
 from core.columns import Array
 from core.history import Query
 from core.ids import NO_ROW
+from serving.arms.arms import Arms
+from serving.arms.chosen import Copy
+from serving.arms.taken import Taken
+from serving.arms.ways import Way, Ways
 from serving.asking import Asking, known_rows
 from serving.deadline import Costs, Deadline, Step
 from serving.drawn_answer import add_propensities
-from serving.experiments import Given, LiveExperiments
+from serving.experiments import LiveExperiments
 from serving.explain import UNKNOWN, explain
 from serving.exploration import Chance, Exploration
 from serving.failures import Failure, failures_of
@@ -44,7 +49,7 @@ from serving.resident import Resident
 from serving.results import add_contributions, index_version, reasons_for, results_of
 from serving.ruled_answer import add_rule_of, add_rules, preview
 from serving.rules.live import LiveRules
-from serving.shown import ShownLog
+from serving.shown import Shown, ShownLog
 from serving.sight.observation import current, new_request_id, page_seen
 from serving.stage_watch import StageWatch
 from serving.tally import Tally
@@ -79,30 +84,37 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         exploration: Exploration | None = None,
         reply_ms: float = 0.0,
         experiments: LiveExperiments | None = None,
+        arms: Arms | None = None,
     ) -> None:
         self._resident, self._state, self._turns, self._log, self._tally = resident, state, turns, log, tally
         self._trending, self._paging = trending, paging
         self._asking = Asking(trending, rules, clock)
         self._exploration, self._experiments, self._reply = exploration, experiments, reply_ms / 1e3
+        self._arms = arms or Arms()
+        self._ways = Ways(resident, experiments, self._arms.releases, paging, self._asking.now)
+        self._arms.start_copies(self._copied)
         self._costs, self._costs_of_similar = Costs(), Costs()  # which ask other sources
 
     @guarded
     def Recommend(self, request: pb.RecommendRequest, context: grpc.ServicerContext) -> pb.RecommendResponse:  # noqa: N802
         """See the proto."""
         watch, k = StageWatch(), check_recommend(request)
-        release = self._resident.release
-        now = self._asking.now(release)
+        way = self._ways.of(request)
         if request.validate_only:
-            return self._valid(release, request, k, now)
+            return self._arms.tried(self._ways, request, way, lambda by: self._valid(by, request, k))
         deadline = self._deadline(context)
-        state = self._hydrated(release, request, now, deadline)
-        watch.lap("hydrate")
-        with self._turns.one(deadline):
-            watch.lap("turn")
-            response = self._answered(self._placed(release, request, k, now, state, watch, deadline))
-            if deadline is not None:
-                deadline.end(Step.FINISH)
-        return response
+
+        def done(by: Way) -> pb.RecommendResponse:
+            state = self._hydrated(by.release, request, by.now, deadline)
+            watch.lap("hydrate")
+            with self._turns.one(deadline):
+                watch.lap("turn")
+                response = self._answered(self._placed(by, request, k, state, watch, deadline))
+                if deadline is not None:
+                    deadline.end(Step.FINISH)
+            return response
+
+        return self._arms.tried(self._ways, request, way, done)
 
     @guarded
     def BatchRecommend(  # noqa: N802
@@ -110,26 +122,40 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
     ) -> pb.BatchRecommendResponse:
         """See the proto."""
         watch, sizes, asked = StageWatch(), check_batch(request), request.requests
-        release = self._resident.release
-        now = self._asking.now(release)
+        ways = [self._ways.of(one, f"requests[{at}].") for at, one in enumerate(asked)]
         # what cannot be used is known before anything is read or recorded
         responses = [
-            self._valid(release, one, k, now, f"requests[{at}].")
-            for at, (one, k) in enumerate(zip(asked, sizes, strict=True))
+            self._arms.tried(self._ways, one, way, partial(self._valid, request=one, k=k, within=f"requests[{at}]."))
+            for at, (way, one, k) in enumerate(zip(ways, asked, sizes, strict=True))
         ]
-        wanted = [at for at, one in enumerate(asked) if not one.validate_only]
-        state = self._hydrated(release, asked[0], now, self._deadline(context)) if wanted else PersonState()
-        watch.lap("hydrate")
-        placed, taken = [], _NONE
-        for at in wanted:
+        states: dict[Path, PersonState] = {}
+
+        def state(way: Way, watch: StageWatch) -> PersonState:
+            path = way.release.path
+            if path not in states:  # placements may be in arms with releases of their own
+                states[path] = self._hydrated(way.release, asked[0], way.now, self._deadline(context))
+                watch.lap("hydrate")
+            return states[path]
+
+        placed: dict[int, Placed] = {}
+        taken = Taken()
+        for at, one in enumerate(asked):
+            if one.validate_only:
+                continue
             deadline = self._deadline(context)
-            with self._turns.one(deadline):  # a turn for each: others need not wait for all of them
-                watch.lap("turn")
-                placed.append(self._placed(release, asked[at], sizes[at], now, state, watch, deadline, taken))
-            taken, watch = np.concatenate([taken, placed[-1].page.rows]), StageWatch()
-        for at, one in zip(wanted, placed, strict=True):
-            one.watch.resume()
-            responses[at] = self._answered(one, taken)
+
+            def put(way: Way, at: int = at, watch: StageWatch = watch, deadline: Deadline | None = deadline) -> Placed:
+                known, rows = state(way, watch), taken.in_rows_of(way.release)
+                with self._turns.one(deadline):  # a turn for each: others need not wait for all of them
+                    watch.lap("turn")
+                    return self._placed(way, asked[at], sizes[at], known, watch, deadline, rows)
+
+            placed[at] = self._arms.tried(self._ways, one, ways[at], put)
+            taken.add(placed[at].release, placed[at].page.rows)
+            watch = StageWatch()
+        for at, page in placed.items():
+            page.watch.resume()
+            responses[at] = self._answered(page, taken.in_rows_of(page.release))
         return pb.BatchRecommendResponse(responses=responses)
 
     @guarded
@@ -259,11 +285,10 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
 
     def _looked_at(self, request: pb.RecommendRequest, k: int, by_chance: bool = False) -> Placed:
         """The answer to a request inside another one; nothing of it is recorded."""
-        release, watch = self._resident.release, StageWatch()
-        now = self._asking.now(release)
-        state = self._hydrated(release, request, now)
+        way, watch = self._ways.of(request, "request."), StageWatch()
+        state = self._hydrated(way.release, request, way.now)
         with self._turns.one():
-            return self._placed(release, request, k, now, state, watch, within="request.", by_chance=by_chance)
+            return self._placed(way, request, k, state, watch, within="request.", by_chance=by_chance)
 
     def _deadline(self, context: grpc.ServicerContext, costs: Costs | None = None) -> Deadline | None:
         """The caller's, where there is one."""
@@ -281,7 +306,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         known = Person(request.user_id, request.visitor_id, request.session_id) if is_personal(request) else Person()
         return self._state.read(release, known, now, None if deadline is None else deadline.for_state())
 
-    def _chance(self, release: Release, request: pb.RecommendRequest, request_id: str, now: int) -> Chance | None:
+    def _chance(self, way: Way, request: pb.RecommendRequest, request_id: str) -> Chance | None:
         """What of the page is left to chance: pages of visits, unless the request says otherwise.
 
         Nothing of a list, which is put in order once, nor of items that the caller chose or limited.
@@ -292,15 +317,12 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         wanted = request.explore if request.HasField("explore") else None
         if wanted is None and (request.explain or not request.session_id):
             return None
-        return self._exploration.of(request_id, wanted, release, now, self._resident.base.items.rows)
+        return self._exploration.of(request_id, wanted, way.release, way.now, way.known)
 
-    def _valid(
-        self, release: Release, request: pb.RecommendRequest, k: int, now: int, within: str = ""
-    ) -> pb.RecommendResponse:
+    def _valid(self, way: Way, request: pb.RecommendRequest, k: int, within: str = "") -> pb.RecommendResponse:
         """The answer to a request that is only to be checked."""
-        self._given(request, now, within)
-        _, missing = self._asking.page(release, request, k, now, PersonState(), within=within)
-        self._paging.onward(request, now)
+        release = way.release
+        _, missing = self._asking.page(release, request, k, way.now, PersonState(), within=within)
         return pb.RecommendResponse(
             release=release.name,
             missing_ids=missing,
@@ -311,10 +333,9 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
 
     def _placed(
         self,
-        release: Release,
+        way: Way,
         request: pb.RecommendRequest,
         k: int,
-        now: int,
         state: PersonState,
         watch: StageWatch,
         deadline: Deadline | None = None,
@@ -324,38 +345,45 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
     ) -> Placed:
         """The page of one placement, without the rows `taken` (int32) that others show."""
         request_id = request.request_id or new_request_id()
-        given = self._given(request, now, within, state.given)
+        way = self._ways.with_bandits(way, request, state.given)
+        release, now, given = way.release, way.now, way.given
         request = given.told(request)
         asked, missing = self._asking.page(release, request, k, now, state, taken, within)
-        chance = self._chance(release, request, request_id, now) if by_chance else None
+        chance = self._chance(way, request, request_id) if by_chance else None
         asked = replace(asked, deadline=deadline, chance=chance, watch=watch)
-        onward = self._paging.onward(request, now)
         by = release if self._experiments is None else self._experiments.over(release, given)
-        page = answer(by, asked) if onward is None else next_page(release, asked, onward)
+        page = answer(by, asked) if way.onward is None else next_page(release, asked, way.onward)
         watch.lap("recommend")
-        alone = not len(taken)
-        return Placed(request, k, now, release, state, asked, missing, onward, page, watch, alone, request_id, given)
-
-    def _given(
-        self, request: pb.RecommendRequest, now: int, within: str, kept: Mapping[str, bytes] = MappingProxyType({})
-    ) -> Given:
-        """The arms of the experiments that a request is in; `kept`: of its session."""
-        return Given() if self._experiments is None else self._experiments.of(request, now, within, kept)
+        alone, fell = not len(taken), way.failed
+        return Placed(
+            request, k, now, release, state, asked, missing, way.onward, page, watch, alone, request_id, given, fell
+        )
 
     def _answered(self, one: Placed, taken: Array = _NONE) -> pb.RecommendResponse:
         """The page in the shop's ids, counted and logged; `taken` as for Paging.token."""
+        response, pool = self._said(one, taken)
+        rpc = "Recommend" if (call := current()) is None else call.rpc
+        arm = ",".join(f"{a.experiment}={a.arm}" for a in one.given.assignments if not a.forced)
+        page_seen(self._tally, rpc, one.request_id, one.release.name, one.page, one.failures, one.watch, arm)
+        if self._experiments is not None:
+            self._experiments.count(one.given, one.request)
+        self._log.offer(one.shown(response, pool))
+        self._arms.answered(one, response)
+        return response
+
+    def _said(self, one: Placed, taken: Array = _NONE) -> tuple[pb.RecommendResponse, tuple[str, ...]]:
+        """The page in the shop's ids, and those that it was drawn from."""
         request, release, asked, page = one.request, one.release, one.asked, one.page
-        request_id = one.request_id
         first = 1 if one.onward is None else one.onward.shown + 1
         response = pb.RecommendResponse(
             results=results_of(release, asked.query, page, self._trending.of(release), first),
-            attribution_token=token_of(release.name, request_id, one.given.arms),
+            attribution_token=token_of(release.name, one.request_id, one.given.arms),
             level=page.level,
             degraded=len(one.failures) > 0,
             fallback_reason=_first_of(one.failures),
             release=release.name,
             missing_ids=one.missing,
-            request_id=request_id,
+            request_id=one.request_id,
             rules=self._asking.rules_id,
             outside_filter=one.outside,
             next_page_token=self._paging.token(request, release, page, one.onward, one.now, taken),
@@ -368,13 +396,18 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
             add_contributions(release, response.results, page)
         one.watch.lap("reasons")
         one.watch.write(response.stage_latency_ms)
-        rpc = "Recommend" if (call := current()) is None else call.rpc
-        arm = ",".join(f"{a.experiment}={a.arm}" for a in one.given.assignments if not a.forced)
-        page_seen(self._tally, rpc, request_id, release.name, page, one.failures, one.watch, arm)
-        if self._experiments is not None:
-            self._experiments.count(one.given, request)
-        self._log.offer(one.shown(response, pool))
-        return response
+        return response, pool
+
+    def _copied(self, one: Placed, copy: Copy) -> Shown:
+        """What a shadow would have answered to a request, for its log."""
+        request = pb.RecommendRequest()
+        request.CopyFrom(one.request)
+        request.request_id = one.request_id  # what is left to chance is so in the copy too
+        way = self._ways.of_copy(copy, one)
+        state = self._hydrated(way.release, request, way.now)
+        with self._turns.one():  # while requests take all of them a copy waits
+            placed = self._placed(way, request, one.k, state, StageWatch())
+            return placed.copied(*self._said(placed))
 
 
 def _first_of(failures: list[Failure]) -> str:

@@ -55,6 +55,11 @@ class Resident:
         return held.current if isinstance(held, LiveRelease) else held
 
     @property
+    def held(self) -> Release | LiveRelease:
+        """The release, or the live catalog over it."""
+        return self._held
+
+    @property
     def base(self) -> Release:
         """The release as it was published."""
         held = self._held

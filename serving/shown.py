@@ -62,13 +62,23 @@ class ShownLog:
     """Takes pages from many threads."""
 
     def __init__(
-        self, link: RedisLink, keys: Keys, config: LogConfig, tally: Tally, explored_features: float = 0.0
+        self,
+        link: RedisLink,
+        keys: Keys,
+        config: LogConfig,
+        tally: Tally,
+        explored_features: float = 0.0,
+        stream: str | None = None,
     ) -> None:
-        """`explored_features`: the share of explored pages that are logged with features, where it is more than that of all."""
+        """`explored_features`: the share of explored pages that are logged with features, where it is more than that of all.
+
+        `stream`: another one than that of pages that were shown.
+        """
         self._redis, self._keys, self._config, self._tally = link.writes, keys, config, tally
         self._explored_features = max(explored_features, config.features_share)
         self._queue: queue.Queue[Shown] = queue.Queue(config.queue_pages)
-        self._me, self._batches = f"{keys.shown}:{uuid.uuid4().hex}", 0
+        self._stream = stream or keys.shown
+        self._me, self._batches = f"{self._stream}:{uuid.uuid4().hex}", 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="shown-log", daemon=True)
 
@@ -117,7 +127,7 @@ class ShownLog:
         """How many pages Redis took; None: it is not known to have taken any."""
         head = [self._config.stream_pages, self._batches, n]
         try:
-            return int(self._redis.eval(_ADD, 2, self._keys.shown, self._me, *head, *arguments))
+            return int(self._redis.eval(_ADD, 2, self._stream, self._me, *head, *arguments))
         except redis.RedisError:
             return None
 

@@ -9,7 +9,13 @@ from typing import Any
 from aisle.v1 import admin_pb2_grpc, catalog_pb2_grpc, events_pb2_grpc, recommender_pb2_grpc, users_pb2_grpc
 from core.errors import ConfigError
 from core.work import Work
+from experiments.releases import finder
 from serving.admin_service import AdminService, Loaded
+from serving.arms.arms import Arms
+from serving.arms.at_work import AtWork
+from serving.arms.open_releases import OpenReleases
+from serving.arms.shadow import Shadows
+from serving.arms.watch import ArmWatch
 from serving.caller import ForbiddenError
 from serving.catalog import Catalog
 from serving.catalog_service import CatalogService
@@ -63,17 +69,26 @@ class TenantParts:
         self._catalog = catalog = _catalog(options, clock)
         self.resident = Resident.open(options.release, self._prepare, catalog.over if catalog else None)
         keys = Keys(config.tenant)
-        self._experiments = LiveExperiments(config.experiments, config.tenant, self._tally, clock)
-        experiments = self._experiments
+        board, kept = options.board, config.experiments
+        self._at_work = AtWork(None if board is None else board.folder / f"arms-{board.number}")
+        opened = self._open_releases = OpenReleases(
+            self.resident, self.open_next, self._lacks, kept.releases, kept.refresh_seconds, self._at_work
+        )
+        find = finder(Work(options.work).releases, confined=options.confined)
+        experiments = LiveExperiments(config.experiments, config.tenant, self._tally, clock, opened, find)
+        self._experiments = experiments
         self._learning = Learning(link, config, options.work, lambda: experiments.bandits, self._tally, clock)
         experiments.learn_by(self._learning)
         self._state = OnlineState(link, keys, config.events.live_per_person, lambda: experiments.tags)
         self._store = EventStore(EventWriter(link, keys, config.events, self._learning.feedback), _spool(options))
         self._log = ShownLog(link, keys, config.log, self._tally, config.exploration.features_share)
-        self._trending = Trending(link, keys, config.trending, self.resident, clock)
+        self._trending = Trending(link, keys, config.trending, self.resident, clock, opened.every)
         rules = config.rules
         self.rules = LiveRules(rules.path, lambda: self.resident.release, clock, rules.refresh_seconds)
-        self.seen = Parts(self.resident, link, self._store, self._trending, self._catalog, self.rules)
+        shadows = ShownLog(link, keys, config.log, self._tally, stream=keys.shadows)
+        self._shadows = Shadows(shadows, config.experiments.shadow_queue, self._tally)
+        self._watch = ArmWatch(link, keys, experiments)
+        self.seen = Parts(self.resident, link, self._store, self._trending, self._catalog, self.rules, experiments)
         self.methods = self._services(keys, clock)
 
     def _services(self, keys: Keys, clock: Clock) -> MethodTable:
@@ -92,6 +107,7 @@ class TenantParts:
             exploration=Exploration(config.exploration, config.log.share),
             reply_ms=config.server.reply_ms,
             experiments=self._experiments,
+            arms=Arms(self._open_releases, self._watch, self._shadows, self._at_work),
         )
         admin = AdminService(
             self.resident,
@@ -107,7 +123,7 @@ class TenantParts:
             experiments=self._experiments,
             metrics_at=config.metrics.listen if config.metrics.on else "",
         )
-        events = EventsService(self._store, config.events, tally, clock)
+        events = EventsService(self._store, config.events, tally, clock, self._watch)
         recommender_pb2_grpc.add_RecommenderServicer_to_server(recommender, table)
         events_pb2_grpc.add_EventsServicer_to_server(events, table)
         users_pb2_grpc.add_UsersServicer_to_server(UsersService(self._link, keys), table)
@@ -121,8 +137,13 @@ class TenantParts:
         self._log.start()
         self._trending.start()
         self.rules.start()
+        if self._options.board is not None:
+            self._watch.blame(self._at_work.left, self._options.board.number)
         self._experiments.start()
         self._learning.start()
+        if self._experiments.folder is not None:
+            self._shadows.start()
+            self._watch.start()
         if self._catalog is not None:
             self._catalog.start(lambda: self.resident.live)
 
@@ -135,6 +156,9 @@ class TenantParts:
         """End it; requests are over."""
         self._trending.stop()
         self.rules.stop()
+        if self._experiments.folder is not None:
+            self._watch.stop()
+            self._shadows.stop()
         self._experiments.stop()
         self._learning.stop()
         self._log.stop()
@@ -172,6 +196,12 @@ class TenantParts:
         before = self.resident.swap(to)
         self._trending.publish()  # what trended before does so in the new one, at once
         return before
+
+    def _lacks(self, release: Release) -> str:
+        """What a release needs and has not: an arm that knows nobody would be judged for that."""
+        if self._state.holds(release):
+            return ""
+        return f"Redis at {self._link.address} lacks its user state: run `./aisle materialize` with this release"
 
     def _prepare(self, release: Release) -> None:
         if self._options.embedded:

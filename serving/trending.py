@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -39,16 +40,23 @@ _CODES: Final = {str(t): t.code for t in EVENT_TYPES if t is not EventType.IMPRE
 
 
 class Trending:
-    """Keeps the trend of the resident release."""
+    """Keeps the trend of the resident release, and of those beside it (`beside`) that arms of experiments have."""
 
     def __init__(
-        self, link: RedisLink, keys: Keys, config: TrendingConfig, resident: Resident, clock: Callable[[], int]
+        self,
+        link: RedisLink,
+        keys: Keys,
+        config: TrendingConfig,
+        resident: Resident,
+        clock: Callable[[], int],
+        beside: Callable[[], list[Release]] = list,
     ) -> None:
         self._redis, self._stream, self._config = link.writes, keys.events, config
         self._resident, self._clock = resident, clock
         self._log = TrendingLog(link, keys, config)
         self._trend, self._after = NOTHING, ""
         self._counts, self._rows = RecentCounts(_MOST_ITEMS), _Rows()
+        self._beside, self._trends_beside, self._rows_beside = beside, dict[Path, Trend](), dict[Path, _Rows]()
         self._changed, self._read_at, self._away = False, time.monotonic(), False
         self._publishing = threading.Lock()
         self._stopping = threading.Event()
@@ -68,7 +76,7 @@ class Trending:
     def of(self, release: Release) -> Trend:
         """What trends in `release`; nothing, for the moment in which another release takes its place."""
         trend = self._trend
-        return trend if trend.is_of(release) else NOTHING
+        return trend if trend.is_of(release) else self._trends_beside.get(release.path, NOTHING)
 
     def lead(self, k: int) -> int:
         """How many of the first of k places what trends may take where nothing is known of the person."""
@@ -119,10 +127,22 @@ class Trending:
         with self._publishing:
             self._changed |= self._counts.advance(self._clock())
             release = self._resident.release
+            self._publish_beside(release)
             if self._changed or not self._trend.is_of(release):
                 rows = self._rows.of(release, self._counts)
                 self._trend = Trend.of(release, rows, self._counts.counts, self._config.least_gain)
                 self._changed = False
+
+    def _publish_beside(self, main: Release) -> None:
+        releases = {release.path: release for release in self._beside() if release.path != main.path}
+        self._rows_beside = {path: self._rows_beside.get(path) or _Rows() for path in releases}
+        trends, least = self._trends_beside, self._config.least_gain
+        self._trends_beside = {
+            path: trends[path]
+            if path in trends and not self._changed
+            else Trend.of(release, self._rows_beside[path].of(release, self._counts), self._counts.counts, least)
+            for path, release in releases.items()
+        }
 
     def _take(self, fields: dict[bytes, bytes], now: int) -> bool:
         """Count an entry; whether that changed anything. One that is not ours is the sink's to name."""

@@ -28,8 +28,11 @@ ONLINE = (
     "experiments.config",
     "experiments.files",
     "experiments.learning",
-    "experiments.policies",
+    "experiments.inference.arrivals",
     "experiments.inference.sample_ratio",
+    "experiments.policies",
+    "experiments.releases",
+    "experiments.stops",
 )
 
 # `aisle` is the generated protobuf code.

@@ -11,9 +11,10 @@ import numpy as np
 from core.columns import Array
 from serving.filters.binding import bind, changes_by_itself
 from serving.filters.syntax import parse
+from serving.per_release import PerRelease
 from serving.release import Release
 
-_BYTES: Final = 64_000_000  # kept by a process
+_BYTES: Final = 64_000_000  # kept by a process of each release
 _EVERYTHING: Final = slice(None)
 
 
@@ -22,8 +23,7 @@ class Masks:
 
     def __init__(self, most_bytes: int = _BYTES) -> None:
         self._most, self._lock = most_bytes, threading.Lock()
-        self._release: Release | None = None
-        self._kept: OrderedDict[str, Array] = OrderedDict()
+        self._kept: PerRelease[OrderedDict[str, Array]] = PerRelease(OrderedDict)
 
     def of(self, text: str, release: Release, now: int) -> Array:
         """The mask of a filter at `now` (microseconds): bool `[items]`, read-only.
@@ -35,20 +35,18 @@ class Masks:
         if changes_by_itself(node):
             return bind(node, release, now)(_EVERYTHING)
         with self._lock:
-            if self._release is not release:  # another view of the items: each change of the live catalog makes one
-                self._release = release
-                self._kept.clear()
-            found = self._kept.get(text)
+            kept = self._kept.of(release)
+            found = kept.get(text)
             if found is not None:
-                self._kept.move_to_end(text)
+                kept.move_to_end(text)
                 return found
         mask = bind(node, release, now)(_EVERYTHING)
         mask.setflags(write=False)
         with self._lock:
-            if self._release is release:
-                self._kept[text] = mask
-                while len(self._kept) > max(1, self._most // max(1, len(mask))):
-                    self._kept.popitem(last=False)
+            if self._kept.holds(release, kept):
+                kept[text] = mask
+                while len(kept) > max(1, self._most // max(1, len(mask))):
+                    kept.popitem(last=False)
         return mask
 
 

@@ -14,6 +14,7 @@ from core.schema import MINUTE
 from serving.filters.binding import changes_by_itself
 from serving.filters.syntax import parse
 from serving.followed import Followed
+from serving.per_release import PerRelease
 from serving.release import Release
 from serving.rules.bound import PageRules, Problem, bound, check_fit
 from serving.rules.load import Rule, RuleSet, load_rules
@@ -30,8 +31,7 @@ class Rules:
         self.set = rules
         self._by_clock = any(_reads_clock(rule) for rule in rules.rules)
         self._lock = threading.Lock()
-        self._release: Release | None = None
-        self._bound: OrderedDict[tuple[tuple[int, ...], int], PageRules] = OrderedDict()
+        self._bound: PerRelease[OrderedDict[tuple[tuple[int, ...], int], PageRules]] = PerRelease(OrderedDict)
 
     def of(self, release: Release, placement: str, now: int) -> PageRules | None:
         """What holds on a page at `now` (microseconds); None: nothing. Ages are counted to the minute."""
@@ -41,17 +41,15 @@ class Rules:
         minute = now // MINUTE if self._by_clock else 0
         key = (active, minute)
         with self._lock:
-            if self._release is not release:  # another view of the items: each change of the live catalog makes one
-                self._release = release
-                self._bound.clear()
-            found = self._bound.get(key)
+            kept = self._bound.of(release)
+            found = kept.get(key)
         if found is None:
             found = bound([self.set.rules[n] for n in active], release, minute * MINUTE)
             with self._lock:
-                if self._release is release:
-                    self._bound[key] = found
-                    while len(self._bound) > _KEPT:
-                        self._bound.popitem(last=False)
+                if self._bound.holds(release, kept):
+                    kept[key] = found
+                    while len(kept) > _KEPT:
+                        kept.popitem(last=False)
         return found
 
 

@@ -13,6 +13,7 @@ from aisle.v1 import recommender_pb2 as pb
 from core.schema import MINUTE
 from serving.filters.binding import changes_by_itself
 from serving.filters.syntax import parse
+from serving.per_release import PerRelease
 from serving.release import Release
 from serving.rules.bound import PageRules, bound
 from serving.rules.load import Rule
@@ -63,8 +64,7 @@ class RequestRules:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._release: Release | None = None
-        self._kept: OrderedDict[tuple[bytes, int], Requested] = OrderedDict()
+        self._kept: PerRelease[OrderedDict[tuple[bytes, int], Requested]] = PerRelease(OrderedDict)
 
     def of(self, request: Asking, release: Release, now: int, within: str = "") -> Requested | None:
         """What `request` brings, at `now` (microseconds, counted to the minute); None: nothing.
@@ -81,19 +81,17 @@ class RequestRules:
         )
         key = (said.SerializeToString(deterministic=True), minute)
         with self._lock:
-            if self._release is not release:  # another view of the items: each change of the live catalog makes one
-                self._release = release
-                self._kept.clear()
-            found = self._kept.get(key)
+            kept = self._kept.of(release)
+            found = kept.get(key)
             if found is not None:
-                self._kept.move_to_end(key)
+                kept.move_to_end(key)
                 return found
         found = Requested(_bound(request, release, minute * MINUTE, within), diversity)
         with self._lock:
-            if self._release is release:
-                self._kept[key] = found
-                while len(self._kept) > _KEPT:
-                    self._kept.popitem(last=False)
+            if self._kept.holds(release, kept):
+                kept[key] = found
+                while len(kept) > _KEPT:
+                    kept.popitem(last=False)
         return found
 
 

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.stops import read_stop
 from serving.catalog import Catalog
 from serving.event_store import EventStore
+from serving.experiments import LiveExperiments
 from serving.redis_link import RedisLink
 from serving.resident import Resident
 from serving.rules.live import LiveRules
@@ -33,6 +35,7 @@ class Parts:
     trending: Trending
     catalog: Catalog | None
     rules: LiveRules
+    experiments: LiveExperiments | None = None
 
 
 class Gauges:
@@ -90,6 +93,7 @@ class _OfTenant:
             *([("trending_age_seconds", (), p.trending.age_seconds)] if p.trending.runs else []),
             *self._of_catalog(),
             *self._of_rules(),
+            *([] if p.experiments is None else of_experiments(p.experiments)),
         ]
 
     def _of_release(self) -> list[Gauge]:
@@ -127,6 +131,17 @@ class _OfTenant:
             ("rules", ("on",), len(live.rules.set.rules) - off),
             ("rules", ("off",), off),
         ]
+
+
+def of_experiments(live: LiveExperiments) -> list[Gauge]:
+    """Which releases of arms are open, and which experiments a server stopped by itself."""
+    found: list[Gauge] = []
+    for status in live.status().experiments:
+        if status.state in ("running", "opening"):
+            found += [("arm_open", (status.name, arm), float(said == "open")) for arm, said in status.releases.items()]
+        elif status.state == "stopped" and (stop := read_stop(live.folder, status.name)) is not None:
+            found.append(("experiment_stopped", (status.name, stop.arm, stop.guard), 1.0))
+    return found
 
 
 def of_process() -> list[Gauge]:

@@ -103,7 +103,7 @@ def test_events_lie_in_the_day_they_happened_with_every_column_of_the_contract(
     assert [str(f.relative_to(tmp_path)) for f in files(tmp_path)] == [
         f"events/day=2023-11-{d}/part-{ids[0]}-{ids[-1]}.parquet" for d in (14, 15, 16)
     ]
-    assert done.moved.rows == {"events": 4, "recommendations": 0, "trending": 0}
+    assert done.moved.rows == {"events": 4, "recommendations": 0, "shadows": 0, "trending": 0}
     assert (done.moved.files, done.positions["events"]) == (3, ids[-1])
     rows = logged(tmp_path)
     assert list(rows[0]) == list(EVENT_KINDS)
@@ -111,7 +111,7 @@ def test_events_lie_in_the_day_they_happened_with_every_column_of_the_contract(
     assert rows[0] == {k: v for k, v in event(1, **full).items() if k != "event_time"}
     assert rows[1]["visitor_id"] is None
     assert store.xlen(KEYS.events) == 0
-    assert drain(store, tmp_path).moved.rows == {"events": 0, "recommendations": 0, "trending": 0}
+    assert drain(store, tmp_path).moved.rows == {"events": 0, "recommendations": 0, "shadows": 0, "trending": 0}
 
 
 def test_the_next_run_goes_on_where_the_last_one_was(store: redis_py.Redis, tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_pages_keep_their_columns_and_bytes(store: redis_py.Redis, tmp_path: Pat
     store.xadd(KEYS.shown, {"page": json.dumps(page), "candidates": rows.tobytes(), "features": features.tobytes()})
     store.xadd(KEYS.shown, {"page": json.dumps({"time": START + DAY, "request_id": "r-2", "items": []})})
     done = drain(store, tmp_path)
-    assert done.moved.rows == {"events": 0, "recommendations": 2, "trending": 0}
+    assert done.moved.rows == {"events": 0, "recommendations": 2, "shadows": 0, "trending": 0}
     assert [f.parent.name for f in files(tmp_path, "recommendations")] == ["day=2023-11-14", "day=2023-11-15"]
     first, second = logged(tmp_path, "recommendations")
     assert list(first) == [str(c) for c in PAGES]
@@ -280,12 +280,20 @@ def test_pages_keep_their_columns_and_bytes(store: redis_py.Redis, tmp_path: Pat
     assert store.xlen(KEYS.shown) == 0
 
 
+def test_copies_of_shadows_are_no_recommendations(store: redis_py.Redis, tmp_path: Path) -> None:
+    page = {"time": START, "request_id": "r-1", "items": ["a"], "experiments": ["canary=other@0:0.1"]}
+    store.xadd(KEYS.shadows, {"page": json.dumps(page)})
+    assert drain(store, tmp_path).moved.rows == {"events": 0, "recommendations": 0, "shadows": 1, "trending": 0}
+    (row,) = logged(tmp_path, "shadows")
+    assert (row["request_id"], row["experiments"], row["user_id"]) == ("r-1", ["canary=other@0:0.1"], None)
+
+
 def test_what_trended_is_written_once(store: redis_py.Redis, tmp_path: Path) -> None:
     head = {"tenant": "default", "release": "r-1", "window_seconds": 3600}
     snapshot = head | {"time": START, "trending": 3, "items": ["a", "b"], "values": [2.5, 1.0]}
     store.xadd(KEYS.trending, {"trend": json.dumps(snapshot)}, id="7-0")
     store.xadd(KEYS.trending, {"trend": json.dumps(head | {"time": START + DAY, "trending": 0, "items": []})})
-    assert drain(store, tmp_path).moved.rows == {"events": 0, "recommendations": 0, "trending": 2}
+    assert drain(store, tmp_path).moved.rows == {"events": 0, "recommendations": 0, "shadows": 0, "trending": 2}
     written = files(tmp_path, "trending")
     assert [f.parent.name for f in written] == ["day=2023-11-14", "day=2023-11-15"]
     rows = logged(tmp_path, "trending")

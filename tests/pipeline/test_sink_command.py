@@ -65,7 +65,7 @@ def test_once(redis: EmbeddedRedis, tmp_path: Path) -> None:
     assert newest["events"].endswith("-0")
     assert newest["recommendations"] == "0-0"
     assert done.pop("seconds") >= 0
-    assert done == {"events": 1, "recommendations": 0, "trending": 0, "files": 1}
+    assert done == {"events": 1, "recommendations": 0, "shadows": 0, "trending": 0, "files": 1}
     assert logged(tmp_path / "data") == ["e-1"]
 
 

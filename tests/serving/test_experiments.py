@@ -194,16 +194,6 @@ def test_the_kill_switch_works_within_a_second_whatever_the_files_say(ask: Clien
     assert given(recommend(ask, user_id="tester")) == {}
 
 
-def test_a_bandit_is_refused_rather_than_run_as_a_fixed_split(
-    shop: Work, redis_url: str, settings: ServingConfig, folder: Path
-) -> None:
-    (folder / "order.yaml").write_text(ORDER + "unit: session\nallocation: {policy: ucb}\n")
-    with pytest.raises(
-        ConfigError, match=r"order.yaml:13: allocation.policy: ucb can be simulated, but not served yet"
-    ):
-        ServingProcess(options_for(shop, redis_url, settings))
-
-
 def test_a_server_does_not_start_with_a_file_that_does_not_fit(
     shop: Work, redis_url: str, settings: ServingConfig, folder: Path
 ) -> None:
