@@ -78,6 +78,8 @@ def kill_nights(folder: Path, asked: argparse.Namespace) -> tuple[Found, float]:
     (day,) = split_days(folder / "shop", folder / "data", 1)
     (folder / "night.yaml").write_text(_CONFIG)
     run(_night(folder, folder / "base"))
+    with Served(Work(folder / "base").current, stderr=subprocess.DEVNULL):
+        pass  # a server begins the live catalog's log, whose id the manifest names: all copies have the same
     shutil.copy(day, folder / "data" / "events" / day.name)
     whole, start = folder / "undisturbed", time.perf_counter()
     shutil.copytree(folder / "base", whole, symlinks=True)

@@ -229,6 +229,7 @@ def look_back(story: Story) -> None:
         for release in (last, story.frozen)
     )
     story.lifts.append((ours, theirs))
+    console.print(f"NDCG@10 of {len(ours)} people, less the first night's: {float((ours - theirs).mean()):+.4f}")
 
 
 def against_first(story: Story) -> dict[str, Any]:

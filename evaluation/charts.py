@@ -63,25 +63,28 @@ def signed(value: float | None, digits: int = 4) -> str:
     return "–" if value is None else ("+" if value >= 0 else "") + number(value, digits)
 
 
-def whiskers(rows: Sequence[Mapping[str, float]], zero: bool = False) -> list[str]:
+def whiskers(
+    rows: Sequence[Mapping[str, float]], zero: bool = False, enough: Sequence[bool] | None = None
+) -> list[str]:
     """One strip for each interval (`mean`, `low`, `high`), all on one scale, to stand in a table's cells.
 
     Args:
         rows: The intervals.
         zero: They are differences: 0 is on the scale and drawn, and who is sure to be above or below it is coloured and shaped.
+        enough: Whether a row has enough behind it for its interval to be sure of anything: the bootstrap of one person is a point. None: all have.
     """
     values = [v for row in rows for v in (row["low"], row["high"])] + ([0.0] if zero else [])
     axis = Axis.over(values) if values else Axis(0, 1, ())
-    return [_strip(row, axis, zero) for row in rows]
+    return [_strip(row, axis, zero, sure) for row, sure in zip(rows, enough or [True] * len(rows), strict=True)]
 
 
-def _strip(row: Mapping[str, float], axis: Axis, zero: bool) -> str:
+def _strip(row: Mapping[str, float], axis: Axis, zero: bool, enough: bool) -> str:
     low, mean, high = (100 * axis.share(row[n]) for n in ("low", "mean", "high"))
     kind = (
         "sure up"
-        if zero and row["low"] > 0
+        if zero and enough and row["low"] > 0
         else "sure down"
-        if zero and row["high"] < 0
+        if zero and enough and row["high"] < 0
         else "open"
         if zero
         else "plain"

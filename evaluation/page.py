@@ -27,6 +27,7 @@ _SECTIONS: Final = (
     ("misses", "misses"),
 )
 _OF_STUDY: Final = ("sources", "cost", "segments", "variety", "people", "misses")
+_FEW: Final = 20  # people: what fewer did is shown, and called sure of nothing
 _PLACES: Final = {
     Place.TOP_10: "on the page of ten",
     Place.TOP_100: "ranked 11 to 100",
@@ -103,11 +104,15 @@ def _lost(parts: Mapping[str, Mapping[str, Any]], keys: Sequence[str]) -> list[d
 
 
 def _segment_rows(parts: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    enough = [v["queries"] >= _FEW for v in parts.values()]
     strips = [
         whiskers([v["ndcg@10"] for v in parts.values()]),
-        whiskers([v["ndcg@10_difference"] for v in parts.values()], zero=True),
+        whiskers([v["ndcg@10_difference"] for v in parts.values()], zero=True, enough=enough),
     ]
-    return [{"name": name, "of": v, "strips": [s[i] for s in strips]} for i, (name, v) in enumerate(parts.items())]
+    return [
+        {"name": name, "of": v, "few": not enough[i], "strips": [s[i] for s in strips]}
+        for i, (name, v) in enumerate(parts.items())
+    ]
 
 
 def _variety_rows(study: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -154,6 +159,7 @@ def _calibration_plot(figures: Mapping[str, Any]) -> str:
 
 
 _HELPERS: Final = {
+    "few": _FEW,
     "number": number,
     "signed": signed,
     "percent": percent,

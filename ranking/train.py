@@ -24,6 +24,9 @@ from ranking.scorer import FORMAT_VERSION, HEADER, MODEL, TREES
 GRADES: Final = 20
 """Labels are integers 0 to GRADES, in proportion to the gain."""
 _AT: Final = 10
+# rows; fewer are grown by one thread. LightGBM's threads wait for one another busily, thousands of times a second: on a machine with other work each
+# wait is a turn of the scheduler (40,000 rows, load 15 on 2 cores: 73 s of 2 threads, 15 s of one)
+_ALONE: Final = 250_000
 
 
 @dataclass(frozen=True)
@@ -168,7 +171,7 @@ def probed(learn: TrainingSet, validate: TrainingSet, config: RankerConfig) -> P
     curve: dict[str, dict[str, list[float]]] = {}
     stop = lightgbm.early_stopping(config.patience, verbose=False)
     booster = lightgbm.train(
-        _parameters(config),
+        _parameters(config, len(learn.grades)),
         data,
         config.trees,
         valid_sets=[_dataset(validate, data)],
@@ -193,10 +196,11 @@ def best_round(curve: Array) -> int:
 
 def grow(rows: Iterable[TrainingSet], rounds: int, config: RankerConfig) -> Trained:
     """Grow `rounds` trees on all of `rows`."""
-    return Trained(lightgbm.train(_parameters(config), _dataset(TrainingSet.concatenate(rows)), rounds))
+    whole = TrainingSet.concatenate(rows)
+    return Trained(lightgbm.train(_parameters(config, len(whole.grades)), _dataset(whole), rounds))
 
 
-def _parameters(config: RankerConfig) -> dict[str, Any]:
+def _parameters(config: RankerConfig, rows: int) -> dict[str, Any]:
     return {
         "objective": "lambdarank",
         "label_gain": list(range(GRADES + 1)),
@@ -214,7 +218,7 @@ def _parameters(config: RankerConfig) -> dict[str, Any]:
         "seed": config.seed,
         "deterministic": True,
         "force_row_wise": True,
-        "num_threads": os.cpu_count() or 1,
+        "num_threads": 1 if rows < _ALONE else os.cpu_count() or 1,  # either way the same trees
         "verbose": -1,
     }
 

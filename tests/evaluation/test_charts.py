@@ -49,6 +49,13 @@ def test_what_is_sure_has_a_shape_of_its_own() -> None:
     assert 'class="dot" style="left:75.00%"' in better
 
 
+def test_what_too_few_did_is_sure_of_nothing() -> None:
+    """One person's bootstrap is a point above 0: no more sure than that person."""
+    row = {"mean": 0.2, "low": 0.2, "high": 0.2}
+    drawn = whiskers([row, row], zero=True, enough=[True, False])
+    assert ['"strip sure up"' in drawn[0], '"strip open"' in drawn[1]] == [True, True]
+
+
 def test_a_bar_gives_each_part_its_share_and_leaves_out_what_is_nothing() -> None:
     drawn = stack([("a", 0.75), ("b", 0.0), ("<c>", 0.25)])
     assert re.findall(r'class="(c\d) fill" style="width:([\d.]+)%', drawn) == [("c0", "75.000"), ("c2", "25.000")]

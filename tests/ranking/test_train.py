@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,7 @@ import pytest
 
 from core.config import RankerConfig, load_pipeline
 from core.errors import ArtifactError
+from ranking import train
 from ranking.feature_list import NAMES
 from ranking.scorer import HEADER, MODEL, TREES, Scorer
 from ranking.train import GRADES, TrainingSet, best_round, blend_ndcg, grow, ndcg, probe
@@ -45,6 +47,19 @@ def test_learns_what_can_be_learned() -> None:
     assert 1 <= trees <= 40
     assert reached > 0.8 > 2 * by_chance
     assert reached == pytest.approx(ndcg(validate, validate.matrix[:, SIGNAL].astype(float)), abs=0.1)
+
+
+@pytest.mark.parametrize("rows", [0, 10**9])
+def test_threads_do_not_change_the_trees(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    """One thread below so many rows, two above."""
+    learn = learnable(100, 1)
+    expected = grow([learn], 5, config()).booster.model_to_string()
+    assert "[num_threads: 1]" in expected
+    monkeypatch.setattr(train, "_ALONE", rows)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    found = grow([learn], 5, config()).booster.model_to_string()
+    assert found.replace("[num_threads: 2]", "[num_threads: 1]") == expected
+    assert ("[num_threads: 2]" in found) == (rows == 0)
 
 
 def test_a_lucky_peak_is_not_the_best_round() -> None:
