@@ -25,7 +25,7 @@ GRADES: Final = 20
 """Labels are integers 0 to GRADES, in proportion to the gain."""
 _AT: Final = 10
 # rows; fewer are grown by one thread. LightGBM's threads wait for one another busily, thousands of times a second: on a machine with other work each
-# wait is a turn of the scheduler (40,000 rows, load 15 on 2 cores: 73 s of 2 threads, 15 s of one)
+# wait is a turn of the scheduler, and two threads take longer than one
 _ALONE: Final = 250_000
 
 
