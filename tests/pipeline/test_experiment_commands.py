@@ -52,6 +52,11 @@ def test_simulate(tmp_path: Path) -> None:
     words = ("--sessions", "10000", "--round", "500", "--seeds", "2", "--rates", ".1,.3", "--later", ".3,.1")
     found = ran("simulate", *words, "--out", str(page))
     assert found["as served"]["thompson"]["regret"] < found["as served"]["fixed"]["regret"]
-    assert page.read_text().count("<svg") == 3
+    # two arms, so two kinds of shoppers, each with its best: who is told which loses less than who is not
+    kinds = found["2 kinds of shoppers, as served"]
+    assert max(kinds[name]["regret"] for name in ("lin-ucb", "linear-thompson")) < kinds["thompson"]["regret"]
+    assert page.read_text().count("<svg") == 6
     with pytest.raises(InputError, match="--later"):
         ran("simulate", "--rates", ".1,.3", "--later", ".1")
+    with pytest.raises(InputError, match="--kinds 3: each likes another arm best, and there are 2 arms"):
+        ran("simulate", "--rates", ".1,.3", "--later", ".3,.1", "--kinds", "3")

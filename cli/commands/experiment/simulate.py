@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
 from cli.output import console, finish, step
+
+_KINDS: Final = 3
 
 
 def register(group: typer.Typer) -> None:
@@ -23,9 +25,13 @@ def simulate_(
     seeds: Annotated[int, typer.Option(min=2, help="shops")] = 50,
     half_life: Annotated[int, typer.Option(min=1, help="sessions until what was seen counts half")] = 20_000,
     kinds: Annotated[
-        int,
-        typer.Option(min=1, help="kinds of shoppers, each of which likes another arm best; 1: nobody is told apart"),
-    ] = 3,
+        int | None,
+        typer.Option(
+            min=1,
+            help="kinds of shoppers, each of which likes another arm best; 1: nobody is told apart",
+            show_default="3, or as many as there are arms",
+        ),
+    ] = None,
     delay: Annotated[int, typer.Option(min=0, help="rounds until successes are known")] = 1,
     seed: Annotated[int, typer.Option(help="another seed is other chance")] = 1,
     out: Annotated[Path | None, typer.Option(help="also write the curves as an HTML page")] = None,
@@ -43,6 +49,7 @@ def simulate_(
         from core.errors import InputError
 
         raise InputError(f"--later {later}: {len(after)} arms, but --rates has {len(before)}")
+    kinds = min(_KINDS, len(before)) if kinds is None else kinds
     if kinds > len(before):
         from core.errors import InputError
 
