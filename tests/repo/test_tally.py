@@ -1,10 +1,10 @@
-"""`./aisle test` counts what Bazel ran."""
+"""`./aisle test` counts what Bazel ran, and compiles the kernels before."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-from cli.commands.test import count
+from cli.commands.test import compile_kernels, count
 
 
 def report(folder: Path, cases: str) -> dict[str, Any]:
@@ -48,3 +48,18 @@ def test_count(tmp_path: Path) -> None:
 def test_a_failed_target_whose_report_shows_no_failure_counts(tmp_path: Path) -> None:
     passed = report(tmp_path / "a", "<testcase/>")
     assert count(events(tmp_path / "events", ("//a", "FAILED", 0, [passed]))).line() == "1 passed, 1 failed, 0 skipped"
+
+
+def test_every_kernel_is_compiled_before_the_tests(tmp_path: Path) -> None:
+    """One source as it is, one in two widths, and one that does not compile, which keeps nothing from going on."""
+    for where, text in {
+        "core/kernels/a.c": "int one(void) { return 1; }",
+        "ranking/native/b.c": "int size(void) { return WORD; }",
+        "serving/rules/native/c.c": "no C",
+    }.items():
+        (tmp_path / where).parent.mkdir(parents=True)
+        (tmp_path / where).write_text(text)
+    assert compile_kernels(tmp_path, tmp_path / "made") == 3
+    assert len(list((tmp_path / "made").glob("*.so"))) == 3
+    assert compile_kernels(tmp_path, tmp_path / "made") == 3
+    assert len(list((tmp_path / "made").glob("*.so"))) == 3
