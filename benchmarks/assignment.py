@@ -19,7 +19,7 @@ import numpy as np
 from scipy.stats import chi2
 
 from core.columns import Array
-from experiments.assign import assign
+from experiments.assign import Split
 from experiments.config import HOLDOUT, Experiment
 
 _ARMS = ("a", "b", "c")
@@ -46,9 +46,9 @@ def made(name: str, layer: str, **traffic: Any) -> Experiment:
 
 def arms(experiment: Experiment, ids: int, now: float) -> Array:
     """The arm of each id as a number: int8 `[ids]`, 3 held out, -1 not in it."""
-    found = np.empty(ids, np.int8)
+    found, split = np.empty(ids, np.int8), Split(experiment)
     for n in range(ids):
-        given = assign(experiment, f"user-{n}", now)
+        given = split.assign(f"user-{n}", now)
         found[n] = _CODES[None if given is None else given.arm]
     return found
 

@@ -7,22 +7,25 @@ each other, nor do those of two layers. A share that grows therefore takes new u
 
 from __future__ import annotations
 
-import hashlib
+import math
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from hashlib import sha256
+from itertools import accumulate
+from struct import Struct
+from typing import Final, NamedTuple
 
 from experiments.config import HOLDOUT, Experiment
 
 _SEPARATOR: Final = "\x1f"
+_FIRST_8: Final = Struct(">Q")
 _WHOLE: Final = float(1 << 64)
 _BELOW_ONE: Final = 1 - 2**-53
 
 
-@dataclass(frozen=True)
-class Assignment:
-    """What became of a unit."""
+class Assignment(NamedTuple):
+    """What became of a unit. A tuple: there are few different ones, and what is made of each is kept by its value."""
 
     experiment: str
     arm: str  # `holdout`: answered as without the experiment
@@ -31,52 +34,61 @@ class Assignment:
     forced: bool = False  # counts for nothing
 
 
-@lru_cache(maxsize=1024)  # experiments of one layer ask for the same
 def point(salt: str, unit: str) -> float:
     """Where a unit stands under a salt, in [0, 1).
 
     >>> round(point("layer:default", "user-1"), 6)
     0.613243
     """
-    digest = hashlib.sha256(f"{salt}{_SEPARATOR}{unit}".encode()).digest()
-    at = int.from_bytes(digest[:8], "big") / _WHOLE
+    (number,) = _FIRST_8.unpack_from(sha256(f"{salt}{_SEPARATOR}{unit}".encode()).digest())
+    at = number / _WHOLE
     return at if at < 1 else _BELOW_ONE  # the nearest float of the highest numbers is 1
 
 
-def chosen(shares: Mapping[str, float], at: float) -> str:
-    """The arm at a point of [0, 1): shares lie side by side in their order, and add up to 1."""
-    end, arm = 0.0, ""
-    for arm, share in shares.items():
-        end += share
-        if at < end:
-            return arm
-    return arm  # rounding left a sliver behind the last
+_layer_point = lru_cache(maxsize=1024)(point)  # experiments of one layer ask for the same
 
 
-def assign(
-    experiment: Experiment, unit: str, now: float, shares: Mapping[str, float] | None = None, version: int = 0
-) -> Assignment | None:
-    """The arm of a unit that is eligible; None: the experiment does not take it.
+class Split:
+    """What an experiment gives at each point of [0, 1): the holdout, then the arms side by side in their order. A point belongs to what begins there.
 
     Args:
-        experiment: It runs.
-        unit: Its id, not empty.
-        now: Microseconds, for the ramp.
-        shares: Of the arms, where a bandit has set them; None: as the file says.
+        experiment: Whose.
+        shares: Of the arms, where a bandit has set them; they add up to 1. None: as the file says.
         version: Of these. Units of another version are drawn anew.
     """
-    if experiment.forced and (arm := experiment.forced.get(unit)) is not None:
-        return Assignment(experiment.name, arm, 1.0, version, forced=True)
-    first, share = experiment.traffic.first, experiment.share(now)
-    if (first or share < 1) and not first <= point(f"layer:{experiment.layer}", unit) < first + share:
-        return None
-    salt = f"arm:{experiment.name}" if shares is None else f"arm:{experiment.name}:{version}"
-    spread, at = shares or experiment.weights, point(salt, unit)
-    if at < experiment.holdout:
-        return Assignment(experiment.name, HOLDOUT, experiment.holdout, version)
-    left = 1 - experiment.holdout
-    arm = chosen(spread, (at - experiment.holdout) / left)
-    return Assignment(experiment.name, arm, left * spread[arm], version)
+
+    def __init__(self, experiment: Experiment, shares: Mapping[str, float] | None = None, version: int = 0) -> None:
+        self.experiment, self.version = experiment, version
+        self._layer = f"layer:{experiment.layer}"
+        self._arm = f"arm:{experiment.name}" if shares is None else f"arm:{experiment.name}:{version}"
+        self._held, self._left = experiment.holdout, 1 - experiment.holdout
+        spread = shares or experiment.weights
+        self._ends = list(accumulate(spread.values()))
+        self._ends[-1] = math.inf  # what rounding leaves behind the last arm is the last arm's
+        self._given = [Assignment(experiment.name, arm, self._left * share, version) for arm, share in spread.items()]
+        self._holdout = Assignment(experiment.name, HOLDOUT, self._held, version)
+
+    def at(self, point: float) -> Assignment:
+        """What is given there."""
+        if point < self._held:
+            return self._holdout
+        return self._given[bisect_right(self._ends, (point - self._held) / self._left)]
+
+    def assign(self, unit: str, now: float) -> Assignment | None:
+        """The arm of a unit that is eligible while the experiment runs; None: the experiment does not take it.
+
+        Args:
+            unit: Its id, not empty.
+            now: Microseconds, for the ramp.
+        """
+        experiment = self.experiment
+        if experiment.forced and (arm := experiment.forced.get(unit)) is not None:
+            return Assignment(experiment.name, arm, 1.0, self.version, forced=True)
+        traffic = experiment.traffic
+        first, share = traffic.first, experiment.share(now) if traffic.ramp else traffic.share
+        if (first or share < 1) and not first <= _layer_point(self._layer, unit) < first + share:
+            return None
+        return self.at(point(self._arm, unit))
 
 
 def overridden(experiment: Experiment, arm: str) -> Assignment:
@@ -93,7 +105,12 @@ def shadowed(experiment: Experiment, unit: str) -> tuple[str, ...]:
 
 def said(assignments: Iterable[Assignment]) -> list[str]:
     """For the log: `experiment=arm@version:probability`, with `!` where it was forced."""
-    return [f"{a.experiment}={a.arm}@{a.version}:{a.probability!r}{'!' if a.forced else ''}" for a in assignments]
+    return [_said(a) for a in assignments]
+
+
+@lru_cache(maxsize=4096)
+def _said(a: Assignment) -> str:
+    return f"{a.experiment}={a.arm}@{a.version}:{a.probability!r}{'!' if a.forced else ''}"
 
 
 def heard(text: str) -> Assignment:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
@@ -229,14 +229,17 @@ class Experiment(Section):
         since, until = self.in_force
         return self.enabled and since <= now < until
 
-    def takes(self, placement: str, tenant: str, labels: Mapping[str, str]) -> bool:
-        """Whether a request is eligible."""
+    def is_at(self, placement: str, tenant: str) -> bool:
+        """Whether requests of a placement and a tenant are eligible, but for their labels."""
         wanted = self.eligible
-        if wanted.placements and not _matches(placement, wanted.placements):
+        if wanted.placements and not any(fnmatchcase(placement, pattern) for pattern in wanted.placements):
             return False
-        if wanted.tenants and tenant not in wanted.tenants:
-            return False
-        return not wanted.labels or all(labels.get(key) in values for key, values in wanted.labels.items())
+        return not wanted.tenants or tenant in wanted.tenants
+
+    def wants(self, labels: Mapping[str, str]) -> bool:
+        """Whether requests with these labels are eligible."""
+        wanted = self.eligible.labels
+        return not wanted or all(labels.get(key) in values for key, values in wanted.items())
 
     @cached_property
     def served(self) -> tuple[str, ...]:
@@ -265,8 +268,3 @@ class Experiment(Section):
 
     def _micros(self, moment: str) -> float:
         return micros(moment, self.time_zone)
-
-
-@lru_cache(maxsize=4096)
-def _matches(placement: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(placement, p) for p in patterns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 from core.artifact import hash_json
 from core.errors import NotFoundError, nearest
 from core.marked import Marked, read_marked, type_name, yaml_files
+from experiments.assign import Split
 from experiments.config import Experiment
 
 _SLIVER = 1e-9  # .4 + .2 is a bit more than .6
@@ -26,7 +28,12 @@ class Written:
     file: Marked
     releases: Mapping[str, Path] = field(default_factory=dict)  # of the arms that have one of their own
 
-    @property
+    @cached_property
+    def split(self) -> Split:
+        """Who gets which arm, as the file says."""
+        return Split(self.experiment)
+
+    @cached_property
     def id(self) -> str:
         """A hash of what it says."""
         return hash_json(self.experiment.model_dump(mode="json"))[:12]

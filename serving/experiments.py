@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -12,8 +13,8 @@ from core.attribution import GivenArm
 from core.errors import nearest
 from core.marked import signature
 from core.schema import MINUTE
-from experiments.assign import Assignment, assign, overridden, said
-from experiments.config import HOLDOUT, Experiment, Settings
+from experiments.assign import Assignment, overridden, said
+from experiments.config import HOLDOUT, Settings
 from experiments.files import Find, Written, load_experiments, stopped, wanted
 from experiments.learning import Rewarding
 from experiments.stops import read_stop
@@ -24,10 +25,11 @@ from serving.followed import Followed
 from serving.learning import Learning
 from serving.recommend_checks import is_personal
 from serving.release import Release
-from serving.tally import Tally
+from serving.tally import Note, Tally
 from serving.validation import BadRequestError
 
 _MOST_VIEWS: Final = 1_000  # combinations of arms
+_MOST_PLACEMENTS: Final = 1_000  # whose experiments are remembered: callers name them
 _COUNTED: Final = "experiment"
 _AHEAD: Final = 5 * MINUTE  # before its start an experiment's releases are opened
 
@@ -68,33 +70,53 @@ class Given:
 
     def write(self, response: recommender_pb2.RecommendResponse) -> None:
         """Say the arms in the answer."""
-        for a in self.assignments:
-            response.experiment_assignments.add(
-                experiment=a.experiment, arm=a.arm, probability=a.probability, version=a.version, forced=a.forced
-            )
+        response.experiment_assignments.extend([_message(a) for a in self.assignments])
+
+
+@lru_cache(maxsize=4096)
+def _message(a: Assignment) -> recommender_pb2.ExperimentAssignment:
+    """Its field of an answer, which copies it."""
+    return recommender_pb2.ExperimentAssignment(**a._asdict())
+
+
+@lru_cache(maxsize=4096)
+def _count(a: Assignment) -> Note:
+    return _COUNTED, (f"{a.experiment}={a.arm}",), 1
 
 
 _NOTHING: Final = Given()
-_Choose = Callable[[Experiment, str, float], Assignment | None]
+_Choose = Callable[[Written, str, float], Assignment | None]
 """The arm of a unit at a moment (microseconds); None: the experiment does not take it."""
 
 
-@dataclass(frozen=True)
+class _ByPlacement:
+    """Experiments of a tenant, found by the placement of a request."""
+
+    def __init__(self, written: Sequence[Written], tenant: str) -> None:
+        self._written, self._tenant = written, tenant
+        self._at: dict[str, tuple[Written, ...]] = {}
+
+    def at(self, placement: str) -> tuple[Written, ...]:
+        """Those that take its requests, as far as their labels fit."""
+        found = self._at.get(placement)
+        if found is None:
+            if len(self._at) >= _MOST_PLACEMENTS:
+                self._at.clear()
+            found = tuple(w for w in self._written if w.experiment.is_at(placement, self._tenant))
+            self._at[placement] = found
+        return found
+
+
 class _Sorted:
     """Experiments by how arms are given."""
 
-    written: Sequence[Written]  # all
-    fixed: tuple[Written, ...]
-    learning: tuple[Written, ...]
-    bandits: dict[str, Rewarding]
-    tags: tuple[str, ...]
-
-    @classmethod
-    def of(cls, written: Sequence[Written]) -> _Sorted:
-        fixed = tuple(w for w in written if w.experiment.allocation.policy == "fixed")
-        learning = tuple(w for w in written if w.experiment.allocation.policy != "fixed")
-        bandits = {w.experiment.name: Rewarding(w.experiment) for w in learning}
-        return cls(written, fixed, learning, bandits, tuple(of.tag for of in bandits.values()))
+    def __init__(self, written: Sequence[Written], tenant: str) -> None:
+        learning = [w for w in written if w.experiment.allocation.policy != "fixed"]
+        self.written = written  # all
+        self.fixed = _ByPlacement([w for w in written if w.experiment.allocation.policy == "fixed"], tenant)
+        self.learning = _ByPlacement(learning, tenant)
+        self.bandits = {w.experiment.name: Rewarding(w.experiment) for w in learning}
+        self.tags = tuple(of.tag for of in self.bandits.values())
 
 
 class LiveExperiments:
@@ -124,7 +146,7 @@ class LiveExperiments:
         )  # stopped by this process, whether or not the switch could be written
         self._folder, self._tenant, self._tally, self._clock = config.path, tenant, tally, clock
         self._learning: Learning | None = None
-        self._sorted_last = _Sorted.of(())
+        self._sorted_last = _Sorted((), tenant)
         self._views: dict[tuple[tuple[str, str], ...], tuple[Release, tuple[Settings, ...], Release]] = {}
         folder = self._folder
         self._followed: Followed[tuple[Written, ...]] | None = None
@@ -157,7 +179,7 @@ class LiveExperiments:
     def _sorted(self) -> _Sorted:
         written = self.written
         if self._sorted_last.written is not written:
-            self._sorted_last = _Sorted.of(written)
+            self._sorted_last = _Sorted(written, self._tenant)
         return self._sorted_last
 
     def start(self) -> None:
@@ -224,7 +246,7 @@ class LiveExperiments:
         found = self.written
         if request.experiment_overrides:
             _check(dict(request.experiment_overrides), found, within)
-        return self._among(self._sorted.fixed, request, now, assign) if found else _NOTHING
+        return self._among(self._sorted.fixed, request, now, _split) if found else _NOTHING
 
     def with_bandits(
         self, given: Given, request: recommender_pb2.RecommendRequest, now: int, kept: Mapping[str, bytes]
@@ -237,36 +259,34 @@ class LiveExperiments:
         if learning is None or not bandits:
             return given
 
-        def learned(experiment: Experiment, unit: str, now: float) -> Assignment | None:
-            return learning.assign(bandits[experiment.name], unit, now, kept)
+        def learned(written: Written, unit: str, now: float) -> Assignment | None:
+            return learning.assign(bandits[written.experiment.name], unit, now, kept)
 
         more = self._among(self._sorted.learning, request, now, learned)
         if not more.assignments:
             return given
         return replace(given, assignments=given.assignments + more.assignments, settings=given.settings + more.settings)
 
-    def _among(
-        self, found: Sequence[Written], request: recommender_pb2.RecommendRequest, now: int, choose: _Choose
-    ) -> Given:
+    def _among(self, some: _ByPlacement, request: recommender_pb2.RecommendRequest, now: int, choose: _Choose) -> Given:
         """The arms of a request in some of the experiments."""
-        asked, personal = request.experiment_overrides, is_personal(request)
+        found, asked, personal = some.at(request.placement), request.experiment_overrides, is_personal(request)
         if not found or (not personal and not asked):
             return _NOTHING
         given, off = [], self.stopped
         units = {"user": request.user_id, "visitor": request.visitor_id, "session": request.session_id}
-        placement, labels = request.placement, dict(request.labels)
+        labels = dict(request.labels)
         copies: tuple[Copy, ...] = ()
         for written in found:
             experiment = written.experiment
             name = experiment.name
-            if name in off or not experiment.runs(now) or not experiment.takes(placement, self._tenant, labels):
+            if name in off or not experiment.runs(now) or not experiment.wants(labels):
                 continue
             if written.releases and not all_open(written, self._open):
                 continue
             if asked and name in asked:
                 given.append((written, overridden(experiment, asked[name])))
             elif personal and (unit := units[experiment.unit]):
-                one = choose(experiment, unit, now)
+                one = choose(written, unit, now)
                 if one is not None:
                     given.append((written, one))
                     if experiment.shadows and not one.forced:
@@ -282,7 +302,7 @@ class LiveExperiments:
 
     def count(self, given: Given, request: recommender_pb2.RecommendRequest) -> None:
         """One more request was answered as these arms say."""
-        self._tally.note((_COUNTED, (f"{a.experiment}={a.arm}",), 1) for a in given.assignments if not a.forced)
+        self._tally.note([_count(a) for a in given.assignments if not a.forced])
         if self._learning is None:
             return
         for a in given.assignments:
@@ -361,6 +381,10 @@ class LiveExperiments:
         if now >= until:
             return "over"
         return "running" if all_open(written, self._open) else "opening"
+
+
+def _split(written: Written, unit: str, now: float) -> Assignment | None:
+    return written.split.assign(unit, now)
 
 
 def _servable(folder: Path, find: Find | None, most: int, now: int) -> tuple[Written, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from aisle.v1 import recommender_pb2
-from experiments.assign import Assignment, assign
+from experiments.assign import Assignment, Split
 from experiments.learning import Rewarding
 from serving.bandits import Bandits, Seen
 from serving.config import ServingConfig
@@ -44,6 +44,7 @@ class Learning:
         self._exposures = Exposures(link.writes, self.feedback, tally)
         self._bandits = Bandits(link.writes, keys, bandits, _folder(config, work), clock)
         self._clock = clock
+        self._splits: dict[str, Split] = {}  # by tag
 
     def start(self) -> None:
         """Begin to follow, to learn and to remember."""
@@ -71,8 +72,14 @@ class Learning:
                 kept = remembered(experiment.name, said)
             if kept is not None:
                 return kept
-        shares = self._bandits.shares(of)
-        return assign(experiment, session, now, shares.shares, shares.version)
+        return self._split(of).assign(session, now)
+
+    def _split(self, of: Rewarding) -> Split:
+        """By the shares in force."""
+        shares, made = self._bandits.shares(of), self._splits.get(of.tag)
+        if made is None or made.version != shares.version or made.experiment is not of.experiment:
+            made = self._splits[of.tag] = Split(of.experiment, shares.shares, shares.version)
+        return made
 
     def met(self, of: Rewarding, given: Assignment, request: recommender_pb2.RecommendRequest) -> None:
         """The session of a request is shown a page of an arm."""

@@ -23,7 +23,6 @@ from aisle.v1 import events_pb2 as pb_events
 from aisle.v1 import recommender_pb2 as pb
 from core.attribution import read_token
 from core.ids import hash64
-from experiments.assign import assign
 from experiments.config import HOLDOUT, Experiment
 from experiments.files import STOPPED, Written
 from experiments.inference.arrivals import log_evidence
@@ -116,7 +115,7 @@ class ArmWatch:
             unit = units_of(event)[experiment.unit]
             if experiment.watch is None or not guards or not unit or not experiment.runs(now):
                 continue
-            one = assign(experiment, unit, now)
+            one = written.split.assign(unit, now)
             if one is not None and not one.forced and one.arm != HOLDOUT:
                 for guard in guards:
                     self._count(written, _of(guard), one.arm, unit)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.assign import Assignment, assign, chosen, heard, overridden, point, said
+from experiments.assign import Assignment, Split, heard, overridden, point, said
 from experiments.config import HOLDOUT, Experiment
 
 DOCS = Path(__file__).parents[2] / "docs" / "experiments.md"
@@ -59,22 +59,25 @@ def test_the_same_in_another_language() -> None:
 
 
 def test_shares_lie_side_by_side() -> None:
-    shares = {"a": 0.25, "b": 0.5, "c": 0.25}
-    assert [chosen(shares, at) for at in (0.0, 0.2499, 0.25, 0.7499, 0.75, 1 - 2**-53)] == [
-        "a",
-        "a",
-        "b",
-        "b",
-        "c",
-        "c",
-    ]
-    assert chosen({"a": 0.1 + 0.2, "b": 0.7 - 1e-16}, 1 - 2**-53) == "b"
+    of = experiment(arms={"a": {}, "b": {}, "c": {}})
+    split = Split(of, {"a": 0.25, "b": 0.5, "c": 0.25})
+    points = (0.0, 0.2499, 0.25, 0.7499, 0.75, 1 - 2**-53)
+    assert [split.at(point).arm for point in points] == ["a", "a", "b", "b", "c", "c"]
+    assert Split(of, {"a": 0.1 + 0.2, "b": 0.7 - 1e-16}).at(1 - 2**-53).arm == "b"
+
+
+def test_the_holdout_comes_first_and_arms_share_the_rest() -> None:
+    split = Split(experiment(holdout=0.2, arms={"a": {}, "b": {"weight": 3}}))
+    found = {point: split.at(point) for point in (0.0, 0.19, 0.2, 0.39, 0.41, 0.99)}
+    assert [a.arm for a in found.values()] == [HOLDOUT, HOLDOUT, "a", "a", "b", "b"]
+    assert [round(a.probability, 12) for a in found.values()] == [0.2, 0.2, 0.2, 0.2, 0.6, 0.6]
 
 
 def counts(of: Experiment, n: int, now: float = 0.0) -> dict[str, int]:
     found: dict[str, int] = {}
+    split = Split(of)
     for unit in range(n):
-        if (given := assign(of, f"u{unit}", now)) is not None:
+        if (given := split.assign(f"u{unit}", now)) is not None:
             found[given.arm] = found.get(given.arm, 0) + 1
     return found
 
@@ -91,9 +94,9 @@ def test_shares_of_the_layer_the_arms_and_the_holdout() -> None:
 def test_a_ramp_takes_in_and_moves_nobody() -> None:
     of = experiment(traffic={"share": 0.1, "ramp": [{"at": "2026-01-02", "share": 0.6}]})
     before, after = (of._micros(at) for at in ("2026-01-01", "2026-01-03"))
-    taken = 0
+    taken, split = 0, Split(of)
     for n in range(5_000):
-        first, then = assign(of, f"u{n}", before), assign(of, f"u{n}", after)
+        first, then = split.assign(f"u{n}", before), split.assign(f"u{n}", after)
         assert first is None or first == then
         taken += then is not None and first is None
     assert taken == pytest.approx(2_500, abs=4 * np.sqrt(2_500))
@@ -101,10 +104,10 @@ def test_a_ramp_takes_in_and_moves_nobody() -> None:
 
 def test_layers_and_experiments_know_nothing_of_each_other() -> None:
     """Chi-square of a 2 x 2 table, one degree of freedom: below 15.1 but for one in 10,000."""
-    one, other = experiment(), experiment(name="other", layer="other")
+    one, other = Split(experiment()), Split(experiment(name="other", layer="other"))
     table = np.zeros((2, 2))
     for n in range(20_000):
-        a, b = assign(one, f"u{n}", 0), assign(other, f"u{n}", 0)
+        a, b = one.assign(f"u{n}", 0), other.assign(f"u{n}", 0)
         assert a is not None
         assert b is not None
         table["ab".index(a.arm), "ab".index(b.arm)] += 1
@@ -114,7 +117,8 @@ def test_layers_and_experiments_know_nothing_of_each_other() -> None:
 
 def test_a_bandit_draws_anew_with_every_version_and_says_the_chance() -> None:
     of, shares = experiment(unit="session", allocation={"policy": "ucb"}), {"a": 0.2, "b": 0.8}
-    found = [assign(of, f"s{n}", 0, shares, version) for n in range(2_000) for version in (3, 4)]
+    splits = [Split(of, shares, version) for version in (3, 4)]
+    found = [split.assign(f"s{n}", 0) for n in range(2_000) for split in splits]
     assert {a and a.probability for a in found} == {0.2, 0.8}
     arms = [a.arm for a in found if a]
     moved = sum(x != y for x, y in zip(arms[::2], arms[1::2], strict=True))
@@ -123,8 +127,8 @@ def test_a_bandit_draws_anew_with_every_version_and_says_the_chance() -> None:
 
 def test_testers_are_forced_and_count_for_nothing() -> None:
     of = experiment(forced={"ann": "b"}, traffic={"share": 0.0})
-    assert assign(of, "ann", 0) == Assignment("order", "b", 1.0, forced=True)
-    assert assign(of, "bea", 0) is None
+    assert Split(of).assign("ann", 0) == Assignment("order", "b", 1.0, forced=True)
+    assert Split(of).assign("bea", 0) is None
     assert said([overridden(of, "a"), Assignment("x", "b", 0.5, 7)]) == ["order=a@0:1.0!", "x=b@7:0.5"]
     given = [overridden(of, "a"), Assignment("x", "b", 1 / 3, 7)]
     assert [heard(text) for text in said(given)] == given

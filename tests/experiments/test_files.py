@@ -41,10 +41,11 @@ def test_the_example_of_the_configuration_fits_and_is_off() -> None:
     since, until = found.in_force  # Berlin is an hour ahead of UTC in January
     assert (since, until) == (1798758000e6, 1801436400e6)
     assert [found.share(at) for at in (since, 1799045999e6, 1799046000e6)] == [0.1, 0.1, 0.5]
-    assert found.takes("home", "t", {"country": "AT"})
-    assert not found.takes("home", "t", {"country": "FR"})
-    assert not found.takes("home", "t", {})
-    assert not found.takes("cart", "t", {"country": "AT"})
+    assert found.is_at("home", "t")
+    assert not found.is_at("cart", "t")
+    assert found.wants({"country": "AT"})
+    assert not found.wants({"country": "FR"})
+    assert not found.wants({})
 
 
 @pytest.mark.parametrize(
@@ -142,4 +143,5 @@ def test_defaults() -> None:
     found = Experiment.model_validate(values | {"primary": {"name": "m", "events": ["click"]}})
     assert found.weights == {"a": 0.25, "b": 0.75}
     assert found.runs(0)
-    assert found.takes("anything", "t", {})
+    assert found.is_at("anything", "t")
+    assert found.wants({})

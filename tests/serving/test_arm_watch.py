@@ -12,7 +12,6 @@ import redis as redis_py
 
 from aisle.v1.events_pb2 import Event
 from aisle.v1.recommender_pb2 import RecommendRequest
-from experiments.assign import assign
 from experiments.files import STOPPED, load_experiments
 from experiments.stops import read_stop
 from serving.arms.at_work import AtWork
@@ -47,9 +46,9 @@ class Shop:
     def __init__(self, folder: Path, redis_url: str, text: str = CANARY) -> None:
         (folder / "canary.yaml").write_text(text)
         self.folder, self.url = folder, redis_url
-        self.experiment = load_experiments(folder)[0].experiment
+        self.split = load_experiments(folder)[0].split
         every = [f"u{n}" for n in range(4_000)]
-        arms = {unit: one.arm for unit in every if (one := assign(self.experiment, unit, NOW)) is not None}
+        arms = {unit: one.arm for unit in every if (one := self.split.assign(unit, NOW)) is not None}
         self.usual = [unit for unit, arm in arms.items() if arm == "usual"]
         self.other = [unit for unit, arm in arms.items() if arm == "other"]
         self.watch = self.process()
@@ -61,7 +60,7 @@ class Shop:
         return ArmWatch(RedisLink(self.url, load_serving().redis), Keys("default"), self.live)
 
     def given(self, unit: str) -> Given:
-        one = assign(self.experiment, unit, NOW)
+        one = self.split.assign(unit, NOW)
         assert one is not None
         return Given((one,))
 
@@ -80,7 +79,7 @@ def shop(tmp_path: Path, redis_url: str) -> Shop:
 
 
 def test_guards_are_those_that_stop(shop: Shop) -> None:
-    assert [(g.name, g.ratio, g.more) for g in guards_of(shop.experiment)] == [
+    assert [(g.name, g.ratio, g.more) for g in guards_of(shop.split.experiment)] == [
         ("errors", 1.5, True),
         ("slow", 1.5, True),
         ("guardrail:clicks", 0.9, False),

@@ -15,7 +15,7 @@ from aisle.v1.events_pb2 import Event
 from aisle.v1.recommender_pb2 import RecommendRequest, RecommendResponse
 from core.attribution import read_token
 from core.work import Work
-from experiments.assign import Assignment, assign
+from experiments.assign import Assignment, Split
 from experiments.config import Experiment
 from experiments.files import STOPPED, load_experiments
 from experiments.learning import Rewarding, Shares
@@ -100,7 +100,7 @@ def test_a_session_is_drawn_by_the_version_and_the_token_says_it(ask: Client, or
     first = Shares.first(order.experiment)
     for n in range(6):
         response = page(ask, f"s{n}")
-        assert arm_of(response) == assign(order.experiment, f"s{n}", 0, first.shares, 1)
+        assert arm_of(response) == Split(order.experiment, first.shares, 1).assign(f"s{n}", 0)
         assert read_token(response.attribution_token).arms == (("order", arm_of(response).arm, 1),)
 
 

@@ -14,7 +14,7 @@ from aisle.v1.recommender_pb2 import RecommendRequest, RecommendResponse
 from core.attribution import Attribution, GivenArm, read_token
 from core.errors import ConfigError, InputError
 from core.work import Work
-from experiments.assign import Assignment, assign
+from experiments.assign import Assignment, Split
 from experiments.config import Settings
 from experiments.files import STOPPED, load_experiments
 from serving.client import Client
@@ -78,7 +78,7 @@ def test_every_unit_is_given_what_the_hash_says(ask: Client, folder: Path) -> No
     seen = set()
     for n in range(40):
         response = recommend(ask, user_id=f"u{n}")
-        expected = assign(experiment, f"u{n}", 0)
+        expected = Split(experiment).assign(f"u{n}", 0)
         assert expected is not None
         (told,) = response.experiment_assignments
         assert (told.arm, told.probability, told.forced) == (expected.arm, expected.probability, False)
