@@ -13,6 +13,7 @@ from core.schema import EVENT_TYPES, MINUTE
 WINDOW_MINUTES: Final = 60
 _TYPES: Final = len(EVENT_TYPES)
 _ROOM: Final = 1_024  # rows to begin with, and below which nothing is tidied
+_OPEN_MINUTES: Final = 2  # the newest, which most events are still to come to
 
 
 class RecentCounts:
@@ -29,6 +30,9 @@ class RecentCounts:
         self._rows: dict[str, int] = {}
         self._sums = np.zeros((_ROOM, _TYPES), np.int32)
         self._minutes: dict[int, Counter[int]] = {}  # minute -> row * _TYPES + type -> events
+        # minutes that are past, as int32 keys and events: 8 bytes for what takes a hundred in a dict, which an hour of a busy shop has millions of.
+        # What comes later for one of them is counted in `_minutes` beside
+        self._past: dict[int, tuple[Array, Array]] = {}
 
     @property
     def counts(self) -> Array:
@@ -58,10 +62,13 @@ class RecentCounts:
 
     def advance(self, now: int) -> bool:
         """Let go of what is more than the window ago at `now`, microseconds; whether there was anything."""
-        gone = [m for m in self._minutes if m <= now // MINUTE - WINDOW_MINUTES]
-        for minute in gone:
-            keys, events = _arrays(self._minutes.pop(minute))
-            self._sums.reshape(-1)[keys] -= events
+        minute = now // MINUTE
+        for past in [m for m in self._minutes if m <= minute - _OPEN_MINUTES and m not in self._past]:
+            self._past[past] = _arrays(self._minutes.pop(past))
+        gone = [m for m in {*self._minutes, *self._past} if m <= minute - WINDOW_MINUTES]
+        for left in gone:
+            for keys, events in (_arrays(self._minutes.pop(left, Counter())), self._past.pop(left, _NOTHING)):
+                self._sums.reshape(-1)[keys] -= events
         if gone and len(self.ids) > _ROOM and 2 * np.count_nonzero(self.counts.any(axis=1)) < len(self.ids):
             self._tidy()
         return bool(gone)
@@ -77,8 +84,8 @@ class RecentCounts:
     def _tidy(self) -> None:
         """Give the rows of items that left the window to the others."""
         kept = np.flatnonzero(self.counts.any(axis=1))
-        moved = np.full(len(self.ids), -1, np.int64)
-        moved[kept] = np.arange(len(kept))
+        moved = np.full(len(self.ids), -1, np.int32)
+        moved[kept] = np.arange(len(kept), dtype=np.int32)
         sums = np.zeros((max(_ROOM, 2 * len(kept)), _TYPES), np.int32)
         sums[: len(kept)] = self._sums[kept]
         self._sums = sums
@@ -86,11 +93,19 @@ class RecentCounts:
         self._rows = {item_id: row for row, item_id in enumerate(self.ids)}
         for minute, bucket in self._minutes.items():
             keys, events = _arrays(bucket)
-            keys = moved[keys // _TYPES] * _TYPES + keys % _TYPES
-            self._minutes[minute] = Counter(dict(zip(keys.tolist(), events.tolist(), strict=True)))
+            self._minutes[minute] = Counter(dict(zip(_moved(keys, moved).tolist(), events.tolist(), strict=True)))
+        self._past = {minute: (_moved(keys, moved), events) for minute, (keys, events) in self._past.items()}
         self.tidied += 1
 
 
+def _moved(keys: Array, rows: Array) -> Array:
+    """int32 keys of the same items and types in other rows."""
+    return np.asarray(rows[keys // _TYPES] * _TYPES + keys % _TYPES, np.int32)
+
+
 def _arrays(bucket: Counter[int]) -> tuple[Array, Array]:
-    """Keys int64 and events int32 of a bucket."""
-    return np.fromiter(bucket.keys(), np.int64, len(bucket)), np.fromiter(bucket.values(), np.int32, len(bucket))
+    """Keys int32 and events int32 of a bucket."""
+    return np.fromiter(bucket.keys(), np.int32, len(bucket)), np.fromiter(bucket.values(), np.int32, len(bucket))
+
+
+_NOTHING: Final = _arrays(Counter())
