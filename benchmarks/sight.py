@@ -2,9 +2,10 @@
 
     python -m benchmarks.sight [--release WORK/releases/current] [--seconds 20] [--drills]
 
-A server of two workers with a durable Redis of its own is asked for pages of all kinds, takes events, changes of the catalog and a swap; Redis is
-frozen for a moment, so that something fails. Prometheus (Debian: prometheus) scrapes it every second with deploy/prometheus/alerts.yaml, and what a night
-left beside it. Then every expression of deploy/grafana/aisle.json is asked, as Grafana would: `empty` names those without data. Every alert must evaluate
+A server of two workers with a durable Redis of its own is asked for pages of all kinds, takes events, changes of the catalog and a swap, and has an
+experiment with a release and a shadow; Redis is frozen for a moment, so that something fails. Prometheus (Debian: prometheus) scrapes it every second with
+deploy/prometheus/alerts.yaml, and what a night left beside it. Then every expression of deploy/grafana/aisle.json is asked, as Grafana would: `empty`
+names those without data. Every alert must evaluate
 without an error, and each has a firing drill by promtool (`--drills`: only these). The last line is JSON; exit 1 where something is missing.
 """
 
@@ -53,6 +54,17 @@ _NIGHT: Final = {
     "gates": [{"gate": "floor", "passed": True}],
 }
 _RULE: Final = {"rules": [{"name": "plenty", "kind": "cap", "by": "category", "most": 400}]}
+_TRIAL: Final = """\
+name: trial
+owner: benchmark
+hypothesis: none
+arms:
+  usual: {}
+  other: {release: other}
+  beside: {release: other, shadow: 1.0}
+control: usual
+primary: {name: buys, events: [purchase-complete]}
+"""
 
 
 class Prometheus:
@@ -183,9 +195,13 @@ def watched(release: Path, seconds: float) -> dict[str, Any]:
         users = load_state(work, redis.url)
         (folder / "rules").mkdir()
         (folder / "rules" / "shop.yaml").write_text(yaml.safe_dump(_RULE))
+        shutil.copytree(work.current, work.current.parent / "other")
+        (folder / "experiments").mkdir()
+        (folder / "experiments" / "trial.yaml").write_text(_TRIAL)
         config = folder / "serving.yaml"
         config.write_text(yaml.safe_dump({"exploration": {"share": 0.5}}))
-        more = ("--redis", redis.url, "--rules", folder / "rules", "--config", config, "--metrics", "127.0.0.1:0")
+        more = ["--redis", redis.url, "--rules", folder / "rules", "--experiments", folder / "experiments"]
+        more += ["--config", config, "--metrics", "127.0.0.1:0"]
         served = stack.enter_context(Served(work.current, "--workers", 2, *more))
         left = stack.enter_context(night(folder / "night"))
         with Client(served.address) as ask:
