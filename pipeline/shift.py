@@ -3,6 +3,9 @@
 The ranker is published as it was judged, over sources that were refitted up to the end of the data. What retrieval tells it are ranks and scores of
 each request over their greatest, which the refit must not move. Here both answer the same people, each at its own moment, and every feature that
 comes from retrieval is held against its other self by the Kolmogorov-Smirnov distance of its values.
+
+What was popular in the last days is left out: nothing of it is learned, and two weeks differ by themselves (one much-wanted item makes all other
+shares small), which the ranker has met at every moment of its window.
 """
 
 from __future__ import annotations
@@ -18,8 +21,12 @@ from core.prepared import Prepared
 from pipeline.candidates import Past
 from pipeline.gates import Verdict
 from ranking.feature_list import AGREE, LATE, NAMES, RANKS, SCORES
+from retrieval.sources.recent_popularity import RecentPopularity
 from serving.release import Release
 
+COMPARED: Final = tuple(
+    f.name for f in (*SCORES, *RANKS, *LATE, *AGREE) if not f.name.startswith(f"{RecentPopularity.name}.")
+)
 _PEOPLE: Final = 300
 _FEWEST: Final = 30
 
@@ -37,8 +44,7 @@ def shifts(twin: Path, release: Path, prepared: Prepared, config: PipelineConfig
         np.concatenate([past.features(*past.query(user, r.window_end))[1] for user in people])
         for past, r in zip(pasts, opened, strict=True)
     ]
-    wanted = [NAMES.index(f.name) for f in (*SCORES, *RANKS, *LATE, *AGREE)]
-    return {NAMES[i]: round(distance(rows[0][:, i], rows[1][:, i]), 4) for i in wanted}
+    return {NAMES[i]: round(distance(rows[0][:, i], rows[1][:, i]), 4) for i in map(NAMES.index, COMPARED)}
 
 
 def verdict(found: dict[str, float], config: PipelineConfig) -> list[Verdict]:

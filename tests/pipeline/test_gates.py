@@ -153,3 +153,9 @@ def test_every_gate_says_what_to_do_and_the_page_of_the_night_has_its_name() -> 
 )
 def test_the_distance_of_two_samples(a: list[float], b: list[float], far: float) -> None:
     assert shift.distance(np.array(a), np.array(b)) == far
+
+
+def test_what_this_week_wants_is_no_shift_of_the_rankers_inputs() -> None:
+    assert "towers.score" in shift.COMPARED
+    assert "popularity.score" in shift.COMPARED
+    assert not [name for name in shift.COMPARED if name.startswith("recent_popularity.")]
