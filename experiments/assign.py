@@ -45,7 +45,10 @@ def point(salt: str, unit: str) -> float:
     return at if at < 1 else _BELOW_ONE  # the nearest float of the highest numbers is 1
 
 
-_layer_point = lru_cache(maxsize=1024)(point)  # experiments of one layer ask for the same
+@lru_cache(maxsize=1024)  # experiments of one layer ask for the same
+def layer_point(layer: str, unit: str) -> float:
+    """Where a unit stands in a layer, in [0, 1)."""
+    return point(f"layer:{layer}", unit)
 
 
 class Split:
@@ -59,7 +62,6 @@ class Split:
 
     def __init__(self, experiment: Experiment, shares: Mapping[str, float] | None = None, version: int = 0) -> None:
         self.experiment, self.version = experiment, version
-        self._layer = f"layer:{experiment.layer}"
         self._arm = f"arm:{experiment.name}" if shares is None else f"arm:{experiment.name}:{version}"
         self._held, self._left = experiment.holdout, 1 - experiment.holdout
         spread = shares or experiment.weights
@@ -86,7 +88,7 @@ class Split:
             return Assignment(experiment.name, arm, 1.0, self.version, forced=True)
         traffic = experiment.traffic
         first, share = traffic.first, experiment.share(now) if traffic.ramp else traffic.share
-        if (first or share < 1) and not first <= _layer_point(self._layer, unit) < first + share:
+        if (first or share < 1) and not first <= layer_point(experiment.layer, unit) < first + share:
             return None
         return self.at(point(self._arm, unit))
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from aisle.v1 import admin_pb2, recommender_pb2
 from core.attribution import GivenArm
 from core.errors import nearest
 from core.marked import signature
 from core.schema import MINUTE
-from experiments.assign import Assignment, overridden, said
+from experiments.assign import Assignment, layer_point, overridden, said
 from experiments.config import HOLDOUT, Settings
 from experiments.files import Find, Written, load_experiments, stopped, wanted
 from experiments.learning import Rewarding
@@ -89,20 +90,68 @@ _Choose = Callable[[Written, str, float], Assignment | None]
 """The arm of a unit at a moment (microseconds); None: the experiment does not take it."""
 
 
+class _Layer(NamedTuple):
+    """Experiments of one layer for one kind of unit."""
+
+    name: str
+    unit: str
+    places: tuple[int, ...]  # among all of a placement
+    parts: tuple[tuple[float, float], ...]  # of the layer, half-open, that each takes in the end
+    whole: bool  # each takes everybody
+    forced: frozenset[str]  # units that belong into one of them wherever they stand
+
+
+class _AtPlacement:
+    """The experiments that take requests of a placement, as far as their labels fit."""
+
+    def __init__(self, written: Sequence[Written]) -> None:
+        self._written = written
+        self._layers: list[_Layer] = []
+        by_layer: dict[tuple[str, str], list[int]] = {}
+        for place, one in enumerate(written):
+            by_layer.setdefault((one.experiment.layer, one.experiment.unit), []).append(place)
+        for (name, unit), places in by_layer.items():
+            of = [written[place].experiment for place in places]
+            # a bandit keeps a session wherever it stands
+            parts = tuple(e.part if e.allocation.policy == "fixed" else (0.0, math.inf) for e in of)
+            whole = all(first == 0 and end >= 1 for first, end in parts)
+            forced = frozenset(who for e in of for who in e.forced)
+            self._layers.append(_Layer(name, unit, tuple(places), parts, whole, forced))
+
+    def near(self, units: Mapping[str, str], every: bool) -> list[Written]:
+        """All but those that surely do not take these units, in their order; with `every` all of them.
+
+        Of most experiments of a layer one look at the unit's point in it says so.
+        """
+        if every:
+            return list(self._written)
+        found: list[int] = []
+        for layer in self._layers:
+            unit = units[layer.unit]
+            if not unit:
+                continue
+            if layer.whole or unit in layer.forced:
+                found += layer.places
+                continue
+            at = layer_point(layer.name, unit)
+            found += [place for place, (first, end) in zip(layer.places, layer.parts, strict=True) if first <= at < end]
+        return [self._written[place] for place in sorted(found)]
+
+
 class _ByPlacement:
     """Experiments of a tenant, found by the placement of a request."""
 
     def __init__(self, written: Sequence[Written], tenant: str) -> None:
         self._written, self._tenant = written, tenant
-        self._at: dict[str, tuple[Written, ...]] = {}
+        self._at: dict[str, _AtPlacement] = {}
 
-    def at(self, placement: str) -> tuple[Written, ...]:
-        """Those that take its requests, as far as their labels fit."""
+    def at(self, placement: str) -> _AtPlacement:
+        """Those that take its requests."""
         found = self._at.get(placement)
         if found is None:
             if len(self._at) >= _MOST_PLACEMENTS:
                 self._at.clear()
-            found = tuple(w for w in self._written if w.experiment.is_at(placement, self._tenant))
+            found = _AtPlacement([w for w in self._written if w.experiment.is_at(placement, self._tenant)])
             self._at[placement] = found
         return found
 
@@ -269,12 +318,14 @@ class LiveExperiments:
 
     def _among(self, some: _ByPlacement, request: recommender_pb2.RecommendRequest, now: int, choose: _Choose) -> Given:
         """The arms of a request in some of the experiments."""
-        found, asked, personal = some.at(request.placement), request.experiment_overrides, is_personal(request)
-        if not found or (not personal and not asked):
+        asked, personal = dict(request.experiment_overrides), is_personal(request)
+        if not personal and not asked:
             return _NOTHING
-        given, off = [], self.stopped
         units = {"user": request.user_id, "visitor": request.visitor_id, "session": request.session_id}
-        labels = dict(request.labels)
+        found = some.at(request.placement).near(units, every=bool(asked))
+        if not found:
+            return _NOTHING
+        given, off, labels = [], self.stopped, dict(request.labels)
         copies: tuple[Copy, ...] = ()
         for written in found:
             experiment = written.experiment
@@ -283,7 +334,7 @@ class LiveExperiments:
                 continue
             if written.releases and not all_open(written, self._open):
                 continue
-            if asked and name in asked:
+            if name in asked:
                 given.append((written, overridden(experiment, asked[name])))
             elif personal and (unit := units[experiment.unit]):
                 one = choose(written, unit, now)
