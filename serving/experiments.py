@@ -97,7 +97,6 @@ class _Layer(NamedTuple):
     unit: str
     places: tuple[int, ...]  # among all of a placement
     parts: tuple[tuple[float, float], ...]  # of the layer, half-open, that each takes in the end
-    whole: bool  # each takes everybody
     forced: frozenset[str]  # units that belong into one of them wherever they stand
 
 
@@ -114,23 +113,23 @@ class _AtPlacement:
             of = [written[place].experiment for place in places]
             # a bandit keeps a session wherever it stands
             parts = tuple(e.part if e.allocation.policy == "fixed" else (0.0, math.inf) for e in of)
-            whole = all(first == 0 and end >= 1 for first, end in parts)
             forced = frozenset(who for e in of for who in e.forced)
-            self._layers.append(_Layer(name, unit, tuple(places), parts, whole, forced))
+            self._layers.append(_Layer(name, unit, tuple(places), parts, forced))
+        self._divided = any(first > 0 or end < 1 for layer in self._layers for first, end in layer.parts)
 
-    def near(self, units: Mapping[str, str], every: bool) -> list[Written]:
+    def near(self, units: Mapping[str, str], every: bool) -> Sequence[Written]:
         """All but those that surely do not take these units, in their order; with `every` all of them.
 
         Of most experiments of a layer one look at the unit's point in it says so.
         """
-        if every:
-            return list(self._written)
+        if every or not self._divided:
+            return self._written
         found: list[int] = []
         for layer in self._layers:
             unit = units[layer.unit]
             if not unit:
                 continue
-            if layer.whole or unit in layer.forced:
+            if unit in layer.forced:
                 found += layer.places
                 continue
             at = layer_point(layer.name, unit)
