@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, Self
 
-import numpy as np
-
-from core.candidates import Scoring
-from core.columns import Array, load_array
-from core.history import Query
-from retrieval.sources.evidence import seeds
-from retrieval.sources.neighbours import Neighbours
+from retrieval.sources.newest import NearNewest
 
 if TYPE_CHECKING:
     from retrieval.known import Known
@@ -23,16 +16,13 @@ _PAIRS: Final = 32_000_000  # 256 MB
 _LEAST: Final = 20
 
 
-class Content:
+class Content(NearNewest):
     """Cosine between bags of attributes weighted by inverse document frequency, summed over the person's newest items.
 
     Attributes: tags, category levels, brand, words of the title (retrieval.attributes).
     """
 
     name: ClassVar[str] = "content"
-
-    def __init__(self, neighbours: Neighbours, context_items: int, recency: float) -> None:
-        self._neighbours, self._context_items, self._recency = neighbours, context_items, recency
 
     @classmethod
     def fit(cls, known: Known) -> Self:
@@ -44,30 +34,3 @@ class Content:
         matrix = attribute_matrix(known.prepared.items, known.items)
         most = min(config.neighbours, max(_LEAST, _PAIRS // max(1, known.n_items)))
         return cls(nearest(matrix, most), config.context_items, config.recency)
-
-    @classmethod
-    def open(cls, folder: Path) -> Self:
-        """Memory-map what `write` left in `folder`."""
-        context_items, recency = load_array(folder / "seeds.npy").tolist()
-        return cls(Neighbours.open(folder), int(context_items), float(recency))
-
-    def write(self, folder: Path) -> None:
-        """Write into `folder`, which is made."""
-        self._neighbours.write(folder)
-        np.save(folder / "seeds.npy", np.array([self._context_items, self._recency]))
-
-    @property
-    def facts(self) -> dict[str, float]:
-        """For the manifest."""
-        return {"pairs": self._neighbours.pairs}
-
-    def scoring(self, query: Query) -> Scoring:
-        """From the page's items and the newest of the history."""
-        return self._neighbours.near(*self._seeds(query))
-
-    def because(self, query: Query, row: int) -> int | None:
-        """See core.candidates.Explains."""
-        return self._neighbours.strongest_for(*self._seeds(query), row)
-
-    def _seeds(self, query: Query) -> tuple[Array, Array]:
-        return seeds(query, self._neighbours.n_items, self._context_items, self._recency)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, Self
 
 import numpy as np
 
-from core.candidates import Scoring
-from core.columns import Array, load_array
-from core.history import Query
-from retrieval.sources.evidence import seeds
+from core.columns import Array
 from retrieval.sources.neighbours import Neighbours, NeighboursBuilder
+from retrieval.sources.newest import NearNewest
 
 if TYPE_CHECKING:
     from retrieval.known import Known
@@ -19,7 +16,7 @@ if TYPE_CHECKING:
 _CHUNK: Final = 1 << 23  # pairs read at a time
 
 
-class Transitions:
+class Transitions(NearNewest):
     """Decayed counts of item b among the next few after item a, summed over the person's newest items with weights that fall with age.
 
     A Markov chain whose steps may skip (Shani, Heckerman, Brafman: An MDP-based recommender system, JMLR 6, 2005, section 3). `prepare` counts
@@ -30,9 +27,6 @@ class Transitions:
     name: ClassVar[str] = "transitions"
     table: ClassVar[str] = "transitions"  # of the prepared pairs
 
-    def __init__(self, neighbours: Neighbours, context_items: int, recency: float) -> None:
-        self._neighbours, self._context_items, self._recency = neighbours, context_items, recency
-
     @classmethod
     def fit(cls, known: Known) -> Self:
         """From the prepared pairs known at the cut."""
@@ -40,33 +34,6 @@ class Transitions:
         return cls(
             strongest_pairs(known, cls.table, config.neighbours, power=0.5), config.context_items, config.recency
         )
-
-    @classmethod
-    def open(cls, folder: Path) -> Self:
-        """Memory-map what `write` left in `folder`."""
-        context_items, recency = load_array(folder / "seeds.npy").tolist()
-        return cls(Neighbours.open(folder), int(context_items), float(recency))
-
-    def write(self, folder: Path) -> None:
-        """Write into `folder`, which is made."""
-        self._neighbours.write(folder)
-        np.save(folder / "seeds.npy", np.array([self._context_items, self._recency]))
-
-    @property
-    def facts(self) -> dict[str, float]:
-        """For the manifest."""
-        return {"pairs": self._neighbours.pairs}
-
-    def scoring(self, query: Query) -> Scoring:
-        """From the page's items and the newest of the history."""
-        return self._neighbours.near(*self._seeds(query))
-
-    def because(self, query: Query, row: int) -> int | None:
-        """See core.candidates.Explains."""
-        return self._neighbours.strongest_for(*self._seeds(query), row)
-
-    def _seeds(self, query: Query) -> tuple[Array, Array]:
-        return seeds(query, self._neighbours.n_items, self._context_items, self._recency)
 
 
 def strongest_pairs(known: Known, table: str, most: int, power: float) -> Neighbours:
