@@ -15,8 +15,10 @@ from pathlib import Path
 
 import click
 import typer
+from rich.markup import escape
 
 import cli.commands
+from cli.machine import refusal
 from cli.output import console, finish
 from cli.secured import secure_all
 from core.errors import AisleError, GateRefused, nearest
@@ -25,6 +27,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Aisle: a two-stage recommender service for storefronts.",
 )
 
@@ -38,13 +41,11 @@ def _register() -> None:
 
 def main() -> None:
     """Run one command and exit with its code."""
-    _register()
     try:
+        _register()
         code = app(standalone_mode=False)
     except click.exceptions.Abort:
         _fail("interrupted", 130)
-    except click.exceptions.NoSuchOption as e:
-        _fail(f"{e.format_message()}", 2)
     except click.UsageError as e:
         _fail(_usage(e), 2)
     except click.ClickException as e:
@@ -58,6 +59,8 @@ def main() -> None:
     except BrokenPipeError:
         os._exit(141)
     except Exception as e:  # noqa: BLE001 - the last line of stderr is for a person, the stack goes to a file
+        if isinstance(e, OSError) and (line := refusal(e)):
+            _fail(line, 2)
         _fail(
             f"{type(e).__name__}: {_one_line(str(e))} - this is a bug in Aisle; the stack trace is in {_keep_trace()}",
             1,
@@ -70,26 +73,27 @@ def _usage(error: click.UsageError) -> str:
         name = error.message.split("'")[1] if "'" in error.message else ""
         commands = getattr(error.ctx.command, "commands", {})
         return f"no command {name!r}; {nearest(name, commands)}"
-    return _one_line(error.format_message()) + ("" if error.ctx is None else _help(error.ctx))
+    said = _one_line(error.format_message()) or "name a command, one of those above"  # it has printed its help
+    return said + ("" if error.ctx is None else _help(error.ctx))
 
 
 def _help(context: click.Context) -> str:
     """Where the usage of a command is, by its whole path: `./aisle catalog delete --help`."""
-    names: list[str] = []
+    names = ["--help"]
     at: click.Context | None = context
     while at is not None and at.parent is not None:  # the outermost is the program
         names.insert(0, at.info_name or "")
         at = at.parent
-    return f" (see `./aisle {' '.join(names)} --help`)" if names else ""
+    return f" (see `./aisle {' '.join(names)}`)"
 
 
 def _fail(text: str, code: int) -> None:
-    console.print(f"[red]error:[/red] {_one_line(text)}", markup=True, soft_wrap=True)
+    console.print(f"[red]error:[/red] {escape(_one_line(text))}", soft_wrap=True)
     sys.exit(code)
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split()).replace("[", "\\[")
+    return " ".join(text.split())
 
 
 def _keep_trace() -> Path:

@@ -10,7 +10,16 @@ from typing import Any
 
 from rich.console import Console
 
-console = Console(stderr=True, highlight=False)
+
+class _Progress(Console):
+    """Its reader may go away, as `head` does: that ends a command like any other broken pipe, where rich would exit with 1, which means a bug."""
+
+    def on_broken_pipe(self) -> None:
+        """Called where rich caught it."""
+        raise BrokenPipeError
+
+
+console = _Progress(stderr=True, highlight=False)
 
 
 def step(text: str) -> None:

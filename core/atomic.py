@@ -141,6 +141,11 @@ def is_beside(path: str, name: str) -> bool:
     return path.startswith(f"{_BESIDE}{name}-")
 
 
+def meant(path: Path) -> Path:
+    """What a person knows of `path`: of what is being written beside its place, the folder that it is in."""
+    return path.parent if path.name.startswith(_BESIDE) else path
+
+
 def sweep(folder: Path) -> list[str]:
     """Remove what killed writers left in `folder`. Only the owner of the folder's lock may call this. Returns the names removed."""
     left = sorted(p for p in folder.glob(f"{_BESIDE}*"))

@@ -77,9 +77,22 @@ class Work:
         return self.root / "user_state" / str(window_end)
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Be the only writer, or fail at once naming the one that is. The lock goes with the process, however it ends."""
-        self.root.mkdir(parents=True, exist_ok=True)
+    def locked(self, *, make: bool = False) -> Iterator[None]:
+        """Be the only writer, or fail at once naming the one that is. The lock goes with the process, however it ends.
+
+        Args:
+            make: A night may begin a work directory; to everything else one that is not there is a slip of the pen.
+
+        Raises:
+            BusyError: Another process holds it.
+            NotFoundError: It is not there.
+        """
+        if make:
+            self.root.mkdir(parents=True, exist_ok=True)
+        elif not self.root.is_dir():
+            raise NotFoundError(
+                f"{self.root}: no such work directory; `./aisle nightly --data DATA --work {self.root}` makes one"
+            )
         with open(self.root / "lock", "a+") as f:
             try:
                 fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -99,16 +99,18 @@ def wanted(written: Written, now: float) -> bool:
     return experiment.enabled and now < experiment.in_force[1] and experiment.name not in stopped(folder)
 
 
-def named(found: Sequence[Written], name: str) -> Written:
-    """The experiment of that name.
+def named(folder: Path, name: str) -> Path:
+    """The file of the experiment of that name, unread: the kill switch has to work whatever is wrong with it or its neighbours.
 
     Raises:
-        NotFoundError: There is none.
+        NotFoundError: There is none, or no such folder.
     """
-    for written in found:
-        if written.experiment.name == name:
-            return written
-    raise NotFoundError(f"no experiment {name!r}; {nearest(name, [w.experiment.name for w in found])}")
+    if not folder.is_dir():
+        raise NotFoundError(f"{folder}: no such folder of experiments")
+    files = {path.stem: path for path in yaml_files(folder)}
+    if name not in files:
+        raise NotFoundError(f"{folder}: no experiment {name!r}; {nearest(name, files)}")
+    return files[name]
 
 
 def _together(found: Sequence[Written]) -> None:

@@ -111,7 +111,7 @@ def run(
         now: The clock of the night, seconds since the epoch; None: the machine's.
         say: Prints a line of progress.
     """
-    with work.locked(), written(work, mode, data, config, say, budget) as night:
+    with work.locked(make=True), written(work, mode, data, config, say, budget) as night:
         tell = night.runner.tell
         _sweep(work, mode == "full", tell)
         _forget(data, work, serving, redis_url, tell)

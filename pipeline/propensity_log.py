@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -16,9 +17,15 @@ import pandas as pd
 from core.errors import InputError, NotFoundError, nearest
 from experiments.off_policy import Log, Target
 
+_NUMBERS: Final = ("position", "click", "reward", "propensity", "propensity_score", "probability")
+
 
 def read_table(path: Path, columns: Sequence[str], what: str) -> pd.DataFrame:
-    """A CSV (maybe compressed) or Parquet file that has these columns."""
+    """A CSV (maybe compressed) or Parquet file that has these columns; those of numbers hold numbers.
+
+    Raises:
+        NotFoundError, InputError: It is not there, not readable, or lacks a column or a number.
+    """
     if not path.is_file():
         raise NotFoundError(f"{what} {path}: no such file")
     try:
@@ -28,6 +35,13 @@ def read_table(path: Path, columns: Sequence[str], what: str) -> pd.DataFrame:
     for column in columns:
         if column not in frame:
             raise InputError(f"{what} {path}: no column {column!r}; {nearest(column, frame.columns)}")
+    for column in frame.columns.intersection(_NUMBERS):
+        read = pd.to_numeric(frame[column], errors="coerce").astype(np.float64)
+        if len(wrong := np.flatnonzero(~np.isfinite(read))):
+            got = frame[column].iloc[wrong[0]]
+            raise InputError(f"{what} {path}: column {column!r}, row {wrong[0] + 1}: expected a number (got {got!r})")
+        if not pd.api.types.is_numeric_dtype(frame[column]):  # texts in Parquet
+            frame[column] = read
     return frame
 
 

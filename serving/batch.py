@@ -90,8 +90,9 @@ def run(
     rules: Path | None = None,
 ) -> Iterator[BatchAnswer]:
     """Answers in the order of the queries, by the rules of a folder if there is one; on every core when there are many."""
+    # whatever does not fit is said here: a pool whose processes fail only says that they did
+    batch = Batch(release, user_state, rules)
     if len(queries) <= 2 * _CHUNK:
-        batch = Batch(release, user_state, rules)
         for query in queries:
             yield batch.rendered(query, k, exclude_seen)
         return

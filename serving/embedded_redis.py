@@ -23,6 +23,7 @@ from core.programs import redis_server
 from serving.redis_link import client
 from serving.tether import tied
 
+_LOCK = "lock"
 _START_SECONDS = 30.0  # a large file takes a while to load
 _STOP_SECONDS = 15.0
 _WATCH_SECONDS = 0.05
@@ -45,8 +46,13 @@ class EmbeddedRedis:
         self._keeper = threading.Thread(target=self._keep, name="redis-keeper", daemon=True)
 
     def launch(self) -> None:
-        """Begin; `wait` says when it answers."""
+        """Begin; `wait` says when it answers.
+
+        Raises:
+            OSError: Nothing can be written to the folder.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / _LOCK).touch()  # here, where the caller hears of it: the thread could only die of it
         self._keeper.start()
 
     def wait(self) -> None:
@@ -75,7 +81,8 @@ class EmbeddedRedis:
     def stop(self) -> None:
         """Stop it, if this process owns it."""
         self._stopping.set()
-        self._keeper.join()
+        if self._keeper.is_alive():  # else it never began
+            self._keeper.join()
         if self._server is not None:
             self._server.terminate()
             try:
@@ -104,7 +111,7 @@ class EmbeddedRedis:
 
     def _owned(self) -> bool:
         if self._lock is None:
-            lock = open(self.folder / "lock", "a")  # noqa: SIM115 - held as long as the process lives
+            lock = open(self.folder / _LOCK, "a")  # noqa: SIM115 - held as long as the process lives
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -25,7 +25,7 @@ def explain(
     user: Annotated[str, typer.Option(help="user id; empty: a stranger")] = "",
     visitor: Annotated[str, typer.Option(help="browser or device")] = "",
     session: Annotated[str, typer.Option(help="visit")] = "",
-    k: Annotated[int, typer.Option("--k", help="items on the page, 1 to 500")] = 10,
+    k: Annotated[int, typer.Option("--k", min=1, max=500, help="items on the page")] = 10,
     context: Annotated[list[str] | None, typer.Option(help="item on the page; may be given several times")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="item never to return; may be given several times")] = None,
     placement: Annotated[str, typer.Option(help="where on the site")] = "",

@@ -17,7 +17,9 @@ def register(app: typer.Typer) -> None:
 
 
 def import_(
-    layout: Annotated[str, typer.Argument(help="online-retail, amazon-sequences, movielens, xwines or alibaba-2014")],
+    layout: Annotated[
+        str, typer.Argument(help="online-retail, amazon-sequences, movielens, xwines, alibaba-2014 or retailrocket")
+    ],
     path: Annotated[Path, typer.Argument(help="The folder as it was downloaded, or its main file")],
     out: Annotated[Path, typer.Option("--out", help="Where the data directory goes: absent or empty")],
 ) -> None:

@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
         from pipeline import drift, gates
 
         settings, place, start = load_pipeline(config), Work(work), time.monotonic()
-        with place.locked():
+        with place.locked(make=True):
             before = place.latest(STAGE) if place.has(STAGE) else None
             held_against = drift.baseline(place)
             path = run(data, place, settings, step, full=full, catalog=place.catalog)

@@ -19,7 +19,7 @@ def recommend(
     user: Annotated[str, typer.Option(help="user id; empty: a stranger")] = "",
     visitor: Annotated[str, typer.Option(help="browser or device")] = "",
     session: Annotated[str, typer.Option(help="visit")] = "",
-    k: Annotated[int, typer.Option("--k", help="items wanted, 1 to 500")] = 10,
+    k: Annotated[int, typer.Option("--k", min=1, max=500, help="items wanted")] = 10,
     context: Annotated[list[str] | None, typer.Option(help="item on the page; may be given several times")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="item never to return; may be given several times")] = None,
     placement: Annotated[str, typer.Option(help="where on the site")] = "",
@@ -49,8 +49,10 @@ def recommend(
     diversity: Annotated[
         str, typer.Option(help="no-, low-, medium- or high-diversity; default: as the rules say")
     ] = "",
-    min_score: Annotated[float, typer.Option(help="only items with at least this probability, 0 to 1")] = 0.0,
-    list_size: Annotated[int, typer.Option(help="items of all pages together; prints the next page's token")] = 0,
+    min_score: Annotated[float, typer.Option(min=0, max=1, help="only items with at least this probability")] = 0.0,
+    list_size: Annotated[
+        int, typer.Option(min=0, max=1_000, help="items of all pages together; prints the next page's token")
+    ] = 0,
     page_token: Annotated[str, typer.Option(help="of the page before; the other options as there")] = "",
 ) -> None:
     """Recommendations for one person, with the reason for each."""

@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 def similar(
     item: Annotated[list[str], typer.Option(help="the item; may be given several times")],
     server: Annotated[str, typer.Option(help="HOST:PORT of `./aisle serve`")] = "127.0.0.1:50051",
-    k: Annotated[int, typer.Option("--k", help="items wanted, 1 to 500")] = 10,
+    k: Annotated[int, typer.Option("--k", min=1, max=500, help="items wanted")] = 10,
     filter: Annotated[str, typer.Option(help="only such items (docs/filters.md)")] = "",
 ) -> None:
     """Items that go with the given ones, with the reason for each."""

@@ -13,6 +13,8 @@ from core.errors import InputError
 from core.schema import DAY, SECOND
 
 _MOST: Final = 2**31 - 1  # rows are int32
+_FIRST_YEAR: Final = 1990
+_END_YEAR: Final = 2090  # a shop may last ten years
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class ShopOptions:
         events: Events, exactly.
         days: Days that the events span, at most ten years.
         seed: Of everything random.
-        start: First day, UTC.
+        start: First day, UTC, of the years whose epoch times are told apart by size (data_prep.times).
         impressions: Share of the pages whose impressions are logged.
         guests: Share of the sessions of people without a user id.
     """
@@ -43,6 +45,10 @@ class ShopOptions:
         for name, most in (("users", _MOST), ("items", _MOST), ("events", 10**12), ("days", 3650)):
             if not 1 <= getattr(self, name) <= most:
                 raise InputError(f"--{name} {getattr(self, name)}: expected 1 to {most}")
+        if not _FIRST_YEAR <= self.start.year < _END_YEAR:
+            raise InputError(
+                f"--start {self.start}: expected a day of {_FIRST_YEAR} to {_END_YEAR - 1}; others no shop logs"
+            )
         if self.seed < 0:
             raise InputError(f"--seed {self.seed}: expected 0 or more")
         if not (math.isfinite(self.impressions) and 0 <= self.impressions <= 1):

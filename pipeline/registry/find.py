@@ -78,17 +78,26 @@ class Known:
         }
 
 
+def folder(work: Work) -> Path:
+    """Where the releases of `work` are.
+
+    Raises:
+        NotFoundError: There is no such folder.
+    """
+    if not work.releases.is_dir():
+        raise NotFoundError(
+            f"{work.releases}: no releases; run `./aisle nightly --data DATA --work {work.root}`, or `./aisle releases pull`"
+        )
+    return work.releases
+
+
 def every(work: Work) -> list[Known]:
     """The releases of `work`, newest first.
 
     Raises:
         NotFoundError: There is no folder for them.
     """
-    if not work.releases.is_dir():
-        raise NotFoundError(
-            f"{work.releases}: no releases; run `./aisle nightly --data DATA --work {work.root}`, or `./aisle releases pull`"
-        )
-    paths = [p for p in work.releases.iterdir() if p.is_dir() and not p.is_symlink() and not p.name.startswith(".")]
+    paths = [p for p in folder(work).iterdir() if p.is_dir() and not p.is_symlink() and not p.name.startswith(".")]
     found = [Known(p, m) for p in paths if (m := read_manifest(p)).kind == KIND]
     return sorted(found, key=lambda known: known.age_key, reverse=True)
 

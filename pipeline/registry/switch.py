@@ -17,7 +17,7 @@ from core.history import Query
 from core.release import FORMAT_VERSION, KIND
 from core.work import Work
 from pipeline.registry import history
-from pipeline.registry.find import Known, named
+from pipeline.registry.find import Known, folder, named
 from serving.answers import Request
 from serving.client import Client
 from serving.release import Release
@@ -89,6 +89,7 @@ def rollback(work: Work, servers: Sequence[str], why: str, say: Say) -> Switched
         AisleError: It is not whole any more, or a server cannot take it; all is as before.
     """
     start = time.perf_counter()
+    folder(work)
     with history.locked(work):
         now, before = history.current(work), history.previous(work)
         if before is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import time
 import urllib.request
 from collections import defaultdict
@@ -57,7 +58,7 @@ def scraped(url: str) -> Series:
         with urllib.request.urlopen(url, timeout=10) as answer:
             text = answer.read().decode()
         samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, http.client.HTTPException) as e:
         raise NoMetricsError(f"{url}: no metrics there ({e}); `./aisle serve --metrics HOST:PORT` has them") from None
     return Series(time.monotonic(), {(s.name, tuple(sorted(s.labels.items()))): s.value for s in samples})
 

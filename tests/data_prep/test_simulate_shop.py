@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -230,6 +231,8 @@ def test_brand_names_do_not_repeat() -> None:
         ({"items": -1}, "--items -1: expected 1 to "),
         ({"events": 0}, "--events 0: expected 1 to "),
         ({"days": 4000}, "--days 4000: expected 1 to 3650"),
+        ({"start": dt.date(1989, 12, 31)}, "--start 1989-12-31: expected a day of 1990 to 2089"),
+        ({"start": dt.date(9999, 12, 1)}, "--start 9999-12-01: expected a day of 1990 to 2089"),
         ({"seed": -1}, "--seed -1: expected 0 or more"),
         ({"impressions": 1.5}, "--impressions 1.5: expected a share from 0 to 1"),
         ({"guests": float("nan")}, "--guests nan: expected a share from 0 to less than 1"),

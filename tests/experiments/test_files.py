@@ -128,7 +128,19 @@ def test_the_kill_switch_is_a_file_beside_it(tmp_path: Path) -> None:
     assert stopped(tmp_path) == {"order"}
     assert stopped(tmp_path / "gone") == frozenset()
     with pytest.raises(NotFoundError, match="no experiment 'ordre'; did you mean 'order'"):
-        named(load_experiments(tmp_path), "ordre")
+        named(tmp_path, "ordre")
+    with pytest.raises(NotFoundError, match="no such folder of experiments"):
+        named(tmp_path / "gone", "order")
+
+
+def test_the_kill_switch_does_not_ask_whether_the_files_fit(tmp_path: Path) -> None:
+    broken, neighbour = (
+        write(tmp_path, "name: order\n  owner: [\n"),
+        write(tmp_path, "nothing of this: fits\n", "other"),
+    )
+    with pytest.raises(ConfigError):
+        load_experiments(tmp_path)
+    assert (named(tmp_path, "order"), named(tmp_path, "other")) == (broken, neighbour)
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

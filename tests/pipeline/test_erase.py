@@ -207,7 +207,7 @@ def life(tmp_path_factory: pytest.TempPathFactory, config: ServingConfig) -> Lif
     home = tmp_path_factory.mktemp("life")
     data, work = home / "data", Work(home / "work")
     make_data(data)
-    with work.locked():
+    with work.locked(make=True):
         prepared = Prepared(prepare(data, work, load_pipeline(), lambda _: None))
     make_release(work, prepared)
     rows = {p: prepared.user_ids.row(p) for p in prepared.user_ids.texts}

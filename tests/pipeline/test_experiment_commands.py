@@ -32,6 +32,16 @@ def test_plan() -> None:
     assert found["days"]["fixed"] == np.ceil(found["people"]["fixed"] / 1000) + 1
     with pytest.raises(InputError, match="either --work"):
         ran("plan", "--lift", ".1")
+    assert ran("plan", "--baseline", ".1", "--lift", ".1")["days"]["fixed"] is None
+
+
+@pytest.mark.parametrize(
+    "wrong", ["--lift nan", "--lift 1e-9", "--traffic 0", "--traffic nan", "--baseline nan", "--deviation 0"]
+)
+def test_plan_names_the_option_that_is_no_figure(wrong: str) -> None:
+    words = {"--lift": ".1", "--baseline": ".1"} | dict([wrong.split()])
+    with pytest.raises(InputError, match=wrong.split()[0]):
+        ran("plan", *(word for pair in words.items() for word in pair))
 
 
 def test_evaluate(tmp_path: Path) -> None:

@@ -90,6 +90,9 @@ def test_logs_that_say_nothing_are_refused(tmp_path: Path) -> None:
     pd.DataFrame({"item_id": [1], "position": [1], "click": [0]}).to_csv(file, index=False)
     with pytest.raises(InputError, match="propensity"):
         read_log(file)
+    pd.DataFrame({"item_id": [1, 2], "position": [1, 1], "click": [0, 1], "propensity": [0.5, "half"]}).to_csv(file)
+    with pytest.raises(InputError, match=r"column 'propensity', row 2: expected a number \(got 'half'\)"):
+        read_log(file)
 
 
 @pytest.mark.parametrize("campaign", ["men", "women"])

@@ -29,6 +29,14 @@ def test_a_write_is_on_disk_when_it_is_confirmed(tmp_path: Path) -> None:
     assert (found["appendonly"], found["appendfsync"]) == ("yes", "always")
 
 
+def test_a_folder_that_cannot_be_made_is_said_by_launch_and_can_be_stopped(tmp_path: Path) -> None:
+    (tmp_path / "work").write_text("a file")
+    server = EmbeddedRedis(tmp_path / "work" / "redis")
+    with pytest.raises(NotADirectoryError):
+        server.launch()
+    server.stop()
+
+
 def test_without_a_program_the_message_says_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AISLE_REDIS_SERVER", "/no/redis-server")
     server = EmbeddedRedis(tmp_path)

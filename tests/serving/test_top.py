@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import http.client
 import threading
 
 import numpy as np
@@ -14,13 +15,22 @@ from hypothesis import strategies as st
 from aisle.v1.recommender_pb2 import RecommendRequest
 from core.work import Work
 from serving.client import Client
-from serving.sight.view import Series, frame, quantile
+from serving.sight.view import NoMetricsError, Series, frame, quantile, scraped
 from tests.serving.served import Served
 from tests.serving.test_commands import aisle, refused
 
 
 def key(name: str, **labels: str) -> tuple[str, tuple[tuple[str, str], ...]]:
     return name, tuple(sorted(labels.items()))
+
+
+def test_a_port_that_speaks_no_http_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def grpc_answers(*_: object, **__: object) -> None:
+        raise http.client.BadStatusLine("\x00\x00\x06\x04")
+
+    monkeypatch.setattr("urllib.request.urlopen", grpc_answers)
+    with pytest.raises(NoMetricsError, match=r"50051/metrics: no metrics there"):
+        scraped("http://127.0.0.1:50051/metrics")
 
 
 def test_a_frame_is_what_came_between() -> None:

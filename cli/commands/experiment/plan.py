@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from cli.output import finish, step
+
+_LEAST_LIFT: Final = 1e-4
 
 
 def register(group: typer.Typer) -> None:
@@ -37,12 +39,17 @@ def plan_(
     from experiments.plan import conversion_spread, plan
     from pipeline.experiment_plan import PLANNED, days_for, past
 
-    if not lift > -1 or lift == 0:
-        raise InputError(f"--lift {lift}: expected a change such as .03, above -1 and not 0")
+    if not -1 < lift < math.inf or abs(lift) < _LEAST_LIFT:
+        raise InputError(
+            f"--lift {lift:g}: expected a change such as .03, above -1 and at least {_LEAST_LIFT:g} either way"
+        )
     if metric not in PLANNED:
         raise InputError(f"--metric {metric}: not one that can be planned; {nearest(metric, PLANNED)}")
     if (work is None) == (baseline is None):
-        raise InputError("experiment plan needs either --work WORK or --baseline with --traffic")
+        raise InputError("experiment plan needs either --work WORK or --baseline (with --traffic, to know the days)")
+    for option, value in (("--baseline", baseline), ("--deviation", deviation), ("--traffic", traffic)):
+        if value is not None and not 0 < value < math.inf:
+            raise InputError(f"{option} {value:g}: expected a number above 0")
     kept = 1.0
     if work is not None:
         from core.prepared import Prepared
@@ -52,19 +59,17 @@ def plan_(
         baseline, spread, kept, arrived = seen.value, seen.spread, seen.kept, seen.arrived
     else:
         assert baseline is not None
-        if metric == "conversion" and not 0 < baseline < 1:
-            raise InputError(f"--baseline {baseline}: expected a rate between 0 and 1")
-        if metric != "conversion" and (deviation is None or baseline <= 0):
-            raise InputError(f"--metric {metric} is a mean: expected --baseline above 0 and --deviation")
+        if metric == "conversion" and not baseline < 1:
+            raise InputError(f"--baseline {baseline:g}: expected a rate between 0 and 1")
+        if metric != "conversion" and deviation is None:
+            raise InputError(f"--metric {metric} is a mean: expected --deviation beside --baseline")
         spread = conversion_spread(baseline) if metric == "conversion" else (float(deviation or 0) / baseline) ** 2
         arrived = np.arange(1, 29) * (traffic if traffic is not None else math.nan)
     found = plan(math.log1p(lift), spread, (1.0, 1.0), alpha / (arms - 1), power)
     people = {"sequential": found.sequential, "stopping": found.stopping, "fixed": found.fixed}
     people = {name: math.ceil(n * arms / 2) for name, n in people.items()}
-    days = {
-        name: math.ceil(days_for(n, arrived, share) + window_days) if np.isfinite(arrived[-1]) else None
-        for name, n in people.items()
-    }
+    whole = {name: days_for(n, arrived, share) + window_days for name, n in people.items()}
+    days = {name: math.ceil(n) if math.isfinite(n) else None for name, n in whole.items()}
     step(f"{metric} is {baseline:.4g}; {lift:+.1%} of it is looked for; habits explain {1 - kept:.0%} of the variance")
     for name, text in (
         ("stopping", "looked at every day, it ends on average after"),
