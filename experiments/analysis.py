@@ -165,9 +165,7 @@ def _curve(
     )
     n = table.counted(int(looks[-1]))
     y, d, _ = table.numerators(metric)
-    value, control = (
-        float(y[:n][at].sum() / max(d[:n][at].sum(), 1e-300)) for at in (table.arm[:n] == arm, table.arm[:n] == 0)
-    )
+    value, control = (_ratio(y[:n][at].sum(), d[:n][at].sum()) for at in (table.arm[:n] == arm, table.arm[:n] == 0))
     low, high = found.lift(found.effect - radius), found.lift(found.effect + radius)
     margin = question.guardrails.get(metric, 0.0) if role == "guardrail" else 0.0
     decision: Decision = "better" if low[-1] > 0 else "worse" if high[-1] < 0 else "open"
@@ -187,6 +185,11 @@ def _curve(
         margin,
         bool(role == "guardrail" and high[-1] < -margin),
     )
+
+
+def _ratio(y: float, d: float) -> float:
+    """NaN where there is nothing to divide by."""
+    return float(y / d) if d else math.nan
 
 
 def _corrected(curves: list[Curve], alpha: float) -> list[Curve]:

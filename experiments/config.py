@@ -31,15 +31,12 @@ class Settings(Section):
         default_factory=dict
     )  # of sources; others keep theirs
     ranker: Literal["on", "off"] | None = None  # off: the unlearned blend orders
-    rules: Literal["on", "off"] | None = (
-        None  # off: the shop's rules that change an order; what hides items always holds
-    )
 
 
 class Arm(Section):
     """One way to answer: the shop's own release and settings, but for what is named."""
 
-    weight: float = Field(default=1.0, gt=0)
+    weight: float = Field(default=1.0, ge=1e-6, le=1e6)  # against those of the others
     settings: Settings = Settings()
     release: str | None = Field(default=None, min_length=1)  # one of WORK/releases, or a path
     shadow: Share = (
@@ -134,7 +131,9 @@ class Experiment(Section):
     arms: dict[Name, Arm] = Field(min_length=2, max_length=20)
     control: Name
     allocation: Allocation = Allocation()
-    holdout: Share = 0.0  # of the experiment's own part: answered as without it, and counted as the arm `holdout`
+    holdout: float = Field(
+        default=0.0, ge=0, lt=1
+    )  # of its own part: answered as without it, counted as the arm `holdout`
     forced: dict[str, Name] = Field(
         default_factory=dict, max_length=1000
     )  # unit id -> arm, for testers; they count for nothing
@@ -143,7 +142,7 @@ class Experiment(Section):
     secondary: tuple[Metric, ...] = Field(default=(), max_length=20)
     guardrails: tuple[Guardrail, ...] = Field(default=(), max_length=20)
     watch: Watch | None = None  # none: guardrails are for reports alone
-    attribution_hours: float = Field(default=24.0, gt=0)
+    attribution_hours: float = Field(default=24.0, gt=0, le=8_784)  # a year
     start: Moment | None = None
     end: Moment | None = None
     time_zone: Zone = "UTC"
@@ -169,6 +168,7 @@ class Experiment(Section):
             raise ValueError(
                 f"allocation: {self.allocation.policy} moves units between arms; only `unit: session` may be"
             )
+        self._measurable()
         self._learnable()
         since, until = self.in_force
         if since >= until:
@@ -184,6 +184,23 @@ class Experiment(Section):
         if self.traffic.first + max(shares) > 1 + _EPSILON:
             raise ValueError(f"traffic: {self.traffic.first:g} + {max(shares):g} is more than the whole layer")
         return self
+
+    def _measurable(self) -> None:
+        """Refuse two metrics of one name: a report finds what is counted by it, and would show one of them as the other."""
+        known: dict[str, dict[str, object]] = {}
+        for metric in (self.primary, *self.secondary, *self.guardrails):
+            says = metric.model_dump(include=set(Metric.model_fields))
+            if known.setdefault(metric.name, says) != says:
+                raise ValueError(
+                    f"metric {metric.name!r} is there twice and counts two things (events, kind, per): call one otherwise"
+                )
+        for what, names in (
+            ("secondary", [m.name for m in self.secondary]),
+            ("guardrails", [g.name for g in self.guardrails]),
+        ):
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise ValueError(f"{what}: {twice!r} is there twice; leave one out")
 
     def _learnable(self) -> None:
         """Refuse a bandit whose rewards cannot be counted unit by unit, between 0 and a cap."""

@@ -86,11 +86,26 @@ def read_experiment(path: Path, find: Find | None = None) -> Written:
 
 
 def stopped(folder: Path) -> frozenset[str]:
-    """The experiments of a folder whose kill switch is on, whatever their files say; none where the folder cannot be read."""
-    try:
-        return frozenset(p.name.removesuffix(STOPPED) for p in folder.iterdir() if p.name.endswith(STOPPED))
-    except OSError:
-        return frozenset()
+    """The experiments of a folder whose kill switch is on, whatever their files say.
+
+    Raises:
+        OSError: The folder cannot be read, which says nothing of its switches: who followed them goes by what it knew.
+    """
+    return frozenset(p.name.removesuffix(STOPPED) for p in folder.iterdir() if p.name.endswith(STOPPED))
+
+
+def switch_of(folder: Path, name: str) -> Path:
+    """The kill switch of an experiment, pulled or not. No file needs to fit for it: whoever pulls it is in a hurry.
+
+    Raises:
+        NotFoundError: There is no such folder, or no file of that name in it.
+    """
+    if not folder.is_dir():
+        raise NotFoundError(f"{folder}: no such folder of experiments")
+    names = [path.stem for path in yaml_files(folder)]
+    if name not in names:
+        raise NotFoundError(f"no experiment {name!r} in {folder}; {nearest(name, names)}")
+    return folder / f"{name}{STOPPED}"
 
 
 def wanted(written: Written, now: float) -> bool:
@@ -99,22 +114,14 @@ def wanted(written: Written, now: float) -> bool:
     return experiment.enabled and now < experiment.in_force[1] and experiment.name not in stopped(folder)
 
 
-def named(folder: Path, name: str) -> Path:
-    """The file of the experiment of that name, unread: the kill switch has to work whatever is wrong with it or its neighbours.
-
-    Raises:
-        NotFoundError: There is none, or no such folder.
-    """
-    if not folder.is_dir():
-        raise NotFoundError(f"{folder}: no such folder of experiments")
-    files = {path.stem: path for path in yaml_files(folder)}
-    if name not in files:
-        raise NotFoundError(f"{folder}: no experiment {name!r}; {nearest(name, files)}")
-    return files[name]
-
-
 def _together(found: Sequence[Written]) -> None:
-    """Refuse experiments of one layer that take the same part of it at the same time."""
+    """Refuse experiments of one layer that take the same part of it at the same time, and two of one name (`a.yaml` and `a.yml`)."""
+    for one, other in combinations(found, 2):
+        if one.experiment.name == other.experiment.name:
+            raise other.file.problem(
+                ("name",),
+                f"name {other.experiment.name!r} is that of {one.file.path.name} too: remove one of the files",
+            )
     for one, other in combinations((w for w in found if w.experiment.enabled), 2):
         a, b = one.experiment, other.experiment
         overlap = min(a.part[1], b.part[1]) - max(a.part[0], b.part[0]) > _SLIVER

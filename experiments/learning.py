@@ -21,6 +21,7 @@ from experiments.config import HOLDOUT, Allocation, Experiment
 from experiments.policies import Policy, Seen, epsilon_greedy, gaussian_thompson, thompson, ucb
 
 _GRID: Final = 10_000  # steps of a value up to its cap: sums of whole numbers do not depend on their order
+_MOST_CAPS: Final = 1e9  # of one event: sums of 400 stay whole numbers where they are added up
 _BUCKETS: Final = 10  # of a window at most: a finer one would not be known much sooner
 
 
@@ -60,7 +61,8 @@ class Rewarding:
             return None
         if metric.kind != "value":
             return 1
-        return round(_worth(columns) / (self.experiment.allocation.cap or 1.0) * _GRID)
+        caps = _worth(columns) / (self.experiment.allocation.cap or 1.0)
+        return round(min(max(caps, -_MOST_CAPS), _MOST_CAPS) * _GRID)
 
 
 def _worth(columns: Mapping[str, Any]) -> float:

@@ -90,13 +90,14 @@ def build(data: Path, study: Study) -> AnalysisTable:
     window = int(study.window_hours * HOUR)
     exposed = first["time"].to_numpy(np.int64)
     made = _outcomes(_events(data, study, names), study.metrics, exposed, window)
+    arm = pd.Index(study.arms).get_indexer(pd.Index(first["arm"])).astype(np.int64)
     order = np.argsort(exposed, kind="stable")
+    order = order[arm[order] >= 0]  # an arm that the file no longer has keeps those that it had
     if study.fixed:  # a bandit may draw a session anew; it stays in the arm that it met first
         order = order[~mixed[order]]
-    arms = pd.Index(study.arms)
     return AnalysisTable(
         study.arms,
-        arms.get_indexer(pd.Index(first["arm"]))[order].astype(np.int64),
+        arm[order],
         exposed[order],
         first["propensity"].to_numpy(np.float64)[order],
         window,
@@ -173,7 +174,7 @@ def _pages(data: Path, study: Study) -> pd.DataFrame:
         if not study.since <= time < study.until:
             continue
         assigned, key = study.reader(row), key_of(row, study.unit)
-        if assigned is None or not key or assigned.arm not in study.arms:
+        if assigned is None or not key:
             continue
         found.append(
             {

@@ -9,6 +9,7 @@ from typing import Final
 
 from core.schema import DAY
 from experiments.analysis import Curve, Result
+from experiments.config import HOLDOUT
 
 _ROUND: Final = 10  # days ahead that are worth naming
 
@@ -62,6 +63,8 @@ def value_of(rate: bool, value: float) -> str:
     >>> value_of(True, 0.0421), value_of(False, 12.5)
     ('4.21\xa0%', '12.5')
     """
+    if not math.isfinite(value):
+        return "not known yet"
     return f"{value:.2%}".replace("%", "\xa0%") if rate else f"{value:.4g}"
 
 
@@ -73,7 +76,7 @@ def verdict(about: About, result: Result) -> Verdict:
             "Stop the experiment and find what loses people in one arm (redirects, errors, bots, logging), then start anew.",
             "bad",
         )
-    broken = [c for c in result.curves if c.breached]
+    broken = [c for c in result.curves if c.breached and c.arm != HOLDOUT]
     if broken:
         c = broken[0]
         return Verdict(
@@ -82,15 +85,14 @@ def verdict(about: About, result: Result) -> Verdict:
             f"Stop arm {c.arm}: the loss is beyond the {percent(-c.margin)} that was allowed, and not by chance.",
             "bad",
         )
-    primary = [c for c in result.curves if c.role == "primary"]
+    every = [c for c in result.curves if c.role == "primary"]
+    primary = [c for c in every if c.arm != HOLDOUT] or every  # what is held out is nothing that could be shipped
     better = sorted((c for c in primary if c.decision == "better"), key=lambda c: -c.lift[-1])
     if better:
         c = better[0]
         return Verdict(
             f"Arm {c.arm} is better: {about.says.get(c.metric, c.metric)} {percent(c.lift[-1])} ({between(c.low[-1], c.high[-1])}).",
-            f"Ship arm {c.arm}."
-            if result.fixed
-            else f"Ship arm {c.arm}, or let it run on for a narrower figure: looking again costs nothing.",
+            _ship(about, result, c.arm),
             "good",
         )
     worse = [c for c in primary if c.decision == "worse"]
@@ -105,6 +107,22 @@ def verdict(about: About, result: Result) -> Verdict:
     if not math.isfinite(best.low[-1]):
         headline = "Not decided yet: too few people have been counted to say anything."
     return Verdict(headline, _wait(about, result), "open")
+
+
+def _ship(about: About, result: Result, arm: str) -> str:
+    """What to do with an arm that is better: no harm shown is not yet safe."""
+    unsure = [c for c in result.curves if c.role == "guardrail" and c.arm == arm and not _safe(c)]
+    if unsure:
+        names = ", ".join(about.says.get(c.metric, c.metric) for c in unsure)
+        more = "" if result.fixed else " Let it run on: looking again costs nothing."
+        return f"Do not ship arm {arm} yet: not proven safe so far: {names}.{more}"
+    if result.fixed:
+        return f"Ship arm {arm}."
+    return f"Ship arm {arm}, or let it run on for a narrower figure: looking again costs nothing."
+
+
+def _safe(guardrail: Curve) -> bool:
+    return bool(guardrail.low[-1] > -guardrail.margin)
 
 
 def _wait(about: About, result: Result) -> str:
@@ -133,5 +151,5 @@ def meaning(curve: Curve) -> str:
     if curve.breached:
         return "harmed beyond what was allowed"
     if curve.role == "guardrail":
-        return "safe" if curve.low[-1] > -curve.margin else "no harm shown, not yet proven safe"
+        return "safe" if _safe(curve) else "no harm shown, not yet proven safe"
     return {"better": "better", "worse": "worse", "open": "no difference shown yet"}[curve.decision]

@@ -21,7 +21,7 @@ import redis
 
 from core.atomic import write_bytes
 from core.schema import SECOND
-from experiments.config import HOLDOUT, Experiment
+from experiments.config import Experiment
 from experiments.inference.sample_ratio import log_evidence
 from experiments.learning import Group, Rewarding, Shares, by_arm, learned
 from serving.keys import Keys
@@ -143,7 +143,7 @@ class Bandits:
             try:
                 self.look()
                 problem = ""
-            except redis.RedisError as e:
+            except (redis.RedisError, ValueError) as e:  # ValueError: what Redis holds there is not ours
                 problem = str(e) or type(e).__name__
             if bool(problem) != bool(self._away):
                 _LOG.warning("bandits: %s", f"the shares stay as they are: {problem}" if problem else "Redis is back")
@@ -205,7 +205,10 @@ class Bandits:
 
 
 def _ratio_p(experiment: Experiment, groups: Sequence[Group], versions: Mapping[bytes, bytes]) -> float:
-    """Always-valid: the Bayes factors of the versions multiply, as each speaks of sessions of its own, at shares that were settled before these came."""
+    """Always-valid: the Bayes factors of the versions multiply, as each speaks of sessions of its own, at shares that were settled before these came.
+
+    Of the arms among themselves: how many are held out is the file's to change, while what was counted goes on.
+    """
     counts: dict[int, dict[str, int]] = {}
     for g in groups:
         of = counts.setdefault(g.version, {})
@@ -216,8 +219,5 @@ def _ratio_p(experiment: Experiment, groups: Sequence[Group], versions: Mapping[
         if said is None and version > 1:
             continue  # Redis lost them
         shares = Shares.first(experiment).shares if said is None else json.loads(said)
-        left = 1 - experiment.holdout
-        meant = {arm: left * share for arm, share in shares.items()}
-        meant |= {HOLDOUT: experiment.holdout} if experiment.holdout else {}
-        log += log_evidence([found.get(arm, 0) for arm in meant], list(meant.values()))
+        log += log_evidence([found.get(arm, 0) for arm in shares], list(shares.values()))
     return math.exp(-max(log, 0.0))

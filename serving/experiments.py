@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -43,6 +43,7 @@ class Given:
     settings: tuple[Settings, ...] = ()  # of the arms that change anything
     release: OpenRelease | None = None  # of an arm that has one of its own
     copies: tuple[Copy, ...] = ()  # that shadows make
+    bandits: Mapping[str, Rewarding] = field(default_factory=dict)  # those that were asked, as their files then were
 
     @property
     def said(self) -> tuple[str, ...]:
@@ -207,7 +208,9 @@ class LiveExperiments:
 
             self._followed = Followed("experiments", lambda: signature(folder), read, seconds)
             # followed by itself: a file that does not fit must not keep one from being stopped
-            self._switches = Followed("stopped experiments", lambda: stopped(folder), lambda: stopped(folder), seconds)
+            self._switches = Followed(
+                "stopped experiments", lambda: _switches_sign(folder), lambda: stopped(folder), seconds
+            )
 
     def learn_by(self, learning: Learning) -> None:
         """Bandits are given arms and remembered by it; without it they are in nobody's page."""
@@ -303,17 +306,23 @@ class LiveExperiments:
 
         `kept`: what they gave it (serving.feedback), as far as Redis says.
         """
-        learning, bandits = self._learning, self._sorted.bandits
+        learning, found = self._learning, self._sorted  # once: files may change before the page is counted
+        bandits = found.bandits
         if learning is None or not bandits:
             return given
 
         def learned(written: Written, unit: str, now: float) -> Assignment | None:
             return learning.assign(bandits[written.experiment.name], unit, now, kept)
 
-        more = self._among(self._sorted.learning, request, now, learned)
+        more = self._among(found.learning, request, now, learned)
         if not more.assignments:
             return given
-        return replace(given, assignments=given.assignments + more.assignments, settings=given.settings + more.settings)
+        return replace(
+            given,
+            assignments=given.assignments + more.assignments,
+            settings=given.settings + more.settings,
+            bandits=bandits,
+        )
 
     def _among(self, some: _ByPlacement, request: recommender_pb2.RecommendRequest, now: int, choose: _Choose) -> Given:
         """The arms of a request in some of the experiments."""
@@ -356,7 +365,7 @@ class LiveExperiments:
         if self._learning is None:
             return
         for a in given.assignments:
-            if a.version and not a.forced and (of := self.bandits.get(a.experiment)) is not None:
+            if a.version and not a.forced and (of := given.bandits.get(a.experiment)) is not None:
                 self._learning.met(of, a, request)
 
     def over(self, release: Release, given: Given) -> Release:
@@ -431,6 +440,14 @@ class LiveExperiments:
         if now >= until:
             return "over"
         return "running" if all_open(written, self._open) else "opening"
+
+
+def _switches_sign(folder: Path) -> object:
+    """Changes when a switch does, and when the folder cannot be read any more, or again."""
+    try:
+        return stopped(folder)
+    except OSError as e:
+        return f"unreadable: {e}"
 
 
 def _split(written: Written, unit: str, now: float) -> Assignment | None:

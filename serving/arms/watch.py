@@ -8,6 +8,7 @@ is a fair count.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import threading
@@ -24,7 +25,7 @@ from aisle.v1 import recommender_pb2 as pb
 from core.attribution import read_token
 from core.ids import hash64
 from experiments.config import HOLDOUT, Experiment
-from experiments.files import STOPPED, Written
+from experiments.files import Written, stopped
 from experiments.inference.arrivals import log_evidence
 from experiments.stops import Stop, write_stop
 from serving.experiments import Given, LiveExperiments
@@ -135,9 +136,15 @@ class ArmWatch:
                 self._decide(written, self._counts(written))
             elif name in self._tripped:
                 self._forget(written)  # what other processes still handed over: `resume` begins anew
-        folder = self._experiments.folder
-        for name in [name for name, there in self._tripped.items() if there]:
-            if folder is not None and not (folder / f"{name}{STOPPED}").exists():
+        self._taken_back()
+
+    def _taken_back(self) -> None:
+        """Experiments whose switch was removed run again; of a folder that cannot be read nothing is known."""
+        folder, written = self._experiments.folder, [name for name, there in self._tripped.items() if there]
+        if folder is None or not written:
+            return
+        with contextlib.suppress(OSError):
+            for name in set(written) - stopped(folder):
                 del self._tripped[name]
                 self._experiments.untrip(name)
 
@@ -217,9 +224,14 @@ class ArmWatch:
         key, hashed = (written.experiment.name, written.id, guard, arm), hash64(unit)
         with self._lock:
             seen = self._seen[key]
-            if unit and hashed not in seen and len(seen) < _MOST:
+            if unit and hashed not in seen and not self._full(written, guard):
                 seen.add(hashed)
                 self._new[key].add(hashed)
+
+    def _full(self, written: Written, guard: str) -> bool:
+        """Whether a guard remembers no more units, of no arm: one that went on alone would look guilty, or beyond reproach."""
+        head = (written.experiment.name, written.id, guard)
+        return any(len(self._seen.get((*head, arm), ())) >= _MOST for arm in written.experiment.served)
 
     def _watched(self, given: Given) -> Iterator[tuple[Written, str]]:
         for a in given.assignments:

@@ -11,7 +11,7 @@ import pytest
 from core.errors import ConfigError, NotFoundError
 from experiments.assign import shadowed
 from experiments.config import Experiment
-from experiments.files import STOPPED, load_experiments, named, read_experiment, stopped
+from experiments.files import STOPPED, load_experiments, read_experiment, stopped, switch_of
 
 GOOD = """\
 name: order
@@ -75,6 +75,20 @@ def test_the_example_of_the_configuration_fits_and_is_off() -> None:
         (("  a: {}", "  a: {release: r, shadow: 0.1}"), 1, "control: nobody is answered by 'a', which is a shadow"),
         (("control: a", "control: a\nunit: session\nwatch: {}\nallocation: {policy: ucb}"), 1, "watch: needs"),
         (("control: a", "control: a\nwatch: {slow_ms: 0}"), 9, "watch.slow_ms"),
+        (('ranker: "off"', 'rules: "off"'), 7, "unknown key 'arms.b.settings.rules'"),
+        (("  a: {}", "  a: {weight: 1.0e+308}"), 5, "arms.a.weight"),
+        (("control: a", "control: a\nholdout: 1"), 9, "holdout: Input should be less than 1"),
+        (("control: a", "control: a\nattribution_hours: 1.0e+300"), 9, "attribution_hours"),
+        (
+            ("control: a", "control: a\nguardrails: [{name: buys, events: [purchase-complete], kind: count}]"),
+            1,
+            "metric 'buys' is there twice and counts two things",
+        ),
+        (
+            ("control: a", "control: a\nsecondary: [{name: c, events: [click]}, {name: c, events: [click]}]"),
+            1,
+            "secondary: 'c' is there twice",
+        ),
         (
             ('  b:\n    settings: {ranker: "off"}\n', "  b: {release: r}\nunit: session\nallocation: {policy: ucb}\n"),
             1,
@@ -126,21 +140,27 @@ def test_the_kill_switch_is_a_file_beside_it(tmp_path: Path) -> None:
     assert stopped(tmp_path) == frozenset()
     (tmp_path / f"order{STOPPED}").touch()
     assert stopped(tmp_path) == {"order"}
-    assert stopped(tmp_path / "gone") == frozenset()
-    with pytest.raises(NotFoundError, match="no experiment 'ordre'; did you mean 'order'"):
-        named(tmp_path, "ordre")
+    with pytest.raises(OSError, match="No such file"):
+        stopped(tmp_path / "gone")  # not "nothing is stopped"
+    write(tmp_path, "name: [half written", "other")
+    assert switch_of(tmp_path, "order") == tmp_path / f"order{STOPPED}"
+    with pytest.raises(NotFoundError, match=r"no experiment 'ordre' in .*; did you mean 'order'"):
+        switch_of(tmp_path, "ordre")
     with pytest.raises(NotFoundError, match="no such folder of experiments"):
-        named(tmp_path / "gone", "order")
+        switch_of(tmp_path / "gone", "order")
 
 
-def test_the_kill_switch_does_not_ask_whether_the_files_fit(tmp_path: Path) -> None:
-    broken, neighbour = (
-        write(tmp_path, "name: order\n  owner: [\n"),
-        write(tmp_path, "nothing of this: fits\n", "other"),
-    )
-    with pytest.raises(ConfigError):
+def test_a_metric_may_be_a_goal_and_a_guardrail(tmp_path: Path) -> None:
+    guard = "guardrails: [{name: buys, events: [purchase-complete], most_lost: 0.1}]"
+    write(tmp_path, GOOD.replace("control: a", f"control: a\n{guard}"))
+    assert len(load_experiments(tmp_path)) == 1
+
+
+def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, GOOD)
+    (tmp_path / "order.yml").write_text(GOOD.replace("control: a", "layer: other\ncontrol: a"))
+    with pytest.raises(ConfigError, match=r"order.yml:1: name 'order' is that of order.yaml too"):
         load_experiments(tmp_path)
-    assert (named(tmp_path, "order"), named(tmp_path, "other")) == (broken, neighbour)
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

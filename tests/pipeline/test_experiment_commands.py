@@ -13,7 +13,8 @@ import typer
 from typer.testing import CliRunner
 
 from cli.commands.experiment import register
-from core.errors import InputError
+from core.errors import InputError, NotFoundError
+from experiments.files import STOPPED
 
 
 def ran(*words: str) -> dict[str, Any]:
@@ -70,3 +71,18 @@ def test_simulate(tmp_path: Path) -> None:
         ran("simulate", "--rates", ".1,.3", "--later", ".1")
     with pytest.raises(InputError, match="--kinds 3: each likes another arm best, and there are 2 arms"):
         ran("simulate", "--rates", ".1,.3", "--later", ".3,.1", "--kinds", "3")
+
+
+def test_the_kill_switch_needs_no_file_to_fit_and_keeps_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "order.yaml").write_text("name: order")
+    (tmp_path / "edited.yaml").write_text("name: [half written")
+    assert ran("stop", "order", "--folder", str(tmp_path)) == {"experiment": "order", "stopped": True}
+    switch = tmp_path / f"order{STOPPED}"
+    assert switch.exists()
+    switch.write_text('{"why": "of a server"}')
+    ran("stop", "order", "--folder", str(tmp_path))
+    assert switch.read_text() == '{"why": "of a server"}'
+    ran("resume", "order", "--folder", str(tmp_path))
+    assert not switch.exists()
+    with pytest.raises(NotFoundError, match="no experiment 'ordre'"):
+        ran("stop", "ordre", "--folder", str(tmp_path))

@@ -91,6 +91,36 @@ def test_by_hand(tmp_path: Path) -> None:
     assert table.segments["history"].tolist() == ["returning", "new"]
 
 
+def test_who_met_an_arm_that_is_gone_is_nobody_elses(tmp_path: Path) -> None:
+    """The file had a third arm once: its people were moved to the others when it was taken out."""
+    pages = [
+        shown("ann", "gone"),
+        shown("ann", "new", NOON + HOUR),
+        shown("bob", "control", NOON + MINUTE),
+        shown("dan", "gone", NOON + 2 * MINUTE),
+    ]
+    table = tables(tmp_path, pages, [])
+    assert (table.arm.tolist(), table.mixed) == ([0], 1)
+    result = analyse(table, QUESTION, NOON + 8 * DAY)
+    assert result.counted.tolist() == [1, 0]
+    assert "not known yet" in page(ABOUT, result)  # an arm without anybody
+
+
+def test_nobody_at_all_is_said_too(tmp_path: Path) -> None:
+    result = analyse(tables(tmp_path, [shown("dan", "gone")], []), QUESTION, NOON + 8 * DAY)
+    assert "too few people" in verdict(ABOUT, result).headline
+    assert "nan" not in page(ABOUT, result).lower()
+
+
+def test_a_ratio_without_what_it_is_per_is_not_known(tmp_path: Path) -> None:
+    bought = [event("ann", "purchase-complete", NOON + HOUR, price=5.0)]  # and nobody clicked
+    result = analyse(
+        tables(tmp_path, [shown("ann", "new")], bought), replace(QUESTION, primary="basket"), NOON + 8 * DAY
+    )
+    assert np.isnan(result.curves[0].value)
+    assert "e+30" not in page(ABOUT, result)
+
+
 def test_no_log_and_no_page_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="events sink"):
         build(tmp_path, STUDY)
@@ -140,6 +170,25 @@ def test_verdicts(tmp_path: Path) -> None:
     assert verdict(ABOUT, lost).tone == "bad"  # a broken split comes before any finding
     early = analyse(big(tmp_path / "c", 0.5), QUESTION, NOON + DAY + HOUR)
     assert "too few people" in verdict(ABOUT, early).headline
+
+
+def test_what_is_better_is_shipped_when_its_guardrails_are_safe(tmp_path: Path) -> None:
+    table = big(tmp_path, 0.5)
+    unsure = verdict(ABOUT, analyse(table, QUESTION, NOON + 8 * DAY))  # nobody clicked
+    assert unsure.headline.startswith("Arm new is better")
+    assert unsure.next.startswith("Do not ship arm new yet: not proven safe so far: clicks")
+    safe = replace(QUESTION, guardrails={"revenue": 0.05}, secondary=())
+    assert verdict(ABOUT, analyse(table, safe, NOON + 8 * DAY)).next.startswith("Ship arm new")
+
+
+def test_nobody_ships_or_stops_the_holdout(tmp_path: Path) -> None:
+    arms = ("control", "holdout")
+    table = replace(big(tmp_path, 0.5), arms=(*arms, "new"))
+    other = replace(table, arm=np.where(np.arange(len(table.arm)) % 2, 2, table.arm))
+    about, shares = replace(ABOUT, arms=table.arms), (0.25, 0.25, 0.5)
+    result = analyse(other, replace(QUESTION, guardrails={}, shares=shares), NOON + 8 * DAY)
+    assert {c.arm: c.decision for c in result.curves if c.role == "primary"}["holdout"] == "better"
+    assert "holdout" not in verdict(about, result).headline
 
 
 FILE: dict[str, Any] = {

@@ -188,3 +188,25 @@ def test_a_folder_that_cannot_be_written_stops_it_here(shop: Shop, monkeypatch: 
     shop.watch.look()
     assert shop.live.stopped == {"canary"}
     assert not (shop.folder / f"canary{STOPPED}").exists()
+
+
+def test_a_folder_that_cannot_be_read_takes_no_switch_back(shop: Shop) -> None:
+    shop.answer(shop.watch, shop.other[:12], 99.0)
+    shop.watch.look()
+    away = shop.folder.with_name("away")
+    shop.folder.rename(away)
+    shop.watch.look()
+    assert shop.live.stopped == {"canary"}
+    away.rename(shop.folder)
+    (shop.folder / f"canary{STOPPED}").unlink()
+    shop.watch.look()
+    assert not shop.live.stopped
+
+
+def test_a_full_memory_blames_no_arm(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """People of the control fill it first; that the arm's went on counting would look like an arm that is slow."""
+    monkeypatch.setattr("serving.arms.watch._MOST", 30)
+    for n in range(300):  # three of the control for each of the arm: as it should be
+        shop.answer(shop.watch, [*shop.usual[3 * n : 3 * n + 3], shop.other[n]], 99.0)
+        shop.watch.look()
+    assert not shop.live.stopped

@@ -261,3 +261,28 @@ def test_a_redis_that_lost_everything_is_told_the_shares_again(
     assert two.both[1].shares(order) == known
     again = Two(redis_url, order, tmp_path)  # restarted
     assert again.both[0].shares(order) == known
+
+
+def test_a_redis_that_holds_what_is_not_ours_ends_nothing(
+    redis_url: str, store: redis_py.Redis, order: Rewarding, tmp_path: Path
+) -> None:
+    bandits = Bandits(client(redis_url, 5, retries=0), KEYS, lambda: {"order": order}, tmp_path, lambda: AT)
+    store.hset(KEYS.counts(order.tag), "broken", "counts")
+    bandits.start()
+    until(lambda: bandits._away != "")
+    store.delete(KEYS.counts(order.tag))
+    until(lambda: not bandits._away)
+    bandits.stop()
+
+
+def test_another_holdout_is_no_broken_split(
+    redis_url: str, store: redis_py.Redis, order: Rewarding, tmp_path: Path
+) -> None:
+    """Nobody was held out while 20,000 sessions were counted; now a tenth is, by the file."""
+    held = Rewarding(order.experiment.model_copy(update={"holdout": 0.1}))
+    assert held.tag == order.tag
+    bandits = Bandits(client(redis_url, 5, retries=0), KEYS, lambda: {"order": held}, tmp_path, lambda: AT)
+    store.hset(KEYS.counts(held.tag), mapping={"1:1:usual": "10000 5 5 5", "1:1:other": "10000 5 5 5"})
+    assert bandits.seen(held).ratio_p > 0.001
+    store.hset(KEYS.counts(held.tag), "1:1:other", "9000 5 5 5")
+    assert Bandits(client(redis_url, 5, retries=0), KEYS, dict, tmp_path, lambda: AT).seen(held).ratio_p < 0.001

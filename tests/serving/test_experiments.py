@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from core.work import Work
 from experiments.assign import Assignment, Split
 from experiments.config import Settings
 from experiments.files import STOPPED, load_experiments
+from experiments.learning import Rewarding
 from serving.client import Client
 from serving.config import ServingConfig
 from serving.experiments import Given, LiveExperiments
@@ -192,6 +193,53 @@ def test_the_kill_switch_works_within_a_second_whatever_the_files_say(ask: Clien
     (folder / "order.yaml").write_text(ORDER.replace("owner: ann", "owner: ann\nenabled: false"))
     until(lambda: ask.status().experiments.experiments[0].state == "off")
     assert given(recommend(ask, user_id="tester")) == {}
+
+
+def test_a_folder_that_goes_away_takes_no_switch_back(settings: ServingConfig, folder: Path) -> None:
+    (folder / f"order{STOPPED}").touch()
+    experiments = LiveExperiments(settings.experiments, "default", Tally(), lambda: 0)
+    experiments.start()
+    away = folder.with_name("away")
+    folder.rename(away)
+    until(lambda: experiments.status().problem != "")  # its files were looked for
+    until(lambda: "unreadable" in str(experiments._switches._signature))  # type: ignore[union-attr]
+    assert experiments.stopped == {"order"}
+    away.rename(folder)
+    (folder / f"order{STOPPED}").unlink()
+    until(lambda: not experiments.stopped)
+    experiments.stop()
+
+
+class Remembering:
+    """Stands in for what gives and remembers arms of bandits."""
+
+    def __init__(self) -> None:
+        self.met_: list[tuple[str, str]] = []
+
+    def assign(self, of: Rewarding, session: str, now: float, given: Mapping[str, bytes]) -> Assignment:
+        return Assignment(of.experiment.name, "other", 0.5, 7)
+
+    def met(self, of: Rewarding, given: Assignment, request: RecommendRequest) -> None:
+        self.met_.append((of.tag, given.arm))
+
+
+def test_files_that_change_under_a_request_leave_it_what_it_was_given(settings: ServingConfig, folder: Path) -> None:
+    bandit = ORDER.replace("control: usual", "control: usual\nunit: session\nallocation: {policy: ucb}")
+    (folder / "order.yaml").write_text(bandit)
+    experiments = LiveExperiments(settings.experiments, "default", Tally(), lambda: 0)
+    learning = Remembering()
+    experiments.learn_by(learning)  # type: ignore[arg-type]
+    before = experiments.bandits["order"]
+    request = RecommendRequest(session_id="s", visitor_id="v", **HOME)  # type: ignore[arg-type]
+    one = experiments.with_bandits(Given(), request, 0, {})
+    (folder / "order.yaml").write_text(bandit.replace("other:", "another:").replace("tester: other", "tester: another"))
+    followed = experiments._followed
+    assert followed is not None
+    followed.look()
+    followed.look()
+    assert experiments.bandits["order"].tag != before.tag
+    experiments.count(one, request)
+    assert learning.met_ == [(before.tag, "other")]  # not under the name of a file that has no such arm
 
 
 def test_a_server_does_not_start_with_a_file_that_does_not_fit(

@@ -99,18 +99,18 @@ def _bandit(table: Table, e: ExperimentStatus) -> dict[str, Any]:
 def stop(name: Annotated[str, typer.Argument(help="of the experiment")], folder: _Folder) -> None:
     """The kill switch: within a second every server that reads the folder answers as without the experiment."""
     from core import atomic
-    from experiments.files import STOPPED, named
+    from experiments.files import switch_of
 
-    named(folder, name)
-    with atomic.new_file(folder / f"{name}{STOPPED}") as beside:
-        beside.touch()
+    switch = switch_of(folder, name)
+    if not switch.exists():  # one that a server pulled says why
+        with atomic.new_file(switch) as beside:
+            beside.touch()
     finish({"experiment": name, "stopped": True})
 
 
 def resume(name: Annotated[str, typer.Argument(help="of the experiment")], folder: _Folder) -> None:
     """Take the kill switch back."""
-    from experiments.files import STOPPED, named
+    from experiments.files import switch_of
 
-    named(folder, name)
-    (folder / f"{name}{STOPPED}").unlink(missing_ok=True)
+    switch_of(folder, name).unlink(missing_ok=True)
     finish({"experiment": name, "stopped": False})
