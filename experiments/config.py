@@ -31,6 +31,7 @@ class Settings(Section):
         default_factory=dict
     )  # of sources; others keep theirs
     ranker: Literal["on", "off"] | None = None  # off: the unlearned blend orders
+    rules: Literal["on", "off"] | None = None  # off: none of the shop's rules but those that hide
 
 
 class Arm(Section):

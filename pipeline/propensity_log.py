@@ -35,7 +35,7 @@ def read_table(path: Path, columns: Sequence[str], what: str) -> pd.DataFrame:
     for column in columns:
         if column not in frame:
             raise InputError(f"{what} {path}: no column {column!r}; {nearest(column, frame.columns)}")
-    for column in frame.columns.intersection(_NUMBERS):
+    for column in frame.columns.intersection(list(_NUMBERS)):
         read = pd.to_numeric(frame[column], errors="coerce").astype(np.float64)
         if len(wrong := np.flatnonzero(~np.isfinite(read))):
             got = frame[column].iloc[wrong[0]]

@@ -55,6 +55,8 @@ class Asking:
         state: PersonState,
         taken: Array = _NONE,
         within: str = "",
+        *,
+        ruled: bool = True,
     ) -> tuple[Request, list[str]]:
         """The request in rows, and the ids that the release does not know.
 
@@ -66,6 +68,7 @@ class Asking:
             state: What is known of the person.
             taken: Item rows int32 that another placement shows.
             within: The path of the request in a larger one, for errors.
+            ruled: False: of the shop's rules only those that hide hold.
 
         Raises:
             BadRequestError: The release does not have what it speaks of.
@@ -91,7 +94,7 @@ class Asking:
             exclude_purchased=request.exclude_purchased,
             filter=self._filter(release, request.filter, now, within),
             strict=request.strict_filtering if request.HasField("strict_filtering") else True,
-            rules=self._rules(release, request, now, within),
+            rules=self._rules(release, request, now, within, ruled=ruled),
             only=only,
             least=least,
             list_size=max(k, request.list_size) if request.list_size else 0,
@@ -127,9 +130,11 @@ class Asking:
         except FilterError as e:
             raise BadRequestError([(f"{within}filter", str(e))]) from None
 
-    def _rules(self, release: Release, request: Asked, now: int, within: str) -> PageRules | None:
+    def _rules(
+        self, release: Release, request: Asked, now: int, within: str, *, ruled: bool = True
+    ) -> PageRules | None:
         """Those of the shop for the placement, and those that the request brings."""
-        shop = None if self._shop is None else self._shop.rules.of(release, request.placement, now)
+        shop = None if self._shop is None else self._shop.rules.of(release, request.placement, now, arranging=ruled)
         requested = self._requested.of(request, release, now, within)
         return shop if requested is None else requested.over(shop)
 

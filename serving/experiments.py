@@ -55,15 +55,23 @@ class Given:
         """For the attribution token: those that count."""
         return tuple(GivenArm(a.experiment, a.arm, a.version) for a in self.assignments if not a.forced)
 
+    @property
+    def ruled(self) -> bool:
+        """Whether the shop's rules arrange the page; those that hide always hold."""
+        said = [s.rules for s in self.settings if s.rules is not None]
+        return not said or said[-1] == "on"
+
     def told(self, request: recommender_pb2.RecommendRequest) -> recommender_pb2.RecommendRequest:
-        """The request with what the arms add; a caller who asks for something gets that. The same object where nothing is added."""
+        """The request with what the arms add; a caller who asks for something gets that, and of two arms that say it the last says what.
+
+        The same object where nothing is added.
+        """
         added = {}
         for settings in self.settings:
             if settings.diversity_level is not None and not request.diversity_level:
                 added["diversity_level"] = settings.diversity_level
-        explore = next((s.explore for s in self.settings if s.explore is not None), None)
-        if explore is not None and not request.HasField("explore"):
-            added["explore"] = explore  # type: ignore[assignment]
+            if settings.explore is not None and not request.HasField("explore"):
+                added["explore"] = settings.explore  # type: ignore[assignment]
         if not added:
             return request
         changed = recommender_pb2.RecommendRequest(**added)  # type: ignore[arg-type]

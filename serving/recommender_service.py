@@ -348,7 +348,7 @@ class RecommenderService(recommender_pb2_grpc.RecommenderServicer):
         way = self._ways.with_bandits(way, request, state.given)
         release, now, given = way.release, way.now, way.given
         request = given.told(request)
-        asked, missing = self._asking.page(release, request, k, now, state, taken, within)
+        asked, missing = self._asking.page(release, request, k, now, state, taken, within, ruled=given.ruled)
         chance = self._chance(way, request, request_id) if by_chance else None
         asked = replace(asked, deadline=deadline, chance=chance, watch=watch)
         by = release if self._experiments is None else self._experiments.over(release, given)

@@ -18,7 +18,7 @@ from serving.per_release import PerRelease
 from serving.release import Release
 from serving.rules.bound import PageRules, Problem, bound, check_fit
 from serving.rules.load import Rule, RuleSet, load_rules
-from serving.rules.schema import Freshness
+from serving.rules.schema import Freshness, Hide, Include
 
 _LOG = logging.getLogger(__name__)
 _KEPT: Final = 64  # bound sets: one for each group of placements that share their rules
@@ -33,9 +33,16 @@ class Rules:
         self._lock = threading.Lock()
         self._bound: PerRelease[OrderedDict[tuple[tuple[int, ...], int], PageRules]] = PerRelease(OrderedDict)
 
-    def of(self, release: Release, placement: str, now: int) -> PageRules | None:
-        """What holds on a page at `now` (microseconds); None: nothing. Ages are counted to the minute."""
-        active = tuple(n for n, rule in enumerate(self.set.rules) if rule.holds(placement, now))
+    def of(self, release: Release, placement: str, now: int, *, arranging: bool = True) -> PageRules | None:
+        """What holds on a page at `now` (microseconds); None: nothing. Ages are counted to the minute.
+
+        `arranging`: False leaves out all rules but those that say what may be shown at all.
+        """
+        active = tuple(
+            n
+            for n, rule in enumerate(self.set.rules)
+            if rule.holds(placement, now) and (arranging or isinstance(rule.spec, Hide | Include))
+        )
         if not active:
             return None
         minute = now // MINUTE if self._by_clock else 0

@@ -117,6 +117,43 @@ def test_an_arm_answers_in_its_own_way_and_the_others_as_ever(ask: Client) -> No
     assert (told.arm, told.probability, told.forced) == ("other", 1.0, True)
 
 
+def test_an_arm_without_rules_keeps_what_hides(
+    shop: Work, redis_url: str, settings: ServingConfig, folder: Path, tmp_path: Path
+) -> None:
+    rules = tmp_path / "rules"
+    rules.mkdir()
+    hidden, pinned = (
+        "{name: recalled, kind: hide, where: 'item_id = \"tea-1\"'}",
+        "{name: new, kind: pin, item: pot-2, at: 1}",
+    )
+    (rules / "a.yaml").write_text(f"rules:\n  - {hidden}\n  - {pinned}\n")
+    (folder / "bare.yaml").write_text(
+        ORDER.replace("name: order", "name: bare\nlayer: bare")
+        .replace('ranker: "off"', 'rules: "off"')
+        .replace("explore: true, ", "")
+    )
+    process = ServingProcess(options_for(shop, redis_url, settings.with_rules(rules)))
+    process.start()
+    with Client(f"127.0.0.1:{process.port}", timeout=20) as ask:
+        pages = {
+            arm: [r.item_id for r in recommend(ask, user_id="ann", experiment_overrides={"bare": arm}).results]
+            for arm in ("usual", "other")
+        }
+    process.stop()
+    assert pages["usual"][0] == "pot-2" != pages["other"][0]
+    assert "tea-1" not in pages["usual"] + pages["other"]
+
+
+def test_of_two_arms_that_set_the_same_the_last_says_what() -> None:
+    first = Settings(diversity_level="low-diversity", explore=True, rules="off")
+    last = Settings(diversity_level="high-diversity", explore=False, rules="on")
+    given = Given(settings=(first, last))
+    told = given.told(RecommendRequest())
+    assert (told.diversity_level, told.explore, given.ruled) == ("high-diversity", False, True)
+    asked = Given(settings=(first,)).told(RecommendRequest(diversity_level="no-diversity", explore=False))
+    assert (asked.diversity_level, asked.explore) == ("no-diversity", False)
+
+
 def test_an_arm_runs_the_release_with_other_settings(shop: Work, settings: ServingConfig) -> None:
     release = Release.open(shop.current)
     experiments = LiveExperiments(settings.experiments, "default", Tally(), lambda: 0)
