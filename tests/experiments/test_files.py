@@ -75,7 +75,7 @@ def test_the_example_of_the_configuration_fits_and_is_off() -> None:
         (("  a: {}", "  a: {release: r, shadow: 0.1}"), 1, "control: nobody is answered by 'a', which is a shadow"),
         (("control: a", "control: a\nunit: session\nwatch: {}\nallocation: {policy: ucb}"), 1, "watch: needs"),
         (("control: a", "control: a\nwatch: {slow_ms: 0}"), 9, "watch.slow_ms"),
-        (('ranker: "off"', 'rules: "off"'), 7, "unknown key 'arms.b.settings.rules'"),
+        (('ranker: "off"', 'ruler: "off"'), 7, "unknown key 'arms.b.settings.ruler'"),
         (("  a: {}", "  a: {weight: 1.0e+308}"), 5, "arms.a.weight"),
         (("control: a", "control: a\nholdout: 1"), 9, "holdout: Input should be less than 1"),
         (("control: a", "control: a\nattribution_hours: 1.0e+300"), 9, "attribution_hours"),
