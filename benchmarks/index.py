@@ -35,11 +35,12 @@ from core.columns import Array, load_array
 from core.config import IndexConfig, load_pipeline
 from core.errors import InputError
 from core.prepared import FULL, Prepared
+from core.threads import one_thread
 from core.work import Work
 from index_builder.build import build_index
 from index_builder.exact import ExactIndex
 from index_builder.search import LiveIndex, open_index
-from index_builder.tune import latency, one_thread, overlap
+from index_builder.tune import latency, overlap
 from index_builder.writer import index_writer
 from pipeline.index import query_vectors
 from retrieval.query import QueryTower

@@ -11,7 +11,8 @@ import faiss
 import numpy as np
 
 from core.columns import Array
-from index_builder.tune import one_thread, overlap
+from core.threads import one_thread
+from index_builder.tune import overlap
 
 Say = Callable[[str], None]
 

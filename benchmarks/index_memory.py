@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from core.columns import load_array
+from core.threads import one_thread
 from index_builder.search import open_index
 from index_builder.segments import read_state
-from index_builder.tune import one_thread
 
 
 def peak_gb() -> float:

@@ -33,8 +33,8 @@ from aisle.v1.recommender_pb2_grpc import RecommenderStub
 from benchmarks.serve import Asking, Server, people
 from core.columns import Array
 from core.prepared import Prepared
+from core.threads import one_thread
 from core.work import Work
-from index_builder.tune import one_thread
 from pipeline.served import Served
 from ranking import features
 from ranking.scorer import Scorer

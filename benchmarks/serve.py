@@ -31,9 +31,10 @@ from core.config import load_pipeline
 from core.errors import AisleError
 from core.history import Query
 from core.prepared import Prepared
+from core.threads import one_thread
 from core.work import Work
 from index_builder.exact import ExactIndex
-from index_builder.tune import one_thread, overlap
+from index_builder.tune import overlap
 from pipeline.candidates import Past
 from pipeline.served import Served
 from retrieval.query import TowerSource

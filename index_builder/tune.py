@@ -5,11 +5,10 @@ Efforts are tuned at several depths, see `faiss_index`: at k for plain searches,
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -18,6 +17,7 @@ import numpy as np
 
 from core.columns import Array
 from core.config import IndexConfig
+from core.threads import one_thread
 from index_builder.exact import ExactIndex
 from index_builder.faiss_index import FaissIndex, Setting
 from index_builder.kinds import COMPRESSED
@@ -180,14 +180,3 @@ def latency(index: Index, queries: Array, k: int, count: int = _TIMED) -> tuple[
             index.search(query, k)
             times.append(time.perf_counter() - start)
     return tuple(round(1e3 * float(np.quantile(times[count:], q)), 4) for q in (0.5, 0.99))  # type: ignore[return-value]
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """FAISS on one thread within the block."""
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)

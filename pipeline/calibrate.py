@@ -16,6 +16,7 @@ from core.columns import Array
 from core.config import PipelineConfig
 from core.prepared import Fold, Prepared
 from core.schema import Column
+from core.threads import one_thread
 from pipeline.candidates import Past
 from pipeline.requests import Requests, requests_after
 from ranking.calibrating import Outcomes, calibrated, curve, probabilities, reliability
@@ -104,6 +105,7 @@ def sampled(requests: Requests, most: int, seed: int) -> Requests:
     return requests.only(np.random.default_rng(seed).permutation(len(requests))[:most])
 
 
+@one_thread()
 def outcomes_of(past: Past, requests: Requests, score: Score) -> Outcomes:
     """Every candidate of `requests` with its score and whether anything came of it; requests that only seen items followed are left out."""
     scores, gained = [np.empty(0)], [np.empty(0, bool)]

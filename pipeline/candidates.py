@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, Self, TypeVar
 
@@ -25,6 +23,7 @@ from core.errors import ArtifactError
 from core.history import Histories, Query, user_starts
 from core.prepared import Fold, Prepared
 from core.schema import Column
+from core.threads import answering
 from pipeline.requests import Requests
 from pipeline.worths import item_worths
 from ranking.feature_list import NAMES
@@ -37,7 +36,6 @@ from retrieval.sources import HEADER, open_sources
 from serving.release import Release
 
 _CHUNK: Final = 128
-_WORKERS: Final = 2
 _AT: Final = 10
 
 
@@ -238,12 +236,12 @@ def build(fitted: Fitted, requests: Requests, config: PipelineConfig, negatives:
 
 
 def answered(fitted: Fitted, requests: A, config: PipelineConfig, answer: Answer[A], most: int) -> TrainingSet:
-    """The rows that `answer` makes of requests, in a seeded order until there are `most` of them; in two worker processes when there are many."""
+    """The rows that `answer` makes of requests, in a seeded order until there are `most` of them; in worker processes when there are many."""
     shuffled = requests.only(np.random.default_rng(config.ranker.seed).permutation(len(requests)))
     if len(shuffled) <= 2 * _CHUNK:
         return answer(Past.open(fitted, config), shuffled)
     chunks = [shuffled.only(rows) for rows in np.array_split(np.arange(len(shuffled)), len(shuffled) // _CHUNK)]
-    with ProcessPoolExecutor(_WORKERS, get_context("forkserver"), _open, (fitted, config, answer)) as pool:
+    with answering(_open, (fitted, config, answer)) as pool:
         parts: list[TrainingSet] = []
         for part in pool.map(_answer, chunks):
             parts.append(part)

@@ -6,11 +6,8 @@ Everything is measured in one run on the same queries, so that systems can be co
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +20,7 @@ from core.errors import ArtifactError, InputError
 from core.prepared import LAST_TWIN, TRAIN, TWIN, Fold, Prepared, Seen
 from core.recipe import MADE_FROM, Recipe, fingerprint
 from core.release import ReleaseSettings
+from core.threads import answering
 from core.work import Work
 from evaluation.catalogue import Catalogue
 from evaluation.funnel import Sightings, joined, look
@@ -139,9 +137,7 @@ def measure(
     ]
     answers: dict[str | None, list[Judged]] = {s: [] for s in systems}
     tasks = [(system, chunk) for system in systems for chunk in np.array_split(sample, max(1, len(sample) // _CHUNK))]
-    with ProcessPoolExecutor(
-        os.cpu_count(), get_context("forkserver"), _open, (release, prepared.path, judgements)
-    ) as pool:
+    with answering(_open, (release, prepared.path, judgements)) as pool:
         for (system, _), judged in zip(tasks, pool.map(_judge, tasks), strict=True):
             answers[system].append(judged)
     ours = answers.pop(None)
@@ -161,8 +157,7 @@ def measure(
 def pages(release: Path, prepared: Prepared, judgements: Judgements) -> Array:
     """What a release answers to every query: int32 `[q, DEPTH]`, padded with NO_ROW."""
     chunks = np.array_split(np.arange(len(judgements)), max(1, len(judgements) // _CHUNK))
-    start = (release, prepared.path, judgements)
-    with ProcessPoolExecutor(os.cpu_count(), get_context("forkserver"), _open, start) as pool:
+    with answering(_open, (release, prepared.path, judgements)) as pool:
         return np.concatenate([judged.answers for judged in pool.map(_judge, [(None, chunk) for chunk in chunks])])
 
 

@@ -122,7 +122,7 @@ def _rounded(found: Interval) -> list[float]:
 
 
 def _reached(found: Probed, aim: TrainingSet) -> Array:
-    return request_ndcg(aim, found.score(aim.matrix))
+    return request_ndcg(aim, found.scores)
 
 
 def _both(learn: TrainingSet, pages: TrainingSet, way: str) -> TrainingSet:

@@ -237,7 +237,7 @@ def _sets(cuts: Cutting, windows: tuple[Fold, ...]) -> tuple[TrainingSet, Traini
 
 def _reported(cuts: Cutting, validate: TrainingSet, found: Probed) -> dict[str, object]:
     """How the ranker orders the validation window, in gains whatever the objective, and in worth where it is known."""
-    scores, objective = found.score(validate.matrix), cuts.config.ranker.objective
+    scores, objective = found.scores, cuts.config.ranker.objective
     ndcg, blend = gain_ndcg(validate, scores), blend_ndcg(validate, cuts.weights)
     cuts.say(f"ranker: {found.rounds} trees, validation NDCG@10 {ndcg:.4f}; the blend {blend:.4f}")
     about: dict[str, object] = {"trees": found.rounds, "validation_ndcg@10": round(ndcg, 4)}

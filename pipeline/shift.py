@@ -18,6 +18,7 @@ import numpy as np
 from core.columns import Array
 from core.config import PipelineConfig
 from core.prepared import Prepared
+from core.threads import one_thread
 from pipeline.candidates import Past
 from pipeline.gates import Verdict
 from ranking.feature_list import AGREE, LATE, NAMES, RANKS, SCORES
@@ -31,6 +32,7 @@ _PEOPLE: Final = 300
 _FEWEST: Final = 30
 
 
+@one_thread()
 def shifts(twin: Path, release: Path, prepared: Prepared, config: PipelineConfig) -> dict[str, float]:
     """Feature -> distance 0 to 1. Empty where either has no ranker, or too few people have a history."""
     opened = [Release.open(path) for path in (twin, release)]

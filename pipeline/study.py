@@ -6,12 +6,9 @@ served before: the champion, where it knows nothing of the test window, else the
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +18,7 @@ from core.columns import Array
 from core.config import PipelineConfig
 from core.errors import InputError
 from core.prepared import Fold, Prepared, Seen
+from core.threads import answering
 from core.work import Work
 from evaluation import study as figures
 from evaluation.catalogue import Catalogue
@@ -122,7 +120,7 @@ def study(
     say(f"{fold.name}: the report's study answers {len(sample)} of {len(main)} queries in many ways")
     start = (release, before.release, prepared.path, judgements)
     chunks = np.array_split(np.arange(len(sample)), max(1, len(sample) // _CHUNK))
-    with ProcessPoolExecutor(os.cpu_count(), get_context("forkserver"), _open, start) as pool:
+    with answering(_open, start) as pool:
         tried = [t for chunk in pool.map(_try, chunks) for t in chunk]
     opened = Release.open(release)
     done = _study(judgements, tried, opened, config)

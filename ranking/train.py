@@ -150,10 +150,11 @@ class Probed:
     rounds: int
     ndcg: float  # on the validation requests
     booster: lightgbm.Booster
+    scores: Array  # float64 [r], of the rows of the validation requests
 
     def score(self, matrix: Array) -> Array:
-        """float32 `[n, F]` -> float64 `[n]`: the scores of a ranker that has not learned from the validation requests."""
-        return np.asarray(self.booster.predict(matrix, num_iteration=self.rounds), np.float64)
+        """float32 `[n, F]` of a request -> float64 `[n]`: the scores of a ranker that has not learned from the validation requests."""
+        return np.asarray(self.booster.predict(matrix, num_iteration=self.rounds, num_threads=1), np.float64)
 
 
 def probe(learn: TrainingSet, validate: TrainingSet, config: RankerConfig) -> tuple[int, float]:
@@ -178,7 +179,8 @@ def probed(learn: TrainingSet, validate: TrainingSet, config: RankerConfig) -> P
         callbacks=[stop, lightgbm.record_evaluation(curve)],
     )
     rounds = best_round(np.array(curve["valid_0"][f"ndcg@{_AT}"]))
-    return Probed(rounds, ndcg(validate, booster.predict(validate.matrix, num_iteration=rounds)), booster)
+    scores = np.asarray(booster.predict(validate.matrix, num_iteration=rounds), np.float64)
+    return Probed(rounds, ndcg(validate, scores), booster, scores)
 
 
 def best_round(curve: Array) -> int:

@@ -23,6 +23,7 @@ from core.candidates import Source
 from core.config import PipelineConfig
 from core.prepared import CHOOSE, FULL, LAST_TRAIN, LAST_TWIN, TRAIN, TWIN, Fold, Prepared
 from core.recipe import MADE_FROM, Recipe, fingerprint
+from core.threads import one_thread
 from core.work import Work
 from retrieval import renewal
 from retrieval.defaults import adapted, decide, fitted_sources, recorded
@@ -174,6 +175,7 @@ def _learn(
         earlier = out / fold.name / TOWERS
 
 
+@one_thread()
 def fit_weights(
     prepared: Prepared, fold: Fold, config: PipelineConfig, fitted: Path, say: Say
 ) -> tuple[Chosen, dict[str, float], float]:

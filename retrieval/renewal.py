@@ -20,6 +20,7 @@ from core.config import PipelineConfig
 from core.errors import ArtifactError
 from core.prepared import FULL, TRAIN, TWIN, Fold, Prepared
 from core.schema import DAY
+from core.threads import one_thread
 from core.tokens import item_bags
 from retrieval.item_tower import ItemTower
 from retrieval.query import QueryTower, TowerSource
@@ -138,6 +139,7 @@ def _outdated(prepared: Prepared, folds: Collection[Fold], days: float, last: Pa
     return f"{age / DAY:.1f} days of data are new to them" if age >= days * DAY else None
 
 
+@one_thread()
 def newest_day(prepared: Prepared, tower: QueryTower, config: PipelineConfig) -> Recall | None:
     """Recall of what people known before it chose on the last day of the data, by exact search; None where too few did."""
     since = prepared.split_at(prepared.cuts.end - DAY)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 from core.columns import Array
 from core.history import Query
 from core.ids import NO_ROW
+from core.threads import answering
 from serving.answers import Answer, Request
 from serving.release import Release
 from serving.request_path import answer
@@ -97,9 +95,7 @@ def run(
             yield batch.rendered(query, k, exclude_seen)
         return
     chunks = [queries[at : at + _CHUNK] for at in range(0, len(queries), _CHUNK)]
-    with ProcessPoolExecutor(
-        os.cpu_count(), get_context("forkserver"), _open, (release, user_state, k, exclude_seen, rules)
-    ) as pool:
+    with answering(_open, (release, user_state, k, exclude_seen, rules)) as pool:
         for answers in pool.map(_answer_chunk, chunks):
             yield from answers
 

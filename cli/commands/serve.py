@@ -49,7 +49,7 @@ def serve(
     ] = None,
 ) -> None:
     """Serve a release until SIGTERM, or one each for several tenants. The first line of stdout is JSON, printed when requests are answered."""
-    from serving.threads import pin
+    from core.threads import pin
 
     pin()  # before anything below loads numpy
 

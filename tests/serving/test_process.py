@@ -18,10 +18,10 @@ import pytest
 from aisle.v1.events_pb2 import Event
 from aisle.v1.recommender_pb2 import RecommendRequest, SimilarItemsRequest
 from benchmarks.connections import Connections
+from core.threads import VARIABLES
 from core.work import Work
 from serving.admin_service import HEAVY_MODULES
 from serving.client import Client, ServerError
-from serving.threads import VARIABLES
 from tests.serving.served import Served, children
 from tests.serving.shop import make_shop
 from tests.waiting import until
@@ -214,7 +214,7 @@ def test_libraries_start_no_threads_of_their_own_whatever_the_environment_says(
         assert {given[name.encode()] for name in VARIABLES} == {b"1"}
         assert given[b"MALLOC_ARENA_MAX"] == b"2"
     look = (
-        "from serving.threads import pin; pin()\n"
+        "from core.threads import pin; pin()\n"
         "import faiss, lightgbm, numpy\nfrom threadpoolctl import threadpool_info\n"
         "print(sorted({(i['user_api'], i['num_threads']) for i in threadpool_info()}), faiss.omp_get_max_threads())"
     )
