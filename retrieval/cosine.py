@@ -10,6 +10,8 @@ import scipy.sparse as sp
 
 from core.columns import Array
 from core.prepared import Interactions
+from retrieval import compiled_nearest
+from retrieval.compiled_nearest import library
 from retrieval.sources.neighbours import Neighbours, NeighboursBuilder
 
 _PRODUCTS: Final = 1 << 25  # of a block, summed or not: bounds the memory at about 400 MB
@@ -24,27 +26,27 @@ def person_item_matrix(events: Interactions) -> Any:
     return matrix
 
 
-def nearest(matrix: Any, most: int, targets: Array | None = None) -> Neighbours:
-    """The `most` columns of a sparse `[d, n_items]` nearest to each column by cosine, itself left out, ties by row.
-
-    `targets` bool `[n_items]`: only these may be neighbours (default: every column that is not empty).
-    """
+def nearest(matrix: Any, most: int) -> Neighbours:
+    """The `most` columns of a sparse `[d, n_items]` nearest to each column by cosine, itself and empty ones left out, ties by row."""
     lengths = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=0)).ravel())
     unit = (matrix @ sp.diags(np.divide(1.0, lengths, out=np.zeros(len(lengths)), where=lengths > 0))).tocsc()
     unit = unit.astype(np.float32)
-    aimed = unit if targets is None else (unit @ sp.diags(targets.astype(np.float32))).tocsc()
-    aimed.eliminate_zeros()
-    aimed = aimed.tocsr()
-    n = matrix.shape[1]
-    builder = NeighboursBuilder(n, most)
-    # of each column: what its product with all others adds up
+    kernel = library()
+    if kernel is None:
+        return counted(unit.T.tocsr(), unit.tocsr(), most)
+    return compiled_nearest.nearest(kernel, unit.T.tocsr(), unit.tocsr(), most)
+
+
+def counted(rows: Any, columns: Any, most: int) -> Neighbours:
+    """The `most` greatest entries of each row of a product of CSR matrices float32, `[n, d]` times `[d, n]`, by scipy: what the kernel does."""
+    builder = NeighboursBuilder(rows.shape[0], most)
+    # of each row: what its product with all columns adds up
     products = np.add.reduceat(
-        np.append(np.diff(aimed.indptr)[unit.indices], 0), np.minimum(unit.indptr[:-1], unit.nnz)
+        np.append(np.diff(columns.indptr)[rows.indices], 0), np.minimum(rows.indptr[:-1], rows.nnz)
     )
-    products[np.diff(unit.indptr) == 0] = 0
-    bounds = _blocks(products)
-    for start, stop in pairwise(bounds):
-        product = (unit[:, start:stop].T.tocsr() @ aimed).tocsr()
+    products[np.diff(rows.indptr) == 0] = 0
+    for start, stop in pairwise(_blocks(products)):
+        product = (rows[start:stop] @ columns).tocsr()
         product.sort_indices()
         for row in range(product.shape[0]):
             part = slice(product.indptr[row], product.indptr[row + 1])
@@ -55,7 +57,7 @@ def nearest(matrix: Any, most: int, targets: Array | None = None) -> Neighbours:
 
 
 def _blocks(products: Array) -> list[int]:
-    """Where blocks of columns begin, and the end: so that the products of a block, int64 `[n]` a column, stay in bounds; few columns have so many alone.
+    """Where blocks of rows begin, and the end: so that the products of a block, int64 `[n]` a row, stay in bounds; few rows have so many alone.
 
     >>> _blocks(np.array([1, 1 << 25, 1, 1]))
     [0, 1, 2, 4]

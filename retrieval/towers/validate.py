@@ -17,6 +17,7 @@ _PEOPLE: Final = 2000  # asked at most
 _FEWEST: Final = 3  # events of a person whose last one is held back under protocol `last`
 _FEW: Final = 50  # people known before the newest part
 _K: Final = 100
+_SCORES: Final = 1 << 27  # at a time: half a gigabyte
 
 Encode = Callable[[Window, Array], Array]  # windows of q people, their rows int32 [q] -> query vectors float32 [q, d]
 
@@ -88,8 +89,9 @@ def ranked(asked: Requests, vectors: Array, allowed: Array, encode: Encode, k: i
     """The k best of the `allowed` items (bool `[n]`) for each person by exact search, what they have seen left out: int32 `[q, k]`."""
     k = min(k, vectors.shape[0])
     best = np.empty((len(asked.relevant), k), np.int32)
-    for start in range(0, len(best), 512):
-        some = slice(start, start + 512)
+    together = min(512, max(1, _SCORES // max(1, len(vectors))))
+    for start in range(0, len(best), together):
+        some = slice(start, start + together)
         w = asked.windows
         part = Window(w.item[some], w.type[some], w.gap[some], w.segment[some])
         scores = encode(part, asked.people[some]) @ vectors.T
