@@ -44,7 +44,7 @@ class _Csr:
             np.ascontiguousarray(matrix.indices, np.int32),
             np.ascontiguousarray(matrix.data, np.float32),
         )
-        self._struct = _Sparse(*map(address, self._arrays))
+        self._struct = _Sparse(*[address(a) for a in self._arrays])
         self.address = ctypes.addressof(self._struct)
 
 
@@ -58,7 +58,7 @@ class _Room(threading.local):
             np.empty(columns, np.int32),  # columns with a sum
             np.empty(most, np.uint64),  # the heap of the strongest
         )
-        self.addresses = tuple(map(address, self._arrays))
+        self.addresses = [address(a) for a in self._arrays]
 
 
 class _Lists(NamedTuple):
@@ -88,7 +88,7 @@ def nearest(kernel: Any, unit: Any, aimed: Any, most: int) -> Neighbours:
         first, last = block
         lengths = np.empty(last - first, np.int64)
         items, scores = np.empty((last - first) * most, np.int32), np.empty((last - first) * most, np.float32)
-        to = map(address, (items, scores, lengths))
+        to = [address(a) for a in (items, scores, lengths)]
         n = kernel.strongest_products(a.address, b.address, first, last, most, *to, *room.addresses)
         return _Lists(lengths, items[:n].copy(), scores[:n].copy())
 
