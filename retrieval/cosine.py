@@ -28,13 +28,17 @@ def person_item_matrix(events: Interactions) -> Any:
 
 def nearest(matrix: Any, most: int) -> Neighbours:
     """The `most` columns of a sparse `[d, n_items]` nearest to each column by cosine, itself and empty ones left out, ties by row."""
+    rows, columns = units(matrix)
+    kernel = library()
+    return counted(rows, columns, most) if kernel is None else compiled_nearest.nearest(kernel, rows, columns, most)
+
+
+def units(matrix: Any) -> tuple[Any, Any]:
+    """The columns of a sparse `[d, n]` at length 1, or empty: as the rows of a CSR matrix `[n, d]`, and as its columns, both float32."""
     lengths = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=0)).ravel())
     unit = (matrix @ sp.diags(np.divide(1.0, lengths, out=np.zeros(len(lengths)), where=lengths > 0))).tocsc()
     unit = unit.astype(np.float32)
-    kernel = library()
-    if kernel is None:
-        return counted(unit.T.tocsr(), unit.tocsr(), most)
-    return compiled_nearest.nearest(kernel, unit.T.tocsr(), unit.tocsr(), most)
+    return unit.T.tocsr(), unit.tocsr()
 
 
 def counted(rows: Any, columns: Any, most: int) -> Neighbours:
