@@ -7,9 +7,11 @@ look its tokens up. The tokens of one field share the weight 1 (each weighs 1 / 
 
 from __future__ import annotations
 
+import functools
 import re
+from array import array
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,6 +25,7 @@ ATTRIBUTE: Final = "attribute."  # prefix of the attribute columns of prepared i
 _PLAIN: Final = (Column.TITLE, Column.CATEGORY, Column.BRAND, Column.PRICE)
 TOKEN_PEOPLE: Final = 20  # what fewer people say of themselves could name them, and is not learned
 _WORD: Final = re.compile(r"\w\w+")
+_WORDS: Final = 1 << 20  # whose hashes are kept while titles are read
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def _field(name: str, items: Columns) -> tuple[Array, Array]:
     column, label = items[name], name.removeprefix(ATTRIBUTE)
     match column:
         case Texts():
-            return _ragged([_hashes(label, sorted(set(_WORD.findall(text.lower())))) for text in column])
+            return _words(label, column)
         case Coded():
             levels = _levels if name == Column.CATEGORY else _whole
             by_code = [_hashes(label, levels(value)) for value in column.values]
@@ -109,6 +112,19 @@ def _field(name: str, items: Columns) -> tuple[Array, Array]:
             return _ragged_by_code(by_code, column.codes, column.starts)
         case _:
             return _number_tokens(label, np.asarray(column, np.float64))
+
+
+def _words(label: str, texts: Iterable[str]) -> tuple[Array, Array]:
+    """The distinct words of each text."""
+    hash_of = functools.lru_cache(_WORDS)(
+        lambda word: hash64(f"{label}={word}")
+    )  # titles say the same few words over and over
+    lengths, hashes = array("q"), array("Q")
+    for text in texts:
+        words = sorted(set(_WORD.findall(text.lower())))
+        lengths.append(len(words))
+        hashes.extend(map(hash_of, words))
+    return _starts(np.array(lengths, np.int64)), np.array(hashes, np.uint64)
 
 
 def _levels(path: str) -> list[str]:
@@ -132,12 +148,6 @@ def _number_tokens(label: str, values: Array) -> tuple[Array, Array]:
 
 def _hashes(label: str, values: Sequence[str]) -> Array:
     return np.array([hash64(f"{label}={value}") for value in values], np.uint64)
-
-
-def _ragged(rows: Sequence[Array]) -> tuple[Array, Array]:
-    return _starts(np.array([len(r) for r in rows], np.int64)), np.concatenate([*rows, np.empty(0, np.uint64)]).astype(
-        np.uint64
-    )
 
 
 def _ragged_by_code(by_code: Sequence[Array], codes: Array, starts: Array) -> tuple[Array, Array]:
