@@ -1,5 +1,7 @@
 """Libraries start one thread where requests are answered, and as many as they like elsewhere."""
 
+# bazel: imports=[cli.__main__]
+
 import os
 import subprocess
 import sys
