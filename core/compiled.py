@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import logging
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
 
 from core.columns import Array
-from core.errors import EnvironmentGapError
 from core.history import Query
-from core.native import Scratch, address, load
+from core.native import Scratch, address, load_if_possible
 
 SOURCE: Final = Path(__file__).parent / "kernels" / "candidates.c"
 POINTER, LONG = ctypes.c_void_p, ctypes.c_int64
@@ -37,7 +35,6 @@ _ARGUMENTS: Final[dict[str, tuple[Any, ...]]] = {
     "gather": (POINTER, LONG, LONG, POINTER, LONG, LONG, LONG, POINTER, POINTER, POINTER, POINTER),
 }
 _SILENT: Final = ("near", "own", "of")
-_LOG: Final = logging.getLogger(__name__)
 
 scratch: Final = Scratch()
 
@@ -58,10 +55,8 @@ class Compiled(Protocol):
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The kernel; None where it cannot be had, and the log says why."""
-    try:
-        compiled = load(SOURCE)
-    except EnvironmentGapError as reason:
-        _LOG.warning("candidates are gathered by numpy, several times slower: %s", reason)
+    compiled = load_if_possible(SOURCE, "candidates are gathered by numpy")
+    if compiled is None:
         return None
     for name, arguments in _ARGUMENTS.items():
         function = getattr(compiled, name)

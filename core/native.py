@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import logging
 import platform
 import shutil
 import subprocess
@@ -25,6 +26,7 @@ from core import atomic
 from core.columns import Array
 from core.errors import EnvironmentGapError
 
+_LOG: Final = logging.getLogger(__name__)
 _COMPILERS: Final = ("cc", "gcc", "clang")
 # no fused multiply-add: a kernel gives the bits of its numpy twin
 _FLAGS: Final = (
@@ -55,6 +57,15 @@ def load(source: Path, word: int = 1, folder: Path | None = None) -> ctypes.CDLL
         with tempfile.TemporaryDirectory(prefix="aisle-kernel-") as own:
             build(Path(own) / path.name, source, word)
             return _loaded(Path(own) / path.name)
+
+
+def load_if_possible(source: Path, otherwise: str) -> ctypes.CDLL | None:
+    """`load`; None where it cannot be had, and the log says why, and what is slower for it: "candidates are gathered by numpy"."""
+    try:
+        return load(source)
+    except EnvironmentGapError as reason:
+        _LOG.warning("%s, several times slower: %s", otherwise, reason)
+        return None
 
 
 def _loaded(path: Path) -> ctypes.CDLL:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import logging
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,15 +16,13 @@ import numpy as np
 
 from core.candidates import Candidates
 from core.columns import Array, Tags
-from core.errors import EnvironmentGapError
 from core.history import History
 from core.live_columns import LiveTags
-from core.native import Scratch, address, load
+from core.native import Scratch, address, load_if_possible
 from ranking.feature_list import AFFINITY, AGREE, LATE, OWN, RANKS, SCORES, STRENGTH
 from ranking.item_table import FACT_NAMES, ItemTable
 
 _SOURCE: Final = Path(__file__).parent / "native" / "features.c"
-_LOG: Final = logging.getLogger(__name__)
 _POINTER, _LONG, _DOUBLE = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
 _GAP, _PRICE = FACT_NAMES.index("item.gap_days"), FACT_NAMES.index("item.price")
 _AGREE_ROW: Final = len(SCORES) + len(RANKS) + len(LATE) + len(STRENGTH)
@@ -57,10 +54,8 @@ class _Request(ctypes.Structure):
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The kernel; None where it cannot be had, and the log says why."""
-    try:
-        compiled = load(_SOURCE)
-    except EnvironmentGapError as reason:
-        _LOG.warning("features are made by numpy, several times slower: %s", reason)
+    compiled = load_if_possible(_SOURCE, "features are made by numpy")
+    if compiled is None:
         return None
     compiled.scratch_bytes.argtypes, compiled.scratch_bytes.restype = [_POINTER, _LONG], _LONG
     compiled.fill.argtypes, compiled.fill.restype = [_POINTER, _POINTER], None

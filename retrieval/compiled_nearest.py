@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import logging
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -20,14 +19,12 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from core.columns import Array
-from core.errors import EnvironmentGapError
-from core.native import address, load
+from core.native import address, load_if_possible
 from retrieval.sources.neighbours import Neighbours
 
 _SOURCE: Final = Path(__file__).parent / "native" / "nearest.c"
-_LOG: Final = logging.getLogger(__name__)
 _POINTER, _LONG = ctypes.c_void_p, ctypes.c_int64
-_BLOCK: Final = 4096  # rows that a thread takes at a time
+_ENTRIES: Final = 1 << 19  # of the lists that a thread makes at a time: 4 MB
 _NOTHING: Final = (np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
 
 
@@ -70,30 +67,30 @@ class _Lists(NamedTuple):
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The kernel; None where it cannot be had, and the log says why."""
-    try:
-        compiled = load(_SOURCE)
-    except EnvironmentGapError as reason:
-        _LOG.warning("neighbours are found by scipy, several times slower: %s", reason)
+    compiled = load_if_possible(_SOURCE, "neighbours are found by scipy")
+    if compiled is None:
         return None
     compiled.strongest_products.argtypes = [_POINTER] * 2 + [_LONG] * 3 + [_POINTER] * 7
     compiled.strongest_products.restype = _LONG
     return compiled
 
 
-def nearest(kernel: Any, unit: Any, aimed: Any, most: int) -> Neighbours:
+def nearest(kernel: Any, rows: Any, columns: Any, most: int) -> Neighbours:
     """The `most` greatest entries of each row of a product of CSR matrices float32, `[n, d]` times `[d, n]`, but for row i's entry i; ties by row."""
-    a, b, room = _Csr(unit), _Csr(aimed), _Room(aimed.shape[1], most)
+    n, most = columns.shape[1], min(most, columns.shape[1])
+    a, b, room = _Csr(rows), _Csr(columns), _Room(n, most)
 
     def strongest(block: tuple[int, int]) -> _Lists:
         first, last = block
         lengths = np.empty(last - first, np.int64)
         items, scores = np.empty((last - first) * most, np.int32), np.empty((last - first) * most, np.float32)
         to = [address(a) for a in (items, scores, lengths)]
-        n = kernel.strongest_products(a.address, b.address, first, last, most, *to, *room.addresses)
-        return _Lists(lengths, items[:n].copy(), scores[:n].copy())
+        found = kernel.strongest_products(a.address, b.address, first, last, most, *to, *room.addresses)
+        return _Lists(lengths, items[:found].copy(), scores[:found].copy())
 
-    bounds = [*range(0, unit.shape[0], _BLOCK), unit.shape[0]]
+    at_once = max(1, _ENTRIES // max(1, most))
+    bounds = [*range(0, rows.shape[0], at_once), rows.shape[0]]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = list(pool.map(strongest, pairwise(bounds)))
-    lengths, items, scores = map(np.concatenate, zip(*found, strict=True)) if found else _NOTHING
+        lists = list(pool.map(strongest, pairwise(bounds)))
+    lengths, items, scores = map(np.concatenate, zip(*lists, strict=True)) if lists else _NOTHING
     return Neighbours(np.concatenate([[0], np.cumsum(lengths)]), items, scores)

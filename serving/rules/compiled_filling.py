@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -17,13 +16,11 @@ from typing import Any, Final
 import numpy as np
 
 from core.columns import Array
-from core.errors import EnvironmentGapError
-from core.native import Scratch, address, load
+from core.native import Scratch, address, load_if_possible
 from serving.rules.caps import Capped
 from serving.rules.similarity import Alike, AlikePaths
 
 _SOURCE: Final = Path(__file__).parent / "native" / "filling.c"
-_LOG: Final = logging.getLogger(__name__)
 _POINTER, _LONG = ctypes.c_void_p, ctypes.c_int64
 _NOTHING: Final = -1
 _NO_DIVERSITY, _BY_VECTORS, _BY_PATHS = range(3)
@@ -48,10 +45,8 @@ class _Request(ctypes.Structure):
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The kernel; None where it cannot be had, and the log says why."""
-    try:
-        compiled = load(_SOURCE)
-    except EnvironmentGapError as reason:
-        _LOG.warning("pages are filled by numpy, several times slower: %s", reason)
+    compiled = load_if_possible(_SOURCE, "pages are filled by numpy")
+    if compiled is None:
         return None
     compiled.scratch_bytes.argtypes, compiled.scratch_bytes.restype = [_POINTER], _LONG
     compiled.fill.argtypes, compiled.fill.restype = [_POINTER, _POINTER], _LONG

@@ -116,8 +116,8 @@ def test_more_sources_than_the_kernel_has_room_for() -> None:
 
 
 def test_without_a_compiler(tmp_path: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    source = compiled_features._SOURCE
-    monkeypatch.setattr(compiled_features, "load", lambda _: native.load.__wrapped__(source, folder=tmp_path / "none"))
+    load = native.load.__wrapped__
+    monkeypatch.setattr(native, "load", lambda source: load(source, folder=tmp_path / "none"))
     monkeypatch.setenv("PATH", str(tmp_path))
     assert compiled_features.library.__wrapped__() is None
     assert "features are made by numpy, several times slower: no C compiler" in caplog.text

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from core import candidates, native
 from core.columns import Array
-from core.compiled import SOURCE, library
+from core.compiled import library
 from core.history import History, Query
 from core.schema import EventType
 from retrieval.query import QueryTower
@@ -192,7 +192,8 @@ def test_many_scores_alike_and_a_large_catalogue() -> None:
 def test_without_a_compiler(tmp_path: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     query, lists = some_query(5), some_lists(5, signed=False)
     wanted: tuple[Array, Array] = lists.near(*seeds(query, N, 10, 1.0)).top(9, NONE)
-    monkeypatch.setattr("core.compiled.load", lambda _: native.load.__wrapped__(SOURCE, folder=tmp_path / "none"))
+    load = native.load.__wrapped__
+    monkeypatch.setattr(native, "load", lambda source: load(source, folder=tmp_path / "none"))
     monkeypatch.setenv("PATH", str(tmp_path))
     nobody = library.__wrapped__()
     assert nobody is None

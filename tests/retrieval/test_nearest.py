@@ -64,6 +64,6 @@ def test_the_kernel_gives_the_bits_of_scipy(data: st.DataObject) -> None:
 def test_blocks_of_rows_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     matrix = sp.random(40, 500, 0.1, random_state=7, dtype=np.float32, format="csr")
     whole = files(cosine.nearest(matrix, 9))
-    monkeypatch.setattr(compiled_nearest, "_BLOCK", 7)
+    monkeypatch.setattr(compiled_nearest, "_ENTRIES", 63)
     for a, b in zip(files(cosine.nearest(matrix, 9)), whole, strict=True):
         assert a.tobytes() == b.tobytes()
